@@ -1,0 +1,213 @@
+//! The configuration, validated: what the other floors may rely on.
+//!
+//! `parse` turns a TOML file into [`Config`] or into errors that name file, line and column and say what to write
+//! instead. Nothing above this floor sees a raw string where a type can say more.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The whole file.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`.
+    pub server: Server,
+    /// `[upstream]`; `None`: the embedded store.
+    pub upstream: Option<Upstream>,
+    /// `[embedded]`.
+    pub embedded: Embedded,
+    /// `[database.NAME]`.
+    pub databases: BTreeMap<String, Database>,
+    /// `[[route]]`, in the order of the file: the first that matches wins.
+    pub routes: Vec<Route>,
+    /// `[limits]`.
+    pub limits: Limits,
+}
+
+/// A string that must not be shown: its `Debug` hides it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// `[server]`: where clients and operators connect.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// RESP listeners; default `127.0.0.1:6380`.
+    pub listen: Vec<SocketAddr>,
+    /// Admin HTTP; default `127.0.0.1:9600`.
+    pub admin: SocketAddr,
+    /// Worker threads; never 0 here (0 in the file: one per core).
+    pub workers: usize,
+    /// Most clients at once; default 10,000.
+    pub max_clients: usize,
+    /// What AUTH asks for. Without it only loopback may connect.
+    pub password: Option<Secret>,
+}
+
+/// `[upstream]`: the Redis behind us.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// Host name or address.
+    pub host: String,
+    /// Port; default 6379.
+    pub port: u16,
+    /// Database number of the URL's path; default 0.
+    pub db: u32,
+    /// User of the URL, for AUTH.
+    pub user: Option<String>,
+    /// Password of the URL, for AUTH.
+    pub password: Option<Secret>,
+    /// How long one command may take; default 250 ms.
+    pub timeout: Duration,
+}
+
+/// `[embedded]`: the store inside Weir.
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    /// Most bytes of keys and values, with the store's own overhead; default 256 MiB.
+    pub max_memory: usize,
+}
+
+/// `[database.NAME]`.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// Its name in the file.
+    pub name: String,
+    /// Which database, and where.
+    pub url: DatabaseUrl,
+    /// Connections at most: also the cap on concurrent loads; default 16.
+    pub pool: usize,
+    /// The longest a statement or a connection attempt may take; default 2 s.
+    pub timeout: Duration,
+    /// Named prepared statements; `false` behind PgBouncer in transaction mode; default true.
+    pub prepare: bool,
+    /// Where the section's `url` stands in the file, for errors found later.
+    pub origin: Origin,
+}
+
+/// The kinds of database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// `postgres://user:password@host:port/name?sslmode=…&sslrootcert=…`, as libpq reads it. Holds secrets.
+    Postgres(Secret),
+    /// `sqlite:PATH`, relative to the folder of the configuration file.
+    Sqlite(PathBuf),
+}
+
+/// A place in the configuration file: byte range. Empty where the key was left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin(pub Range<usize>);
+
+/// `[[route]]` with `[defaults]` applied.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Metric label; default: the pattern's literal head without its last ':'.
+    pub name: String,
+    /// Which keys.
+    pub key: Pattern,
+    /// Name of the `[database.NAME]` that `load` runs on.
+    pub database: String,
+    /// SQL with named parameters, each of them a part of the pattern.
+    pub load: String,
+    /// The names of the parameters of `load`, each once, in the order of the pattern.
+    pub parameters: Vec<String>,
+    /// One row or many; default one.
+    pub rows: Rows,
+    /// How rows are written; default JSON.
+    pub value: Encoding,
+    /// The longest a value is fresh; default 5 min.
+    pub ttl: Duration,
+    /// Each TTL is shortened by a random share up to this, in `[0, 1)`; default 0.1.
+    pub jitter: f64,
+    /// How long "no such row" is remembered; zero: not; default 60 s.
+    pub negative_ttl: Duration,
+    /// Larger values are served and not stored, in bytes; default 1 MiB.
+    pub max_value: usize,
+    /// A load is cancelled after this; default: the database's `timeout`.
+    pub load_timeout: Duration,
+    /// What INCR, APPEND, HSET … do on an absent key; default load.
+    pub on_modify: OnModify,
+    /// Where `key` stands in the file.
+    pub key_origin: Origin,
+    /// Where `load` stands in the file.
+    pub load_origin: Origin,
+}
+
+/// A key pattern: literals and parts that match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// As written.
+    pub text: String,
+    /// In order; no two parameters without a literal between them.
+    pub parts: Vec<Part>,
+}
+
+/// One piece of a [`Pattern`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// These bytes.
+    Literal(String),
+    /// `{name}`: one or more bytes other than ':'.
+    Segment(String),
+    /// `{*name}`: one or more bytes of any kind; only as the last part.
+    Rest(String),
+}
+
+/// How many rows a `load` answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// An object; no row is "not found", more than one is an error.
+    One,
+    /// An array, perhaps empty.
+    Many,
+}
+
+/// How rows are written into the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// An object, or an array of them, in the column order of the statement.
+    Json,
+    /// The same as MessagePack.
+    MsgPack,
+    /// A Redis hash, one field a column; a NULL column has no field. Only with [`Rows::One`].
+    Hash,
+    /// One column as it is. Only with [`Rows::One`].
+    Text,
+}
+
+/// What a command that needs the old value does on an absent routed key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnModify {
+    /// Load it first.
+    Load,
+    /// Run it on the absent key, as Redis would.
+    Pass,
+    /// Refuse it.
+    Reject,
+}
+
+/// `[limits]`: bounds on what a client may ask of Weir.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most bytes of one command; default 512 MiB.
+    pub max_command: usize,
+    /// Most arguments of one command; default 1,048,576.
+    pub max_arguments: usize,
+    /// Most bytes of one inline command; default 64 KiB, as in Redis.
+    pub max_inline: usize,
+    /// Most bytes of one command before AUTH; default 16 KiB.
+    pub max_command_before_auth: usize,
+    /// Most bytes that one client's unsent replies may hold before Weir stops reading its commands; default 1 MiB.
+    pub max_output: usize,
+    /// Most commands of one client in flight before Weir stops reading more; default 10,000.
+    pub max_pipeline: usize,
+    /// Most negative entries that one Weir process keeps alive; default 100,000.
+    pub max_negative: usize,
+}

@@ -1,0 +1,70 @@
+//! Where the truth lives: SQL databases, each statement prepared once at start and run for a batch of keys.
+//!
+//! The engine meets a database as prepared [`Statement`]s only, so that a test can put one of its own there.
+//! This floor turns rows into [`Value`]s; it knows nothing of keys, TTLs, leases or stores.
+
+use crate::config::{Encoding, Rows};
+use crate::value::Value;
+use std::future::Future;
+use std::pin::Pin;
+
+/// What a route wants of a database: its statement and how its rows become a value.
+#[derive(Clone, Debug)]
+pub struct LoadSpec {
+    /// SQL with named parameters `:name`.
+    pub sql: String,
+    /// The names that [`Statement::load`]'s arguments bind to, in the order of those arguments.
+    pub parameters: Vec<String>,
+    /// Whether the statement answers one row or many.
+    pub rows: Rows,
+    /// How a row is written.
+    pub encoding: Encoding,
+}
+
+/// The arguments of one load: the text of each key part, in the order of [`LoadSpec::parameters`].
+pub type Arguments = Vec<String>;
+
+/// What one load of a batch came to: `None` is "no such row" (only with [`Rows::One`]).
+pub type Loaded = Option<Value>;
+
+/// A boxed future, so that statements of different databases stand behind one `dyn Statement`.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A route's statement, prepared. Cheap to call from every thread.
+pub trait Statement: Send + Sync {
+    /// Whether every argument fits its parameter's type. One that does not cannot name a row: no query is needed.
+    fn fits(&self, arguments: &[&str]) -> bool;
+
+    /// Runs the statement once for all of `batch` and answers in its order, one [`Loaded`] for each.
+    ///
+    /// Waits for a free connection; the caller puts its own time limit around it, and dropping the future
+    /// cancels the query. Every argument list of the batch has passed [`Statement::fits`].
+    fn load(&self, batch: Vec<Arguments>) -> BoxFuture<'_, Result<Vec<Loaded>, DatabaseError>>;
+
+    /// The types of the parameters, in the order of [`LoadSpec::parameters`], as the database names them (`bigint`, `text` …).
+    fn parameter_types(&self) -> Vec<String>;
+}
+
+/// Why a database did not answer. Messages are for the operator's log, never for clients.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// No connection could be had, or it broke. A retry may help.
+    #[error("database unreachable: {0}")]
+    Unavailable(String),
+    /// The database's own time limit was reached. A retry may help.
+    #[error("database timed out: {0}")]
+    Timeout(String),
+    /// The database refused the statement: the configuration or the schema must change.
+    #[error("statement failed: {0}")]
+    Statement(String),
+    /// The rows cannot be written as the route's `value` asks. The configuration must change.
+    #[error("rows do not fit the route's value: {0}")]
+    Encoding(String),
+}
+
+impl DatabaseError {
+    /// Whether the same statement may succeed later without anybody's change.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, DatabaseError::Unavailable(_) | DatabaseError::Timeout(_))
+    }
+}

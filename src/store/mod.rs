@@ -1,0 +1,105 @@
+//! Where cached data lives: a Redis upstream, or the embedded store.
+//!
+//! The engine meets a store through [`Store`] only: three steps on one key, each atomic at the store.
+//! Clients' own commands do not pass here; the server hands their bytes to the same store as they are.
+//!
+//! Beside each key may stand two side keys of Weir's own: its *lease* (the right to load it: a random token with a
+//! time limit) and its *negative entry* ("the database has no such row", with a short TTL). Every change of a key
+//! drops both before it is made, which is what refuses the fill of a load that began earlier (G1, T1).
+
+pub mod embedded;
+pub mod redis;
+
+use crate::value::Value;
+use std::future::Future;
+use std::time::Duration;
+
+/// A lease's random token. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// A key as the store knows it: database number and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreKey {
+    /// Number of the Redis database (`SELECT`).
+    pub db: u32,
+    /// The key's bytes.
+    pub name: bytes::Bytes,
+}
+
+/// What [`Store::acquire`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquired {
+    /// The key holds a value, of whatever type.
+    Present,
+    /// The database is known to have no such row.
+    Negative,
+    /// Nobody was loading: the caller's token is the lease now.
+    Granted,
+    /// Somebody else's lease stands.
+    Held(Token),
+}
+
+/// What a load leaves behind.
+#[derive(Clone, Debug)]
+pub enum Fill {
+    /// Store the value, to live for `ttl`.
+    Value {
+        /// The value, raw.
+        value: Value,
+        /// Its time to live.
+        ttl: Duration,
+    },
+    /// Remember for `ttl` that there is no such row.
+    Negative {
+        /// How long.
+        ttl: Duration,
+    },
+    /// Store nothing, only give the lease back.
+    Nothing,
+}
+
+/// What became of a fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Done, and the lease is given back.
+    Stored,
+    /// The lease was gone: the key was changed meanwhile, or the lease's time had passed. Nothing was stored.
+    LeaseLost,
+    /// The lease stood, but the key holds a value that somebody else wrote. Nothing was stored, the lease is given back.
+    Occupied,
+}
+
+/// The steps of the cache protocol that a store must make atomic, for one key each.
+pub trait Store {
+    /// Looks for the value, then the negative entry, then a lease; where there is none of them, takes the lease.
+    fn acquire(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Acquired, StoreError>>;
+
+    /// Stores the outcome of a load, if `token` is still the lease and the key is absent; drops that lease.
+    fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>>;
+
+    /// Deletes value, lease and negative entry. True if there was a value.
+    fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>>;
+}
+
+/// Why a store did not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not connected, or the link broke before the answer. A retry may help.
+    #[error("upstream unreachable: {0}")]
+    Unavailable(String),
+    /// No answer within `[upstream] timeout`. A retry may help.
+    #[error("upstream did not answer in time")]
+    Timeout,
+    /// The upstream answered an error; the text is its own.
+    #[error("upstream refused: {0}")]
+    Refused(String),
+    /// The upstream's bytes are no RESP. Its link is closed.
+    #[error("upstream broke the protocol: {0}")]
+    Protocol(String),
+}
