@@ -59,6 +59,9 @@ pub enum ProtocolError {
     /// A whole reply was asked for, and the bytes hold less or more than one.
     #[error("not one whole reply")]
     NotOneReply,
+    /// The scanner takes the frame, the decoder does not.
+    #[error("cannot decode the reply")]
+    Undecodable,
 }
 
 impl ProtocolError {

@@ -1,6 +1,6 @@
 //! What each command is: its arity, where its keys are, whether it reads or changes them, and whether it may go to
 //! an upstream at all. One table ([`COMMANDS`]) is the source of the code's behaviour and of the documented list of
-//! what Weir refuses; `tests/resp_commands.rs` holds it against a Redis server's own COMMAND and COMMAND GETKEYS.
+//! what Weir refuses; `tests/resp_redis/commands.rs` holds it against a Redis server's own COMMAND and COMMAND GETKEYS.
 //!
 //! It does not know routes or stores: [`Access`] says what a command does to a key, not what Weir does about it.
 

@@ -66,7 +66,7 @@ impl Spec {
 }
 
 /// Every command that Weir knows, by group and name. Others are unknown to it, whatever the upstream knows.
-pub const COMMANDS: &[Spec] = &[
+pub static COMMANDS: &[Spec] = &[
     // Strings
     c("append", 3, W | OOM | FAST, (1, 1, 1), Range, String, Forward, Modify),
     c("decr", 2, W | OOM | FAST, (1, 1, 1), Range, String, Forward, Modify),

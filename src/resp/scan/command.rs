@@ -19,7 +19,7 @@ const KEPT: usize = 1024;
 pub struct ScanLimits {
     /// Bytes of one command, everything included; at most 4 GiB - 1.
     pub max_command: usize,
-    /// Arguments of one command, its name included.
+    /// Arguments of one command, its name included; at most 2^31 - 1, as in Redis.
     pub max_arguments: usize,
     /// Bytes of an inline command, and of any header line.
     pub max_inline: usize,
@@ -105,7 +105,11 @@ impl CommandScanner {
 
     /// Other limits from here on (AUTH, RESET).
     pub fn set_limits(&mut self, limits: ScanLimits) {
-        self.limits = ScanLimits { max_command: limits.max_command.min(u32::MAX as usize), ..limits };
+        self.limits = ScanLimits {
+            max_command: limits.max_command.min(u32::MAX as usize),
+            max_arguments: limits.max_arguments.min(i32::MAX as usize),
+            ..limits
+        };
     }
 
     /// Looks for the end of the command that begins at `buf[0]`.

@@ -1,7 +1,7 @@
 //! The telnet style: one line, its arguments parted by spaces, with Redis's rules for quotes.
 //!
 //! `"…"` knows `\xHH`, `\n` and its like; `'…'` knows only `\'`; a closing quote must be followed by a space or the
-//! end; a zero byte ends the line, as it ends every C string. `tests/resp_scan.rs` compares with a Redis server.
+//! end; a zero byte ends the line, as it ends every C string. `tests/resp_redis/wire.rs` compares with a Redis server.
 
 use crate::resp::args::Span;
 use crate::resp::error::ProtocolError;

@@ -2,7 +2,7 @@
 //!
 //! Nothing is decoded here and nothing recurses: a command becomes ranges of the bytes it came in, a reply only its
 //! end. What the parts mean is told by [`crate::resp::command`] and [`crate::resp::frame`].
-//! `tests/resp_scan.rs` holds that any split parses alike, and holds both scanners against `redis-protocol`.
+//! `tests/resp_scan` holds that any split parses alike, and holds both scanners against `redis-protocol`.
 
 mod command;
 mod elements;
