@@ -172,10 +172,20 @@ impl Routes {
 
     /// The first route whose pattern matches.
     pub fn find(&self, key: &[u8]) -> Option<&Arc<Route>> {
+        self.find_indexed(key).map(|(_, route)| route)
+    }
+
+    /// The same, with its index for [`Routes::get`].
+    pub fn find_indexed(&self, key: &[u8]) -> Option<(usize, &Arc<Route>)> {
         let index = self.heads.iter().zip(&self.routes).position(|(head, route)| {
             key.starts_with(head) && route.matches(key)
         })?;
-        Some(&self.routes[index])
+        Some((index, &self.routes[index]))
+    }
+
+    /// By index.
+    pub fn get(&self, index: usize) -> &Arc<Route> {
+        &self.routes[index]
     }
 
     /// All of them.

@@ -2,7 +2,7 @@
 
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INVALIDATE, Script};
 use crate::config;
-use crate::resp::frame::{self, Frame};
+use crate::resp::frame::{self, Reply};
 use crate::resp::scan::ReplyScanner;
 use crate::resp::write::{self, Protocol};
 use crate::store::StoreError;
@@ -155,8 +155,8 @@ fn opening_commands(config: &config::Upstream, protocol: Protocol) -> Vec<Vec<St
     commands
 }
 
-fn note_reply(said: &mut Said, command: &[String], reply: Frame) -> Result<(), StoreError> {
-    if let Frame::Error(text) = &reply {
+fn note_reply(said: &mut Said, command: &[String], reply: Reply) -> Result<(), StoreError> {
+    if let Reply::Error(text) = &reply {
         let text = String::from_utf8_lossy(text);
         return Err(StoreError::Refused(format!("{} answered {text}", command[0])));
     }
@@ -173,7 +173,7 @@ fn info_field(text: &str, name: &str) -> String {
     value.unwrap_or_default().to_string()
 }
 
-async fn read_replies(stream: &mut TcpStream, count: usize) -> Result<Vec<Frame>, StoreError> {
+async fn read_replies(stream: &mut TcpStream, count: usize) -> Result<Vec<Reply>, StoreError> {
     let mut scanner = ReplyScanner::new(16);
     let mut replies = Vec::new();
     let mut bytes = Vec::new();
@@ -182,7 +182,7 @@ async fn read_replies(stream: &mut TcpStream, count: usize) -> Result<Vec<Frame>
         let progress = scanner.advance(&bytes[scanned..]).map_err(|error| StoreError::Protocol(error.to_string()))?;
         scanned += progress.consumed;
         if progress.complete {
-            let reply = frame::decode(&bytes[begun..scanned]).map_err(|error| StoreError::Protocol(error.to_string()))?;
+            let reply = frame::decode(&bytes[begun..scanned], 16).map_err(|error| StoreError::Protocol(error.to_string()))?;
             begun = scanned;
             replies.push(reply);
         } else if progress.consumed == 0 {

@@ -170,7 +170,7 @@ impl Inner {
                 }
                 continue;
             }
-            self.hand_over(&bytes[used..used + consumed], completed as u32, scanner.is_within_reply());
+            self.hand_over(&bytes[used..used + consumed], completed as u32, !scanner.is_idle());
             used += consumed;
         }
         Ok(used)

@@ -13,7 +13,7 @@ use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INVALIDATE, MOST_UNPACKED
 use self::side_key::SideKeys;
 use super::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
 use crate::resp::args::Args;
-use crate::resp::frame::{self, Frame};
+use crate::resp::frame::{self, Reply};
 use crate::resp::write::{self, Protocol};
 use crate::value::Value;
 use std::cell::OnceCell;
@@ -111,9 +111,9 @@ impl Redis {
 
     async fn call_for_word(&self, script: &'static Script, key: &[u8], args: &[&[u8]]) -> Result<Vec<u8>, StoreError> {
         let reply = self.call(&self.resp2, script, key, args).await?;
-        match frame::decode(&reply).map_err(|error| StoreError::Protocol(error.to_string()))? {
-            Frame::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
-            Frame::Integer(number) => Ok(number.to_string().into_bytes()),
+        match frame::decode(&reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
+            Reply::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
+            Reply::Integer(number) => Ok(number.to_string().into_bytes()),
             other => other
                 .as_bytes()
                 .map(<[u8]>::to_vec)
