@@ -16,19 +16,35 @@ pub struct Diagnostic {
     pub message: String,
     /// What to write instead; may be empty.
     pub hint: String,
+    /// Whose fault it is.
+    pub fault: Fault,
     /// Another place that belongs to it, and what it is.
     pub related: Option<(Origin, String)>,
+}
+
+/// Whose fault an error is; decides the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The file must change.
+    Config,
+    /// A service that the file names does not answer; the file may be right.
+    Service,
 }
 
 impl Diagnostic {
     /// An error at a place of the file.
     pub fn at(origin: &Origin, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { origin: origin.clone(), message: message.into(), hint: hint.into(), related: None }
+        Self { origin: origin.clone(), message: message.into(), hint: hint.into(), fault: Fault::Config, related: None }
     }
 
     /// An error of the file as a whole.
     pub fn of_file(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::at(&Origin::default(), message, hint)
+    }
+
+    /// A service that a place of the file names does not answer.
+    pub fn unreachable(origin: &Origin, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { fault: Fault::Service, ..Self::at(origin, message, hint) }
     }
 
     /// The same, showing a second place too.
@@ -61,7 +77,7 @@ impl Diagnostic {
     }
 }
 
-/// All of them, a blank line between two, and how many there are.
+/// All of them, a blank line between two.
 pub fn render_all(diagnostics: &[Diagnostic], file: &str, source: &str, color: bool) -> String {
     let texts: Vec<String> = diagnostics.iter().map(|one| one.render(file, source, color)).collect();
     texts.join("\n\n")

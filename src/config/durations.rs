@@ -30,6 +30,13 @@ pub fn show(duration: Duration) -> String {
     }
 }
 
+/// For people: at most two decimals of the largest unit that is not too large, as in `4.5m`.
+pub fn show_rounded(duration: Duration) -> String {
+    let millis = duration.as_secs_f64() * 1000.0;
+    let (name, factor) = UNITS.iter().find(|(_, factor)| *factor as f64 <= millis).unwrap_or(&("ms", 1));
+    format!("{}{name}", (millis / *factor as f64 * 100.0).round() / 100.0)
+}
+
 /// A guess at what was meant: `5 minutes`, `1.5h`, `300`.
 fn hint(text: &str) -> String {
     let units = "write a whole number and one of ms, s, m, h, d, as in \"5m\"";
@@ -94,6 +101,8 @@ mod tests {
             assert_eq!(show(Duration::from_millis(millis)), text);
         }
         assert_eq!(show(Duration::from_millis(90_000)), "90s");
+        assert_eq!(show_rounded(Duration::from_secs(270)), "4.5m");
+        assert_eq!(show_rounded(Duration::from_micros(500)), "0.5ms");
     }
 
     #[test]

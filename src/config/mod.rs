@@ -10,6 +10,7 @@
 mod choices;
 mod context;
 pub mod database_url;
+pub mod demo;
 pub mod diagnostic;
 pub mod durations;
 mod keys;
