@@ -49,16 +49,27 @@ impl Context<'_> {
         &mut self,
         setting: &Option<Setting<T>>,
         default: T,
-        (least, most): (T, T),
+        bounds: (T, T),
         show: impl Fn(&T) -> String,
     ) -> T {
-        let At { origin, value } = self.read_or(setting, default);
-        let (low, high) = (value < least, value > most);
+        self.read_within_at(setting, default, bounds, show).value
+    }
+
+    /// The same, with the place.
+    pub fn read_within_at<T: Clone + PartialOrd>(
+        &mut self,
+        setting: &Option<Setting<T>>,
+        default: T,
+        (least, most): (T, T),
+        show: impl Fn(&T) -> String,
+    ) -> At<T> {
+        let at = self.read_or(setting, default);
+        let (low, high) = (at.value < least, at.value > most);
         if low || high {
-            let message = format!("{} is too {}", show(&value), if low { "small" } else { "large" });
-            self.complain(&origin, message, format!("write a value from {} to {}", show(&least), show(&most)));
+            let message = format!("{} is too {}", show(&at.value), if low { "small" } else { "large" });
+            self.complain(&at.origin, message, format!("write a value from {} to {}", show(&least), show(&most)));
         }
-        value
+        at
     }
 
     /// The setting's text with `env:` and `file:` looked up.

@@ -13,6 +13,11 @@ pub fn database(context: &mut Context<'_>, name: &str, raw: &raw::Database, sect
     let timeout = context.read_within(&raw.timeout, Duration::from_secs(2), bounds, |&d| durations::show(d));
     let pool = context.read_within(&raw.pool, 16, (1, 1024), usize::to_string);
     let prepare = context.read_or(&raw.prepare, true).value;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        let hint = "write 1 to 64 of letters, digits, `_`, `-` and `.`";
+        context.complain(section, format!("`{name}` is no name of a database"), hint);
+    }
     if raw.url.is_none() {
         let hint = "write `url = \"postgres://user@host/name\"` or `url = \"sqlite:shop.sqlite\"`";
         context.complain(section, format!("[database.{name}] has no url"), hint);

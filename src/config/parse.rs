@@ -46,18 +46,24 @@ fn read(context: &mut Context<'_>) -> Option<raw::File> {
     file.inspect_err(|error| context.diagnostics.push(syntax_error(error, context.text))).ok()
 }
 
+/// The place is cut to its first line: an unclosed bracket would otherwise show half the file.
 fn syntax_error(error: &toml::de::Error, text: &str) -> Diagnostic {
     let span = error.span().unwrap_or_default();
-    let mut end = span.end.max(span.start + 1).min(text.len());
-    while !text.is_char_boundary(end) {
-        end += 1;
-    }
-    let start = if span.start < end { span.start } else { text.len().saturating_sub(1) };
-    Diagnostic::at(
-        &Origin(start..end),
-        error.message().lines().next().unwrap_or("no TOML"),
-        "the file is no valid TOML here",
-    )
+    let line_end = text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
+    let end = span.end.min(line_end);
+    let origin = if span.start < end { span.start..end } else { last_character(&text[..span.start]) };
+    let message = error.message().lines().next().unwrap_or("this is no TOML");
+    let hint = match message {
+        "duplicate key" => "remove one of the two",
+        _ => "strings stand in quotes, as in ttl = \"5m\"; sections in brackets, as in [server]",
+    };
+    Diagnostic::at(&Origin(origin), message, hint)
+}
+
+/// Where something is missing at a line's end, its last character stands for it.
+fn last_character(before: &str) -> std::ops::Range<usize> {
+    let start = before.char_indices().next_back().map_or(0, |(start, _)| start);
+    start..before.len()
 }
 
 fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
@@ -66,7 +72,7 @@ fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
     let routes = routes::routes(context, &known, &raw.defaults, raw.route);
     Config {
         server: server::server(context, &raw.server),
-        upstream: raw.upstream.as_ref().and_then(|upstream| upstream_url::upstream(context, upstream)),
+        upstream: raw.upstream.and_then(|at| upstream_url::upstream(context, at.get_ref(), &Origin(at.span()))),
         embedded: server::embedded(context, &raw.embedded),
         limits: server::limits(context, &raw.limits),
         routes,
@@ -84,8 +90,13 @@ fn databases(context: &mut Context<'_>, raw: &BTreeMap<String, Spanned<raw::Data
 }
 
 /// Sorted by place, and without the repetitions of what several routes take from `[defaults]`.
-fn in_order(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    diagnostics.sort_by_key(|diagnostic| (diagnostic.origin.0.start, diagnostic.origin.0.end));
-    diagnostics.dedup();
-    diagnostics
+fn in_order(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut distinct: Vec<Diagnostic> = Vec::new();
+    for diagnostic in diagnostics {
+        if !distinct.contains(&diagnostic) {
+            distinct.push(diagnostic);
+        }
+    }
+    distinct.sort_by_key(|diagnostic| (diagnostic.origin.0.start, diagnostic.origin.0.end));
+    distinct
 }

@@ -20,7 +20,8 @@ pub struct File {
     /// Where clients and operators connect.
     pub server: Server,
     /// The Redis behind Weir. Leave the section out for the embedded store.
-    pub upstream: Option<Upstream>,
+    #[schemars(with = "Option<Upstream>")]
+    pub upstream: Option<Spanned<Upstream>>,
     /// The store inside Weir, used when there is no [upstream].
     pub embedded: Embedded,
     /// The SQL databases, each under a name of its own: [database.main].
@@ -54,6 +55,7 @@ pub struct Server {
 /// `[upstream]`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
 pub struct Upstream {
     /// redis://[user[:password]@]host[:port][/database], "env:NAME" or "file:PATH".
     pub url: Option<Setting<String>>,
@@ -72,6 +74,7 @@ pub struct Embedded {
 /// `[database.NAME]`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
 pub struct Database {
     /// postgres://user@host/name or sqlite:PATH, "env:NAME" or "file:PATH".
     pub url: Option<Setting<String>>,
@@ -110,6 +113,7 @@ pub struct Defaults {
 /// `[[route]]`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["key", "load"]))]
 pub struct Route {
     /// Label in metrics and errors. Default: the pattern's literal head without its last colon.
     pub name: Option<Setting<String>>,

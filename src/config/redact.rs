@@ -24,20 +24,29 @@ fn redact_urls(line: &str) -> String {
 
 /// `password = …` unless the value only says where the password is.
 fn redact_key(line: &str) -> String {
-    let Some(key) = line.find("password") else { return line.to_owned() };
-    let Some(equals) = line[key..].find('=') else { return line.to_owned() };
-    let (head, value) = line.split_at(key + equals + 1);
-    let bare = value.trim_start().trim_start_matches(['"', '\'']);
-    if line[key + "password".len()..key + equals].trim() != "" || bare.starts_with("env:") || bare.starts_with("file:")
-    {
+    let Some(value) = password_value(line) else { return line.to_owned() };
+    let (head, value) = line.split_at(value);
+    let bare = value.trim_start().trim_start_matches(QUOTES);
+    if bare.starts_with("env:") || bare.starts_with("file:") {
         return line.to_owned();
     }
-    let starred: String = value
-        .chars()
-        .map(|c| if c.is_whitespace() || "\"'".contains(c) { c.into() } else { "*".repeat(c.len_utf8()) })
-        .collect();
-    head.to_owned() + &starred
+    let starred = value.chars().map(|c| match c.is_whitespace() || QUOTES.contains(&c) {
+        true => c.to_string(),
+        false => "*".repeat(c.len_utf8()),
+    });
+    head.to_owned() + &starred.collect::<String>()
 }
+
+/// Where the value of a `password` key begins. The word inside of another value is no key.
+fn password_value(line: &str) -> Option<usize> {
+    let key = line.find("password")?;
+    let before = line[..key].trim_end_matches(QUOTES).trim_end();
+    let after = line[key + "password".len()..].trim_start_matches(QUOTES).trim_start();
+    let is_key = before.is_empty() || before.ends_with(['{', ',', '.', '#']);
+    (is_key && after.starts_with('=')).then(|| line.len() - after.len() + 1)
+}
+
+const QUOTES: [char; 2] = ['"', '\''];
 
 #[cfg(test)]
 mod tests {
@@ -51,6 +60,8 @@ mod tests {
             ("  password = \"hü\"\n", "  password = \"***\"\n"),
             ("password = \"env:X\"\n", "password = \"env:X\"\n"),
             ("name = 'password reset = x'\n", "name = 'password reset = x'\n"),
+            ("load = 'SELECT password = :x'\n", "load = 'SELECT password = :x'\n"),
+            ("server = {\"password\"='pw'}\n", "server = {\"password\"='**'*\n"),
         ];
         for (source, shown) in cases {
             assert_eq!(redact(source), shown);

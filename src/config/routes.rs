@@ -28,6 +28,7 @@ pub fn routes(
     defaults: &raw::Defaults,
     raw: Vec<Spanned<raw::Route>>,
 ) -> Vec<Route> {
+    check_defaults(context, databases, defaults);
     let mut routes: Vec<Named> = Vec::new();
     for spanned in raw {
         let section = Origin(spanned.span());
@@ -35,11 +36,25 @@ pub fn routes(
         let own = Own { rows: raw.rows.is_some(), load_timeout: raw.load_timeout.is_some() };
         raw.inherit(defaults);
         let Some(found) = route(context, databases, &raw, &section, own) else { continue };
-        complain_duplicate_name(context, &routes, &found);
-        complain_shadowed(context, &routes, &found);
+        if !complain_shadowed(context, &routes, &found) {
+            complain_duplicate_name(context, &routes, &found);
+        }
         routes.push(found);
     }
     routes.into_iter().map(|named| named.route).collect()
+}
+
+/// What `[defaults]` says may be wrong though no route takes it. Errors that routes repeat are told once in the end.
+fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults: &raw::Defaults) {
+    let mut raw = raw::Route::default();
+    raw.inherit(defaults);
+    let own = Own { rows: false, load_timeout: false };
+    let database =
+        raw.database.as_ref().and_then(|_| read_database(context, databases, &raw.database, &Origin::default()));
+    shape(context, &raw, own);
+    timing(context, &raw, databases, database.as_deref(), own);
+    max_value(context, &raw);
+    context.read(&raw.on_modify);
 }
 
 /// A route and the place of its name, which is its key's where it has none of its own.
@@ -74,8 +89,7 @@ fn route(
     };
     let (rows, value) = shape(context, raw, own);
     let timing = timing(context, raw, databases, database.as_deref(), own);
-    let max_value =
-        context.read_within(&raw.max_value, Size(1 << 20), (Size(1), Size(512 << 20)), |s| sizes::show(s.0));
+    let max_value = max_value(context, raw);
     let on_modify = context.read_or(&raw.on_modify, OnModify::Load).value;
     let (name, name_origin) = name(context, &raw.name, key.as_ref(), pattern.as_ref());
     let (key, load) = (key?, load?);
@@ -90,13 +104,17 @@ fn route(
         ttl: timing.ttl,
         jitter: timing.jitter,
         negative_ttl: timing.negative_ttl,
-        max_value: max_value.0,
+        max_value,
         load_timeout: timing.load_timeout,
         on_modify,
         key_origin: key.origin,
         load_origin: load.origin,
     };
     Some(Named { route, name_origin })
+}
+
+fn max_value(context: &mut Context<'_>, raw: &raw::Route) -> usize {
+    context.read_within(&raw.max_value, Size(1 << 20), (Size(1), Size(512 << 20)), |size| sizes::show(size.0)).0
 }
 
 fn required<T: Clone>(
@@ -262,11 +280,9 @@ fn timing(
 
 /// The database ends a statement after its own timeout: a load cannot take longer.
 fn load_timeout(context: &mut Context<'_>, raw: &raw::Route, database: Option<&Database>, own: Own) -> Duration {
-    let most = database.map_or(Duration::from_secs(3600), |database| database.timeout);
-    let At { origin, value } = context.read_or(&raw.load_timeout, most);
-    if value.is_zero() {
-        context.complain(&origin, "a load needs time", "write a duration above \"0s\"");
-    }
+    let default = database.map_or(Duration::from_secs(2), |database| database.timeout);
+    let bounds = (Duration::from_millis(1), Duration::from_secs(3600));
+    let At { origin, value } = context.read_within_at(&raw.load_timeout, default, bounds, |&d| durations::show(d));
     if let Some(database) = database.filter(|database| value > database.timeout) {
         let (name, limit) = (&database.name, durations::show(database.timeout));
         let message = format!("{} is longer than the timeout of [database.{name}], {limit}", durations::show(value));
@@ -308,8 +324,9 @@ fn complain_duplicate_name(context: &mut Context<'_>, earlier: &[Named], later: 
     context.diagnostics.push(diagnostic.with_related(&first.name_origin, "the first one"));
 }
 
-fn complain_shadowed(context: &mut Context<'_>, earlier: &[Named], later: &Named) {
-    let Some(first) = earlier.iter().find(|route| shadow::covers(&route.route.key, &later.route.key)) else { return };
+fn complain_shadowed(context: &mut Context<'_>, earlier: &[Named], later: &Named) -> bool {
+    let shadowing = earlier.iter().find(|route| shadow::covers(&route.route.key, &later.route.key));
+    let Some(first) = shadowing else { return false };
     let message = format!("no key reaches this route: `{}` matches them all", first.route.key.text);
     let hint = match shadow::covers(&later.route.key, &first.route.key) {
         true => "remove one of the two: they match the same keys",
@@ -317,4 +334,5 @@ fn complain_shadowed(context: &mut Context<'_>, earlier: &[Named], later: &Named
     };
     let diagnostic = Diagnostic::at(&later.route.key_origin, message, hint);
     context.diagnostics.push(diagnostic.with_related(&first.route.key_origin, "matches first"));
+    true
 }

@@ -14,12 +14,15 @@ const MAX_COMMAND: usize = 512 * MIB;
 /// `[server]`, validated.
 pub fn server(context: &mut Context<'_>, raw: &raw::Server) -> Server {
     let password = context.read_secret(&raw.password);
+    if let Some(empty) = password.as_ref().filter(|password| password.value.is_empty()) {
+        context.complain(&empty.origin, "an empty password keeps nobody out", "write \"env:WEIR_PASSWORD\"");
+    }
     let listen = listeners(context, raw, raw.password.is_some());
-    let admin = context.read(&raw.admin).and_then(|at| address(context, &at));
+    let admin = admin(context, raw, &listen);
     let workers = context.read_within(&raw.workers, 0, (0, 1024), usize::to_string);
     Server {
         listen,
-        admin: admin.unwrap_or(loopback(9600)),
+        admin,
         workers: if workers == 0 { cores() } else { workers },
         max_clients: context.read_within(&raw.max_clients, 10_000, (1, 1_000_000), usize::to_string),
         password: password.map(|at| Secret(at.value)),
@@ -32,6 +35,15 @@ fn loopback(port: u16) -> SocketAddr {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn admin(context: &mut Context<'_>, raw: &raw::Server, listen: &[SocketAddr]) -> SocketAddr {
+    let Some(written) = context.read(&raw.admin) else { return loopback(9600) };
+    let Some(address) = address(context, &written) else { return loopback(9600) };
+    if address.port() != 0 && listen.contains(&address) {
+        context.complain(&written.origin, format!("{address} is in `listen` too"), "write another port");
+    }
+    address
 }
 
 fn listeners(context: &mut Context<'_>, raw: &raw::Server, has_password: bool) -> Vec<SocketAddr> {

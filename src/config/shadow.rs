@@ -140,11 +140,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         /// The walk agrees with trying every short key over the letters that matter.
         #[test]
         fn covering_agrees_with_every_short_key(outer in any_pattern(), inner in any_pattern()) {
             let (outer_steps, inner_steps) = (steps(&outer), steps(&inner));
-            let longest = 7;
+            let longest = 6;
             let mut keys: Vec<Vec<u8>> = vec![vec![]];
             let mut all = true;
             for _ in 0..longest {

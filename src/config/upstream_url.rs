@@ -6,13 +6,13 @@ use super::setting::Problem;
 use super::{Origin, Secret, Upstream, raw};
 use std::time::Duration;
 
-/// `[upstream]`, validated. The section's place is for the error of a missing `url`.
-pub fn upstream(context: &mut Context<'_>, raw: &raw::Upstream) -> Option<Upstream> {
+/// `[upstream]`, validated. `section` is the place of its header.
+pub fn upstream(context: &mut Context<'_>, raw: &raw::Upstream, section: &Origin) -> Option<Upstream> {
     let bounds = (Duration::from_millis(1), Duration::from_secs(60));
     let timeout = context.read_within(&raw.timeout, Duration::from_millis(250), bounds, |&d| durations::show(d));
     if raw.url.is_none() {
         let hint = "write `url = \"redis://127.0.0.1:6379/0\"`, or leave [upstream] out for the embedded store";
-        context.complain(&section(context.text), "[upstream] has no url", hint);
+        context.complain(section, "[upstream] has no url", hint);
     }
     let url = context.read_secret(&raw.url)?;
     match parse(&url.value) {
@@ -22,11 +22,6 @@ pub fn upstream(context: &mut Context<'_>, raw: &raw::Upstream) -> Option<Upstre
             None
         }
     }
-}
-
-/// Where `[upstream]` is written; found by its text, as serde knows the places of values only.
-fn section(text: &str) -> Origin {
-    text.find("[upstream]").map_or_else(Origin::default, |start| Origin(start..start + "[upstream]".len()))
 }
 
 /// The URL's parts, without timeout. Problems never quote more than the scheme: the rest may hold a password.
