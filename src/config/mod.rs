@@ -3,6 +3,8 @@
 //! `parse` turns a TOML file into [`Config`] or into errors that name file, line and column and say what to write
 //! instead. Nothing above this floor sees a raw string where a type can say more.
 
+pub mod sql;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
