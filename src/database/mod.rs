@@ -6,6 +6,7 @@
 mod encode;
 mod fits;
 mod msgpack;
+mod postgres;
 mod sqlite;
 mod template;
 
@@ -25,6 +26,7 @@ pub struct Database {
 #[derive(Clone)]
 enum Kind {
     Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
 }
 
 impl Database {
@@ -36,7 +38,7 @@ impl Database {
             DatabaseUrl::Sqlite(path) => {
                 Kind::Sqlite(sqlite::Sqlite::connect(path, config.pool, config.timeout).await?)
             }
-            DatabaseUrl::Postgres(_) => return Err(DatabaseError::Unavailable("soon".into())),
+            DatabaseUrl::Postgres(url) => Kind::Postgres(postgres::Postgres::connect(config, &url.0).await?),
         };
         Ok(Database { name: config.name.as_str().into(), kind })
     }
@@ -48,6 +50,7 @@ impl Database {
     pub async fn prepare(&self, spec: LoadSpec) -> Result<Arc<dyn Statement>, DatabaseError> {
         match &self.kind {
             Kind::Sqlite(sqlite) => sqlite.prepare(spec).await,
+            Kind::Postgres(postgres) => postgres.prepare(spec).await,
         }
     }
 
