@@ -33,6 +33,8 @@ pub use diagnostic::{Diagnostic, render_all};
 pub use parse::{load, parse};
 pub use schema::schema;
 
+pub mod sql;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
