@@ -83,7 +83,7 @@ fn the_shop_is_the_same_in_both_databases() {
         database.sql("UPDATE products SET price = price + 1 WHERE id = 200");
         database.sql(&format!(
             "SELECT {}, {} FROM products WHERE id = 1",
-            database.slow_column(1),
+            database.held_column(1),
             database.failing_column()
         ));
     }

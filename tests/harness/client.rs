@@ -148,6 +148,18 @@ impl Client {
         self.cmd(&words.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// Sends one command and reads nothing.
+    #[track_caller]
+    pub fn cmd_later<A: AsRef<[u8]>>(&mut self, arguments: &[A]) {
+        self.send(&command(arguments));
+    }
+
+    /// The same, given as words.
+    #[track_caller]
+    pub fn run_later(&mut self, words: &str) {
+        self.send(&raw_command(words));
+    }
+
     /// All in one write; the replies in order.
     #[track_caller]
     pub fn pipeline<A: AsRef<[u8]>>(&mut self, commands: &[Vec<A>]) -> Vec<Reply> {

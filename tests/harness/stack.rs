@@ -1,6 +1,6 @@
 //! Weir with a store and a database, in the four pairs that it must serve alike.
 
-use super::{Postgres, Redis, Sqlite, Weir, shop};
+use super::{Gate, Postgres, Redis, Reply, Sqlite, Weir, shop, sqlite, wait_until};
 
 /// Which store and which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,15 +52,23 @@ impl Database {
         }
     }
 
-    /// A column for a `load` that keeps it busy for about `milliseconds` after its snapshot is taken. SQLite has no
-    /// sleep: it counts, at a rate that holds for no machine exactly, so let no test depend on the time.
-    pub fn slow_column(&self, milliseconds: u32) -> String {
+    /// A column for a `load` that keeps it busy after its snapshot is taken: in PostgreSQL while the gate is shut, in SQLite,
+    /// which has nothing to wait for, by counting for about `milliseconds`. No test may depend on that time.
+    pub fn held_column(&self, milliseconds: u64) -> String {
         match self {
             Database::Sqlite(_) => format!(
                 "(WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) SELECT count(*) FROM n)",
-                u64::from(milliseconds) * 5_000
+                milliseconds * sqlite::steps_per_millisecond()
             ),
-            Database::Postgres(_) => format!("(SELECT 1 FROM pg_sleep({}))", f64::from(milliseconds) / 1000.0),
+            Database::Postgres(_) => "(SELECT through_gate())".to_owned(),
+        }
+    }
+
+    /// Shuts the gate for `held_column`, where there is one.
+    pub fn shut_gate(&self) -> Option<Gate> {
+        match self {
+            Database::Sqlite(_) => None,
+            Database::Postgres(postgres) => Some(postgres.shut_gate()),
         }
     }
 
@@ -111,6 +119,20 @@ impl Stack {
         );
         let weir = Weir::start(&config);
         Stack { weir, redis, database }
+    }
+
+    /// Waits until `count` loads run: in PostgreSQL, until so many stand in the gate.
+    #[track_caller]
+    pub fn wait_until_loading(&self, count: i64) {
+        wait_until(&format!("{count} loads run"), || match &self.database {
+            Database::Sqlite(_) => self.weir.metric("weir_loads_in_flight", &[("database", "main")]) as i64 >= count,
+            Database::Postgres(postgres) => postgres.in_gate() >= count,
+        });
+    }
+
+    /// What the upstream itself holds, where there is one; asked past Weir.
+    pub fn raw(&self, words: &str) -> Option<Reply> {
+        self.redis.as_ref().map(|redis| redis.client().run(words))
     }
 
     /// Asserts how many loads a route has run: by Weir's own counter and, where it can say it, by the database's.
