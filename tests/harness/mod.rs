@@ -27,6 +27,7 @@ pub use postgres::{Gate, Postgres};
 pub use process::{free_port, many_descriptors};
 pub use proxy::{Fault, FaultProxy};
 pub use redis::Redis;
+pub use shop::sql as shop_sql;
 pub use sqlite::Sqlite;
 pub(crate) use stack::over_all_pairs;
 pub use stack::{Database, Pair, Stack};

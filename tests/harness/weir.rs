@@ -20,10 +20,21 @@ impl Weir {
     /// one is put in front. Answers once `/readyz` does.
     #[track_caller]
     pub fn start(config: &str) -> Weir {
+        Weir::start_until(config, "/readyz")
+    }
+
+    /// The same, but answers as soon as it is alive, ready or not.
+    #[track_caller]
+    pub fn start_unready(config: &str) -> Weir {
+        Weir::start_until(config, "/healthz")
+    }
+
+    #[track_caller]
+    fn start_until(config: &str, path: &str) -> Weir {
         let config = with_server(config);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match Weir::try_start(&config) {
+            match Weir::try_start(&config, path) {
                 Ok(weir) => return weir,
                 Err(log) => {
                     assert!(
@@ -35,22 +46,22 @@ impl Weir {
         }
     }
 
-    /// `Err` with what it printed, if it ended instead of becoming ready.
-    fn try_start(config: &str) -> Result<Weir, String> {
+    /// `Err` with what it printed, if it ended instead of answering 200 on `path`.
+    fn try_start(config: &str, path: &str) -> Result<Weir, String> {
         let folder = tempfile::tempdir().expect("temporary folder");
         let (port, admin) = (free_port(), free_port());
         let text = config.replace("{port}", &port.to_string()).replace("{admin}", &admin.to_string());
-        let path = folder.path().join("weir.toml");
-        std::fs::write(&path, text).expect("temporary folder");
-        let mut process = Process::start("weir", folder.path(), serve(&path).current_dir(folder.path()), "KILL");
-        let ready = wait_for("weir is ready", || {
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, text).expect("temporary folder");
+        let mut process = Process::start("weir", folder.path(), serve(&file).current_dir(folder.path()), "KILL");
+        let answers = wait_for(&format!("weir answers {path}"), || {
             if process.ended().is_some() {
                 return Some(false);
             }
-            matches!(http::get(admin, "/readyz"), Ok((200, _))).then_some(true)
+            matches!(http::get(admin, path), Ok((200, _))).then_some(true)
         });
-        match ready {
-            true => Ok(Weir { port, admin, config: path, process, folder }),
+        match answers {
+            true => Ok(Weir { port, admin, config: file, process, folder }),
             false => Err(process.log()),
         }
     }
