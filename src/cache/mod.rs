@@ -26,6 +26,7 @@ mod flight;
 mod load;
 mod matcher;
 mod negative;
+pub mod prepare;
 pub mod route;
 
 use self::backoff::Backoff;

@@ -2,20 +2,22 @@
 
 use super::files::ConfigFile;
 use super::{CheckArguments, Failure, print, report};
+use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
 
 /// Prints the report, or fails with every error of the file.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let file = ConfigFile::read(&arguments.file)?;
-    let errors = if arguments.offline { Vec::new() } else { prepare_statements(&file.config) };
+    let errors = if arguments.offline { Vec::new() } else { prepare_statements(&file.config)? };
     match errors.is_empty() {
         true => print(&report::report(&file.config)),
         false => Err(file.failure(&errors)),
     }
 }
 
-/// The hook for preparing every route's statement: one error at [`crate::config::Route::load_origin`] for each that
-/// the database refuses, one of [`Diagnostic::unreachable`] at the database's origin where it cannot be reached.
-fn prepare_statements(_config: &Config) -> Vec<Diagnostic> {
-    Vec::new()
+/// Prepares every statement on its database, as `serve` does.
+fn prepare_statements(config: &Config) -> Result<Vec<Diagnostic>, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let prepared = runtime.map_err(Failure::other)?.block_on(prepare(config));
+    Ok(prepared.err().unwrap_or_default())
 }

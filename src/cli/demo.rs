@@ -5,6 +5,15 @@ use anyhow::{Context, anyhow};
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
 
+/// What to try first.
+pub const HINT: &str = "\
+This is the demo: a sample shop in SQLite. Try
+  redis-cli -p 6380 GET product:1          a row as JSON; the second time it is a hit
+  redis-cli -p 6380 HGETALL user:7         a row as a hash
+  curl -s 127.0.0.1:9600/metrics | grep -E 'weir_(loads|lookups)_total'
+Ctrl-C ends it.
+";
+
 /// Makes the shop where it is missing, and reads the demo's configuration.
 pub fn prepare() -> anyhow::Result<Config> {
     prepare_in_one_of(&folders(|name| std::env::var_os(name)))

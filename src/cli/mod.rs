@@ -80,9 +80,12 @@ pub struct ExplainArguments {
     /// The key
     #[arg(value_name = "KEY")]
     pub key: String,
-    /// The proxy's admin address
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9600")]
-    pub admin: SocketAddr,
+    /// The proxy's admin address (default: the configuration file's, else 127.0.0.1:9600)
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+    /// The configuration file that the proxy runs with
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Runs the command that the arguments name (the first is the program's own name).

@@ -33,7 +33,7 @@ pub use diagnostic::{Diagnostic, render_all};
 pub use parse::{load, parse};
 pub use schema::schema;
 
-pub mod sql;
+
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

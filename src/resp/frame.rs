@@ -45,6 +45,16 @@ pub enum Reply {
     Push(Vec<Reply>),
 }
 
+impl Reply {
+    /// The text of a bulk or simple string.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Reply::Bulk(bytes) | Reply::Simple(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
 /// Decodes the one reply that `reply` is.
 ///
 /// # Errors

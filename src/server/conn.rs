@@ -365,6 +365,11 @@ impl Conn {
         });
     }
 
+    /// Index of the command being acted on, for the counters.
+    pub fn command_index(&self) -> u16 {
+        self.command
+    }
+
     /// What the embedded store must know of this client.
     pub fn context(&self) -> Context {
         Context { db: self.db, protocol: self.protocol }

@@ -54,17 +54,15 @@ fn write_section(text: &mut String, app: &App, embedded: &Embedded, section: &st
         "persistence" => write!(text, "# Persistence\r\nloading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\n"),
         "stats" => write!(
             text,
-            "# Stats\r\nexpired_keys:{}\r\nevicted_keys:{}\r\nkeyspace_hits:{}\r\nkeyspace_misses:{}\r\n",
-            stats.expired, stats.evicted, stats.hits, stats.misses,
+            "# Stats\r\nexpired_keys:{}\r\nevicted_keys:{}\r\n",
+            stats.expired, stats.evicted,
         ),
         "replication" => write!(text, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n"),
         "cpu" => write!(text, "# CPU\r\n"),
         "cluster" => write!(text, "# Cluster\r\ncluster_enabled:0\r\n"),
         "keyspace" => {
             text.push_str("# Keyspace\r\n");
-            embedded.keyspace().into_iter().try_for_each(|(db, keys, expires)| {
-                write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0\r\n")
-            })
+            Ok(())
         }
         _ => write_own_section(text, app),
     }

@@ -30,6 +30,12 @@ pub async fn serve(stream: TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
     let conn = Conn::new(worker.clone(), client);
     let scanner = CommandScanner::new(conn.scan_limits());
     let mut session = Session { stream, conn, scanner, input: Vec::new(), blocked: false, ended: false };
+    poll_fn(|cx| {
+        // A task's waker stays the same for its life: once is enough.
+        worker.arrived(id, cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     poll_fn(|cx| session.poll(cx)).await;
     session.conn.replies.close();
     worker.left(id);
@@ -51,7 +57,6 @@ struct Session {
 impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.conn.replies.set_waker(cx.waker());
-        self.conn.worker.arrived(self.conn.client.id, cx.waker());
         loop {
             self.conn.start_missed();
             if self.conn.replies.is_closed() {

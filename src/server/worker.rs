@@ -10,7 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::task::Waker;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
 
 /// Size of one read from a client.
 const READ: usize = 64 << 10;
@@ -31,13 +32,14 @@ pub struct Worker {
     draining: Cell<bool>,
     /// Each client's waker, for the drain.
     wakers: RefCell<HashMap<u64, Waker>>,
+    last_leaves: RefCell<Option<Waker>>,
 }
 
 impl Worker {
     /// A worker over its own links.
-    pub fn new(app: Arc<App>, backend: Backend, engine: Engine<Backend, SystemClock>) -> Self {
+    pub fn new(app: Arc<App>, backend: Backend, engine: Engine<Backend, SystemClock>, counts: Arc<CommandCounts>) -> Self {
         Worker {
-            counts: Arc::default(),
+            counts,
             app,
             backend,
             engine,
@@ -45,6 +47,7 @@ impl Worker {
             hasher: RandomState::default(),
             draining: Cell::new(false),
             wakers: RefCell::default(),
+            last_leaves: RefCell::default(),
         }
     }
 
@@ -66,9 +69,13 @@ impl Worker {
         }
     }
 
-    /// How many clients this worker serves.
-    pub fn clients(&self) -> usize {
-        self.wakers.borrow().len()
+    /// Waits until the last client has ended.
+    pub async fn all_left(&self) {
+        poll_fn(|cx| {
+            *self.last_leaves.borrow_mut() = Some(cx.waker().clone());
+            if self.wakers.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// A client begins.
@@ -79,5 +86,8 @@ impl Worker {
     /// A client has ended.
     pub fn left(&self, id: u64) {
         self.wakers.borrow_mut().remove(&id);
+        if let Some(waker) = self.last_leaves.take() {
+            waker.wake();
+        }
     }
 }

@@ -73,21 +73,21 @@ impl Store for Backend {
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
         match self {
             Backend::Redis(redis) => redis.acquire(key, token, lease).await,
-            Backend::Embedded(embedded) => Ok(embedded.acquire(key, token, lease)),
+            Backend::Embedded(embedded) => embedded.acquire(key, token, lease).await,
         }
     }
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
         match self {
             Backend::Redis(redis) => redis.fill(key, token, fill).await,
-            Backend::Embedded(embedded) => Ok(embedded.fill(key, token, fill)),
+            Backend::Embedded(embedded) => embedded.fill(key, token, fill).await,
         }
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
         match self {
             Backend::Redis(redis) => redis.invalidate(key).await,
-            Backend::Embedded(embedded) => Ok(embedded.invalidate(key)),
+            Backend::Embedded(embedded) => embedded.invalidate(key).await,
         }
     }
 }
