@@ -3,10 +3,62 @@
 //! The engine meets a database as prepared [`Statement`]s only, so that a test can put one of its own there.
 //! This floor turns rows into [`Value`]s; it knows nothing of keys, TTLs, leases or stores.
 
-use crate::config::{Encoding, Rows};
+mod encode;
+mod fits;
+mod msgpack;
+mod postgres;
+mod sqlite;
+mod template;
+
+use crate::config::{self, DatabaseUrl, Encoding, Rows};
 use crate::value::Value;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+
+/// One `[database.NAME]`: connections on demand. Cheap to clone.
+#[derive(Clone)]
+pub struct Database {
+    name: Arc<str>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
+}
+
+impl Database {
+    /// Connects once, to know that the database is there and lets us in; later connections are opened when needed.
+    ///
+    /// Errors: [`DatabaseError::Unavailable`] or [`DatabaseError::Timeout`], without the URL's secrets.
+    pub async fn connect(config: &config::Database) -> Result<Database, DatabaseError> {
+        let kind = match &config.url {
+            DatabaseUrl::Sqlite(path) => {
+                Kind::Sqlite(sqlite::Sqlite::connect(path, config.pool, config.timeout).await?)
+            }
+            DatabaseUrl::Postgres(url) => Kind::Postgres(postgres::Postgres::connect(config, &url.0).await?),
+        };
+        Ok(Database { name: config.name.as_str().into(), kind })
+    }
+
+    /// Prepares a route's statement on the live database, so that what is wrong with it is found at start.
+    ///
+    /// Errors: [`DatabaseError::Statement`] with the database's own message and where in the SQL it points;
+    /// [`DatabaseError::Encoding`] where the columns cannot be written as [`LoadSpec::encoding`] asks.
+    pub async fn prepare(&self, spec: LoadSpec) -> Result<Arc<dyn Statement>, DatabaseError> {
+        match &self.kind {
+            Kind::Sqlite(sqlite) => sqlite.prepare(spec).await,
+            Kind::Postgres(postgres) => postgres.prepare(spec).await,
+        }
+    }
+
+    /// NAME of `[database.NAME]`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
 
 /// What a route wants of a database: its statement and how its rows become a value.
 #[derive(Clone, Debug)]

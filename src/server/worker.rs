@@ -1,0 +1,79 @@
+//! What all clients of one worker thread share. Nothing here is shared with another thread but [`App`].
+
+use super::app::App;
+use crate::cache::Engine;
+use crate::clock::SystemClock;
+use crate::store::Backend;
+use foldhash::fast::RandomState;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Size of one read from a client.
+const READ: usize = 64 << 10;
+
+/// One worker thread's own state.
+pub struct Worker {
+    /// What all workers share.
+    pub app: Arc<App>,
+    /// This worker's way to the store.
+    pub backend: Backend,
+    /// The engine over it.
+    pub engine: Engine<Backend, SystemClock>,
+    /// Every client's bytes are read into this one buffer; only an incomplete command is copied out of it.
+    pub scratch: RefCell<Box<[u8]>>,
+    hasher: RandomState,
+    draining: Cell<bool>,
+    /// Each client's waker, for the drain.
+    wakers: RefCell<HashMap<u64, Waker>>,
+}
+
+impl Worker {
+    /// A worker over its own links.
+    pub fn new(app: Arc<App>, backend: Backend, engine: Engine<Backend, SystemClock>) -> Self {
+        Worker {
+            app,
+            backend,
+            engine,
+            scratch: RefCell::new(vec![0; READ].into_boxed_slice()),
+            hasher: RandomState::default(),
+            draining: Cell::new(false),
+            wakers: RefCell::default(),
+        }
+    }
+
+    /// Hash of a key, to compare requests of one client with.
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    /// Whether clients must end once what they have sent is answered.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Begins the drain: every client looks up.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for waker in self.wakers.borrow().values() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// How many clients this worker serves.
+    pub fn clients(&self) -> usize {
+        self.wakers.borrow().len()
+    }
+
+    /// A client begins.
+    pub fn arrived(&self, id: u64, waker: &Waker) {
+        self.wakers.borrow_mut().insert(id, waker.clone());
+    }
+
+    /// A client has ended.
+    pub fn left(&self, id: u64) {
+        self.wakers.borrow_mut().remove(&id);
+    }
+}
