@@ -9,15 +9,16 @@
 //! A later command of the same client on a key that an earlier one still works on waits for it (G3): [`Flow::Wait`].
 
 use super::clients::Client;
+use super::metrics::{CommandCounts, Path};
 use super::output::Output;
-use super::own;
+use super::{embedded_server, own};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::routed::{self, Modify};
 use super::worker::Worker;
 use crate::cache::route::Route;
 use crate::config::OnModify;
 use crate::resp::args::Args;
-use crate::resp::command::{Access, Flags, Handling, Spec, lookup};
+use crate::resp::command::{Access, Flags, Handling, Spec, lookup_indexed};
 use crate::resp::scan::{ScanLimits, may_be_absent};
 use crate::resp::write::{self, Protocol};
 use crate::store::Backend;
@@ -26,6 +27,7 @@ use crate::store::redis::link::Sink;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What comes after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,13 +58,17 @@ pub struct Conn {
     pub closing: bool,
     sink: Rc<dyn Sink>,
     run: Run,
+    /// Index of the command being acted on, for the counters.
+    command: u16,
+    /// Commands that the embedded store has answered since the last [`Conn::end_batch`]: plain ones, and routed reads.
+    embedded: (usize, usize),
 }
 
 /// Plain commands that stand together in the bytes being acted on.
 #[derive(Default)]
 struct Run {
     bytes: Range<usize>,
-    commands: u32,
+    commands: Vec<u16>,
 }
 
 /// A routed key among a command's arguments.
@@ -75,7 +81,7 @@ struct RoutedKey<'a> {
 impl Conn {
     /// A client that has said nothing yet.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
-        let replies = Rc::new(Replies::default());
+        let replies = Rc::new(Replies::new(worker.counts.clone()));
         let authenticated = worker.app.config.server.password.is_none();
         let db = worker.backend.first_db();
         client.said.lock().db = db;
@@ -89,6 +95,8 @@ impl Conn {
             authenticated,
             closing: false,
             run: Run::default(),
+            command: CommandCounts::UNKNOWN,
+            embedded: (0, 0),
         }
     }
 
@@ -107,12 +115,12 @@ impl Conn {
     /// Acts on one command, which stands at `raw` in `bytes`.
     pub fn command(&mut self, bytes: &[u8], raw: Range<usize>, args: Args<'_>, inline: bool) -> Flow {
         let Some(name) = args.get(0) else { return Flow::Next };
-        let spec = lookup(name);
-        if !self.authenticated && !spec.is_some_and(|spec| spec.flags.contains(Flags::NO_AUTH)) {
+        let known = lookup_indexed(name);
+        self.command = known.map_or(CommandCounts::UNKNOWN, |(index, _)| index);
+        if !self.authenticated && !known.is_some_and(|(_, spec)| spec.flags.contains(Flags::NO_AUTH)) {
             return self.answer(bytes, |out| write::error(out, "NOAUTH Authentication required."));
         }
-        let Some(spec) = spec else { return self.unknown(bytes, raw, args, inline) };
-        self.worker.app.metrics.count_command(spec);
+        let Some((_, spec)) = known else { return self.unknown(bytes, raw, args, inline) };
         match spec.handling_of(args) {
             Handling::Forward => self.data(spec, bytes, raw, args, inline),
             Handling::Own => self.own(spec, bytes, args),
@@ -145,8 +153,18 @@ impl Conn {
     /// Answers at once, in order.
     fn answer(&mut self, bytes: &[u8], writer: impl FnOnce(&mut Vec<u8>)) -> Flow {
         self.send_run(bytes);
-        self.replies.now(writer);
+        self.answer_now(writer);
         Flow::Next
+    }
+
+    /// Answers in order and counts the command.
+    pub fn answer_now(&self, writer: impl FnOnce(&mut Vec<u8>)) {
+        let is_error = self.replies.now(|out| {
+            let begin = out.len();
+            writer(out);
+            out.get(begin) == Some(&b'-')
+        });
+        self.worker.counts.count(self.command, is_error);
     }
 
     /// A command on data.
@@ -202,7 +220,7 @@ impl Conn {
         match self.worker.backend.clone() {
             Backend::Redis(redis) => {
                 let link = redis.link(self.protocol);
-                let slot = self.replies.open_read(read(keys));
+                let slot = self.replies.open_read(read(keys), self.command);
                 link.send(&command, 1, &self.sink, slot);
             }
             Backend::Embedded(embedded) => {
@@ -211,10 +229,11 @@ impl Conn {
                 embedded.execute(context, args, &mut reply);
                 if !may_be_absent(&reply) {
                     key.route.metrics.lookups.hit.increment(1);
-                    self.replies.now(|out| out.extend_from_slice(&reply));
+                    self.embedded.1 += 1;
+                    self.answer_now(|out| out.extend_from_slice(&reply));
                     return Flow::Next;
                 }
-                let slot = self.replies.open_slow(keys.clone());
+                let slot = self.replies.open_slow(keys.clone(), self.command);
                 self.start_read(Missed { slot, read: read(keys), reply });
             }
         }
@@ -232,7 +251,7 @@ impl Conn {
         hashes: KeyHashes,
     ) -> Flow {
         self.send_run(bytes);
-        let slot = self.replies.open_slow(hashes);
+        let slot = self.replies.open_slow(hashes, self.command);
         let keys = std::iter::once(first).chain(others).map(|key| (key.key.to_vec(), key.route.clone())).collect();
         let modify = Modify {
             keys,
@@ -281,23 +300,26 @@ impl Conn {
         match &self.worker.backend {
             Backend::Embedded(embedded) => {
                 let context = self.context();
-                if !own::embedded_server(self, args) {
-                    self.replies.now(|out| embedded.execute(context, args, out));
-                }
+                self.answer_now(|out| {
+                    if !embedded_server::answer(&self.worker.app, context, args, out) {
+                        embedded.execute(context, args, out);
+                    }
+                });
+                self.embedded.0 += 1;
             }
             Backend::Redis(_) if inline => {
                 self.send_run(bytes);
                 let command = whole_command(&[], args, true);
-                self.run = Run { bytes: 0..command.len(), commands: 1 };
+                self.run = Run { bytes: 0..command.len(), commands: vec![self.command] };
                 self.send_run(&command);
             }
             Backend::Redis(_) => {
-                if self.run.commands == 0 || self.run.bytes.end != raw.start {
+                if self.run.commands.is_empty() || self.run.bytes.end != raw.start {
                     self.send_run(bytes);
                     self.run.bytes.start = raw.start;
                 }
                 self.run.bytes.end = raw.end;
-                self.run.commands += 1;
+                self.run.commands.push(self.command);
             }
         }
         Flow::Next
@@ -306,12 +328,24 @@ impl Conn {
     /// Sends the run that has gathered, as one slice with one slot.
     pub fn send_run(&mut self, bytes: &[u8]) {
         let run = std::mem::take(&mut self.run);
-        if run.commands == 0 {
+        if run.commands.is_empty() {
             return;
         }
         let Backend::Redis(redis) = &self.worker.backend else { return };
-        let slot = self.replies.open_plain();
-        redis.link(self.protocol).send(&bytes[run.bytes], run.commands, &self.sink, slot);
+        let replies = run.commands.len() as u32;
+        let slot = self.replies.open_plain(run.commands);
+        redis.link(self.protocol).send(&bytes[run.bytes], replies, &self.sink, slot);
+    }
+
+    /// All whole commands that came together, at `begun`, are acted on.
+    pub fn end_batch(&mut self, bytes: &[u8], begun: Instant) {
+        self.send_run(bytes);
+        let (plain, reads) = std::mem::take(&mut self.embedded);
+        for (path, commands) in [(Path::Pass, plain), (Path::Upstream, reads)] {
+            if commands > 0 {
+                self.worker.counts.observe(path, begun, commands);
+            }
+        }
     }
 
     /// Starts the engine on the reads that found nothing at the store, and counts those that found something.

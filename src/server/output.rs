@@ -35,6 +35,12 @@ impl Output {
         self.len == 0
     }
 
+    /// Whether the first unwritten byte is this one.
+    pub fn begins_with(&self, byte: u8) -> bool {
+        let first = self.pieces.front().map_or(&self.tail[..], |piece| &piece[..]);
+        first.get(self.written) == Some(&byte)
+    }
+
     /// Appends through one of the writers of [`crate::resp::write`].
     pub fn write<T>(&mut self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let before = self.tail.len();

@@ -15,7 +15,10 @@ use crate::store::StoreError;
 use crate::store::redis::link::Sink;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use super::metrics::{CommandCounts, Path};
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 /// The hashes of a command's routed keys: enough to know that two commands may concern the same one.
 #[derive(Clone, Debug)]
@@ -63,8 +66,10 @@ pub struct Missed {
 }
 
 /// See the module's page.
-#[derive(Default)]
-pub struct Replies(RefCell<State>);
+pub struct Replies {
+    state: RefCell<State>,
+    counts: Arc<CommandCounts>,
+}
 
 #[derive(Default)]
 struct State {
@@ -81,6 +86,9 @@ struct State {
 
 struct Slot {
     kind: Kind,
+    /// Indices of its commands, for the counters.
+    commands: Vec<u16>,
+    opened: Instant,
     done: bool,
     output: Output,
 }
@@ -95,14 +103,20 @@ enum Kind {
 }
 
 impl Replies {
+    /// Of a client that has asked nothing yet; `counts` are its worker's.
+    pub fn new(counts: Arc<CommandCounts>) -> Self {
+        Replies { state: RefCell::default(), counts }
+    }
+
     /// Appends an answer that is known at once, after everything that is still open.
     pub fn now<T>(&self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state.borrow_mut();
         match state.slots.back_mut() {
             None => state.output.write(writer),
-            Some(Slot { kind: Kind::Plain, done: true, output }) => output.write(writer),
-            Some(_) => {
-                let mut slot = Slot { kind: Kind::Plain, done: true, output: Output::default() };
+            Some(Slot { kind: Kind::Plain, done: true, output, .. }) => output.write(writer),
+            Some(&mut Slot { opened, .. }) => {
+                let output = Output::default();
+                let mut slot = Slot { kind: Kind::Plain, commands: Vec::new(), opened, done: true, output };
                 let result = slot.output.write(writer);
                 state.slots.push_back(slot);
                 result
@@ -110,28 +124,31 @@ impl Replies {
         }
     }
 
-    /// Opens a slot for commands that are forwarded.
-    pub fn open_plain(&self) -> u64 {
-        self.0.borrow_mut().open(Kind::Plain)
+    /// Opens a slot for commands that are forwarded, given by their indices.
+    pub fn open_plain(&self, commands: Vec<u16>) -> u64 {
+        self.state.borrow_mut().open(Kind::Plain, commands)
     }
 
     /// Opens a slot for a routed read at the store.
-    pub fn open_read(&self, read: Read) -> u64 {
-        self.0.borrow_mut().open(Kind::Read(read))
+    pub fn open_read(&self, read: Read, command: u16) -> u64 {
+        self.state.borrow_mut().open(Kind::Read(read), vec![command])
     }
 
     /// Opens a slot for a command that the engine works on.
-    pub fn open_slow(&self, keys: KeyHashes) -> u64 {
-        self.0.borrow_mut().open(Kind::Slow(keys))
+    pub fn open_slow(&self, keys: KeyHashes, command: u16) -> u64 {
+        self.state.borrow_mut().open(Kind::Slow(keys), vec![command])
     }
 
     /// The answer to a slow command.
     pub fn finish(&self, slot: u64, answer: Output) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state.borrow_mut();
         if state.closed {
             return;
         }
         let index = (slot - state.first) as usize;
+        let is_error = answer.begins_with(b'-');
+        self.counts.count(state.slots[index].commands[0], is_error);
+        self.counts.observe(Path::Load, state.slots[index].opened, 1);
         state.slots[index].output.append(answer);
         state.close(index);
     }
@@ -139,7 +156,7 @@ impl Replies {
     /// Whether a request on one of these keys is open: for a routed write, any; for a read, only one that the engine
     /// works on.
     pub fn is_open(&self, keys: &KeyHashes, reads_too: bool) -> bool {
-        self.0.borrow().slots.iter().any(|slot| match &slot.kind {
+        self.state.borrow().slots.iter().any(|slot| match &slot.kind {
             Kind::Plain => false,
             Kind::Read(read) => reads_too && !slot.done && read.keys.meet(keys),
             Kind::Slow(slow) => !slot.done && slow.meet(keys),
@@ -148,38 +165,38 @@ impl Replies {
 
     /// Whether any request is open.
     pub fn any_open(&self) -> bool {
-        !self.0.borrow().slots.is_empty()
+        !self.state.borrow().slots.is_empty()
     }
 
     /// Whether any routed request is open.
     pub fn any_routed_open(&self) -> bool {
-        self.0.borrow().slots.iter().any(|slot| !slot.done && !matches!(slot.kind, Kind::Plain))
+        self.state.borrow().slots.iter().any(|slot| !slot.done && !matches!(slot.kind, Kind::Plain))
     }
 
     /// Open slots, and bytes that the client has not taken.
     pub fn backlog(&self) -> (usize, usize) {
-        let state = self.0.borrow();
+        let state = self.state.borrow();
         (state.slots.len(), state.output.len())
     }
 
     /// The reads that found nothing since the last call.
     pub fn take_missed(&self) -> Vec<Missed> {
-        std::mem::take(&mut self.0.borrow_mut().missed)
+        std::mem::take(&mut self.state.borrow_mut().missed)
     }
 
     /// The routes of the reads that found a value since the last call.
     pub fn take_hits(&self, each: impl FnMut(usize)) {
-        self.0.borrow_mut().hits.drain(..).for_each(each);
+        self.state.borrow_mut().hits.drain(..).for_each(each);
     }
 
     /// Works on the output.
     pub fn output<T>(&self, work: impl FnOnce(&mut Output) -> T) -> T {
-        work(&mut self.0.borrow_mut().output)
+        work(&mut self.state.borrow_mut().output)
     }
 
     /// Whom to wake when there is something to write or to load.
     pub fn set_waker(&self, waker: &Waker) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state.borrow_mut();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }
@@ -187,7 +204,7 @@ impl Replies {
 
     /// Nothing more will be written: what still comes is dropped.
     pub fn close(&self) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state.borrow_mut();
         state.closed = true;
         state.slots.clear();
         state.output = Output::default();
@@ -195,13 +212,14 @@ impl Replies {
 
     /// Whether the client must be let go, since one of its replies ends in the middle.
     pub fn is_closed(&self) -> bool {
-        self.0.borrow().closed
+        self.state.borrow().closed
     }
 }
 
 impl State {
-    fn open(&mut self, kind: Kind) -> u64 {
-        self.slots.push_back(Slot { kind, done: false, output: Output::default() });
+    fn open(&mut self, kind: Kind, commands: Vec<u16>) -> u64 {
+        let output = Output::default();
+        self.slots.push_back(Slot { kind, commands, opened: Instant::now(), done: false, output });
         self.first + self.slots.len() as u64 - 1
     }
 
@@ -227,12 +245,14 @@ impl State {
     }
 
     /// A read's reply is whole: it is a hit and goes on, or a miss and is handed to the session.
-    fn judge(&mut self, index: usize) {
+    fn judge(&mut self, index: usize, counts: &CommandCounts) {
         let slot = &mut self.slots[index];
         let reply = slot.output.single().expect("a reply from a link is never shared");
         let Kind::Read(read) = &slot.kind else { return };
         if !may_be_absent(reply) {
             let route = read.route;
+            counts.count(slot.commands[0], false);
+            counts.observe(Path::Upstream, slot.opened, 1);
             self.hits.push(route);
             return self.close(index);
         }
@@ -245,14 +265,29 @@ impl State {
     }
 }
 
+impl Replies {
+    fn count_plain(&self, slot: &mut Slot) {
+        self.counts.observe(Path::Pass, slot.opened, slot.commands.len());
+        slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
+    }
+}
+
 impl Sink for Replies {
-    fn reply(&self, slot: u64, bytes: &[u8], done: bool) {
-        let mut state = self.0.borrow_mut();
+    fn reply(&self, slot: u64, bytes: &[u8], done: bool, errors: &[u32]) {
+        let mut state = self.state.borrow_mut();
         if state.closed {
             return;
         }
         let index = (slot - state.first) as usize;
-        let plain = matches!(state.slots[index].kind, Kind::Plain);
+        let slot = &mut state.slots[index];
+        for &error in errors {
+            let command = std::mem::replace(&mut slot.commands[error as usize], CommandCounts::COUNTED);
+            self.counts.count(command, true);
+        }
+        let plain = matches!(slot.kind, Kind::Plain);
+        if done && plain {
+            self.count_plain(slot);
+        }
         if index == 0 && plain {
             state.output.extend(bytes);
         } else {
@@ -260,13 +295,13 @@ impl Sink for Replies {
         }
         match (done, plain) {
             (true, true) => state.close(index),
-            (true, false) => state.judge(index),
+            (true, false) => state.judge(index, &self.counts),
             (false, _) => state.wake(),
         }
     }
 
     fn failed(&self, slot: u64, missing: u32, torn: bool, error: &StoreError) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state.borrow_mut();
         if state.closed {
             return;
         }
@@ -277,12 +312,15 @@ impl Sink for Replies {
         }
         let mut text = String::new();
         upstream_error(&mut text, error).expect("a string takes every text");
-        let output = &mut state.slots[index].output;
+        let slot = &mut state.slots[index];
+        let first_missing = slot.commands.len() - missing as usize;
+        slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));
+        slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
         if torn {
-            *output = Output::default();
+            slot.output = Output::default();
         }
         for _ in 0..missing {
-            output.write(|out| write::error(out, &text));
+            slot.output.write(|out| write::error(out, &text));
         }
         state.close(index);
     }

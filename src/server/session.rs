@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -135,6 +136,7 @@ impl Session {
 
     /// Acts on every whole command of `bytes`; returns how many of them are done with.
     fn act(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+        let begun = Instant::now();
         let mut used = 0;
         self.blocked = false;
         while !self.conn.closing && used < bytes.len() {
@@ -168,7 +170,7 @@ impl Session {
                 }
             }
         }
-        self.conn.send_run(bytes);
+        self.conn.end_batch(bytes, begun);
         used
     }
 

@@ -1,6 +1,7 @@
 //! What all clients of one worker thread share. Nothing here is shared with another thread but [`App`].
 
 use super::app::App;
+use super::metrics::CommandCounts;
 use crate::cache::Engine;
 use crate::clock::SystemClock;
 use crate::store::Backend;
@@ -22,6 +23,8 @@ pub struct Worker {
     pub backend: Backend,
     /// The engine over it.
     pub engine: Engine<Backend, SystemClock>,
+    /// This worker's counters.
+    pub counts: Arc<CommandCounts>,
     /// Every client's bytes are read into this one buffer; only an incomplete command is copied out of it.
     pub scratch: RefCell<Box<[u8]>>,
     hasher: RandomState,
@@ -34,6 +37,7 @@ impl Worker {
     /// A worker over its own links.
     pub fn new(app: Arc<App>, backend: Backend, engine: Engine<Backend, SystemClock>) -> Self {
         Worker {
+            counts: Arc::default(),
             app,
             backend,
             engine,

@@ -11,6 +11,12 @@ static INDEX: [u16; SLOTS] = build();
 /// The command of this name, in any case.
 #[inline]
 pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
+    lookup_indexed(name).map(|(_, spec)| spec)
+}
+
+/// The same, with its index in [`COMMANDS`]: counters are kept in arrays by it.
+#[inline]
+pub fn lookup_indexed(name: &[u8]) -> Option<(u16, &'static Spec)> {
     let mut slot = hash(name);
     loop {
         let index = INDEX[slot];
@@ -19,7 +25,7 @@ pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
         }
         let spec = &COMMANDS[index as usize];
         if spec.name.as_bytes().eq_ignore_ascii_case(name) {
-            return Some(spec);
+            return Some((index, spec));
         }
         slot = (slot + 1) % SLOTS;
     }

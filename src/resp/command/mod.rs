@@ -9,7 +9,7 @@ mod lookup;
 mod table;
 
 pub use keys::KeyPositions;
-pub use lookup::lookup;
+pub use lookup::{lookup, lookup_indexed};
 pub use table::COMMANDS;
 
 use crate::resp::args::Args;

@@ -88,11 +88,16 @@ impl ReplyScanner {
 
     /// Consumes up to `replies` replies, the last one perhaps in part, and answers the bytes consumed and the replies
     /// completed. It stops before a top-level push, which the caller then takes with [`ReplyScanner::advance`];
-    /// inside a push it does nothing.
+    /// inside a push it does nothing. Replies that are errors are told to `on_error` as they begin, counted from 0.
     ///
     /// # Errors
     /// As for [`ReplyScanner::advance`].
-    pub fn advance_many(&mut self, buf: &[u8], replies: usize) -> Result<(usize, usize), ProtocolError> {
+    pub fn advance_many(
+        &mut self,
+        buf: &[u8],
+        replies: usize,
+        mut on_error: impl FnMut(usize),
+    ) -> Result<(usize, usize), ProtocolError> {
         let (mut consumed, mut completed) = (0, 0);
         while completed < replies && consumed < buf.len() {
             let rest = &buf[consumed..];
@@ -110,8 +115,12 @@ impl ReplyScanner {
             } else if self.push {
                 break;
             }
+            let begins_error = self.is_idle() && matches!(rest[0], b'-' | b'!');
             match self.advance(rest) {
                 Ok(Progress { consumed: more, complete }) => {
+                    if begins_error && more > 0 {
+                        on_error(completed);
+                    }
                     consumed += more;
                     completed += usize::from(complete);
                     if !complete {

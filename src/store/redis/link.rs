@@ -27,8 +27,9 @@ use tokio::time::Instant;
 
 /// Who is owed replies. Called on the link's thread, while nothing of the link is borrowed.
 pub trait Sink {
-    /// Some more bytes of the replies to entry `id`; the last of them when `done`.
-    fn reply(&self, id: u64, bytes: &[u8], done: bool);
+    /// Some more bytes of the replies to entry `id`; the last of them when `done`. `errors`: which of the entry's
+    /// replies, counted from its first, begin here and are errors.
+    fn reply(&self, id: u64, bytes: &[u8], done: bool, errors: &[u32]);
 
     /// Entry `id` will get no more: `missing` replies were not begun. If `torn`, the bytes already handed over end
     /// within a reply.
@@ -39,16 +40,24 @@ pub trait Sink {
 struct Discard;
 
 impl Sink for Discard {
-    fn reply(&self, _: u64, _: &[u8], _: bool) {}
+    fn reply(&self, _: u64, _: &[u8], _: bool, _: &[u32]) {}
     fn failed(&self, _: u64, _: u32, _: bool, _: &StoreError) {}
 }
 
 struct Entry {
+    replies: u32,
     missing: u32,
     torn: bool,
     sink: Rc<dyn Sink>,
     id: u64,
     sent: Instant,
+}
+
+impl Entry {
+    /// Replies that are complete, and those that are not.
+    fn progress(&self) -> (u32, u32) {
+        (self.replies - self.missing, self.missing)
+    }
 }
 
 /// A handle to the link; clones share it.
@@ -151,7 +160,7 @@ impl Link {
 impl Inner {
     fn enqueue(&self, commands: &[u8], replies: u32, sink: Rc<dyn Sink>, id: u64) {
         self.out.borrow_mut().extend_from_slice(commands);
-        self.entries.borrow_mut().push_back(Entry { missing: replies, torn: false, sink, id, sent: Instant::now() });
+        self.entries.borrow_mut().push_back(Entry { replies, missing: replies, torn: false, sink, id, sent: Instant::now() });
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
@@ -160,9 +169,13 @@ impl Inner {
     /// Hands bytes to the entries that they answer; returns how many were used.
     fn deliver(&self, scanner: &mut ReplyScanner, bytes: &[u8]) -> Result<usize, StoreError> {
         let mut used = 0;
+        let mut errors = Vec::new();
         while used < bytes.len() {
-            let missing = self.entries.borrow().front().map_or(0, |entry| entry.missing);
-            let (consumed, completed) = scanner.advance_many(&bytes[used..], missing as usize).map_err(broken)?;
+            let (answered, missing) = self.entries.borrow().front().map_or((0, 0), Entry::progress);
+            errors.clear();
+            let (consumed, completed) = scanner
+                .advance_many(&bytes[used..], missing as usize, |reply| errors.push(answered + reply as u32))
+                .map_err(broken)?;
             if consumed == 0 {
                 match self.skip_push(scanner, &bytes[used..])? {
                     0 => break,
@@ -170,7 +183,7 @@ impl Inner {
                 }
                 continue;
             }
-            self.hand_over(&bytes[used..used + consumed], completed as u32, !scanner.is_idle());
+            self.hand_over(&bytes[used..used + consumed], completed as u32, !scanner.is_idle(), &errors);
             used += consumed;
         }
         Ok(used)
@@ -185,7 +198,7 @@ impl Inner {
         Ok(scanner.advance(bytes).map_err(broken)?.consumed)
     }
 
-    fn hand_over(&self, bytes: &[u8], completed: u32, torn: bool) {
+    fn hand_over(&self, bytes: &[u8], completed: u32, torn: bool, errors: &[u32]) {
         let (sink, id, done) = {
             let mut entries = self.entries.borrow_mut();
             let entry = entries.front_mut().expect("bytes are consumed only for an entry that misses replies");
@@ -198,7 +211,7 @@ impl Inner {
             }
             answered
         };
-        sink.reply(id, bytes, done);
+        sink.reply(id, bytes, done, errors);
     }
 
     /// The instant at which the oldest entry that still waits will have waited too long.

@@ -45,7 +45,7 @@ impl State {
 }
 
 impl Sink for Pending {
-    fn reply(&self, _: u64, bytes: &[u8], done: bool) {
+    fn reply(&self, _: u64, bytes: &[u8], done: bool, _: &[u32]) {
         let mut state = self.0.borrow_mut();
         state.bytes.extend_from_slice(bytes);
         if done {
