@@ -91,12 +91,20 @@ fn explain_tells_what_answers_a_key() {
     assert!(told(&reply).contains("product"));
     assert!(matches!(client.run("WEIR EXPLAIN unrouted"), Reply::Map(_)));
     assert!(client.run("WEIR NONSENSE").is_error("ERR "));
-    let config = stack.weir.config().display().to_string();
-    let printed = run_weir(&["explain", "--config", &config, "product:7"]);
+    let admin = format!("127.0.0.1:{}", stack.weir.admin());
+    let printed = run_weir(&["explain", "--admin", &admin, "product:7"]);
     assert_eq!(printed.code, Some(0), "{printed:?}");
     for part in ["product", "SELECT id, name, price", "7"] {
         assert!(printed.stdout.contains(part), "{part} is missing: {printed:?}");
     }
+}
+
+#[test]
+fn explain_without_a_proxy_says_that_none_answers() {
+    let admin = format!("127.0.0.1:{}", free_port());
+    let printed = run_weir(&["explain", "--admin", &admin, "product:7"]);
+    assert_eq!(printed.code, Some(69), "{printed:?}");
+    assert!(printed.stderr.contains(&admin), "{printed:?}");
 }
 
 struct File {

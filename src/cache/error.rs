@@ -34,9 +34,13 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let route = &self.route;
         match &self.kind {
-            Kind::Database(DatabaseError::Unavailable(_)) => write!(f, "LOAD route '{route}': the database is unreachable"),
+            Kind::Database(DatabaseError::Unavailable(_)) => {
+                write!(f, "LOAD route '{route}': the database is unreachable")
+            }
             Kind::Database(DatabaseError::Timeout(_)) => write!(f, "LOAD route '{route}': the database timed out"),
-            Kind::Database(DatabaseError::Statement(_)) => write!(f, "LOAD route '{route}': the database refused the statement"),
+            Kind::Database(DatabaseError::Statement(_)) => {
+                write!(f, "LOAD route '{route}': the database refused the statement")
+            }
             Kind::Database(DatabaseError::Encoding(_)) => {
                 write!(f, "LOAD route '{route}': the row does not fit the route's value")
             }

@@ -26,10 +26,16 @@ pub fn explain(route: &Route, key: &[u8]) -> Explanation {
         ("database", config.database.clone()),
         ("load", config.load.clone()),
         ("parameters", bound.join(", ")),
-        ("loads", if fits { "yes".into() } else { "no: a parameter does not fit its type, so there is no such row".into() }),
+        (
+            "loads",
+            if fits { "yes".into() } else { "no: a parameter does not fit its type, so there is no such row".into() },
+        ),
         ("value", value(config.value, config.rows).into()),
         ("fresh", span(config.ttl, config.jitter)),
-        ("negative", if config.negative_ttl.is_zero() { "not remembered".into() } else { duration(config.negative_ttl) }),
+        (
+            "negative",
+            if config.negative_ttl.is_zero() { "not remembered".into() } else { duration(config.negative_ttl) },
+        ),
         ("max_value", format!("{} bytes", config.max_value)),
         ("load_timeout", duration(config.load_timeout)),
         ("on_modify", on_modify(config.on_modify).into()),

@@ -210,8 +210,9 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Begun::Join(ticket) => Wait::Flight(ticket),
             Begun::Elsewhere => Wait::Elsewhere,
             Begun::Lead(leading, ticket) => {
-                let together =
-                    |flight: &&mut Vec<Leading>| flight.len() < MOST_BATCH && Arc::ptr_eq(&flight[0].route, &leading.route);
+                let together = |flight: &&mut Vec<Leading>| {
+                    flight.len() < MOST_BATCH && Arc::ptr_eq(&flight[0].route, &leading.route)
+                };
                 match flights.iter_mut().find(together) {
                     Some(flight) => flight.push(leading),
                     None => flights.push(vec![leading]),
@@ -251,8 +252,6 @@ enum Wait {
     Flight(Ticket),
     Elsewhere,
 }
-
-
 
 fn waited_too_long(wanted: &Wanted) -> LoadError {
     wanted.route.metrics.lookups.error.increment(1);

@@ -124,11 +124,8 @@ impl Route {
 
 impl RouteMetrics {
     fn new(route: &str, database: &str) -> Self {
-        let lookup = |outcome: &'static str| {
-            metrics::counter!("weir_lookups_total", "route" => route.to_string(), "outcome" => outcome)
-        };
-        let coalesced =
-            |scope: &'static str| metrics::counter!("weir_coalesced_total", "route" => route.to_string(), "scope" => scope);
+        let lookup = |outcome: &'static str| metrics::counter!("weir_lookups_total", "route" => route.to_string(), "outcome" => outcome);
+        let coalesced = |scope: &'static str| metrics::counter!("weir_coalesced_total", "route" => route.to_string(), "scope" => scope);
         RouteMetrics {
             lookups: Lookups {
                 hit: lookup("hit"),
@@ -177,9 +174,11 @@ impl Routes {
 
     /// The same, with its index for [`Routes::get`].
     pub fn find_indexed(&self, key: &[u8]) -> Option<(usize, &Arc<Route>)> {
-        let index = self.heads.iter().zip(&self.routes).position(|(head, route)| {
-            key.starts_with(head) && route.matches(key)
-        })?;
+        let index = self
+            .heads
+            .iter()
+            .zip(&self.routes)
+            .position(|(head, route)| key.starts_with(head) && route.matches(key))?;
         Some((index, &self.routes[index]))
     }
 

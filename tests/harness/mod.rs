@@ -48,12 +48,15 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
+    // Looks often at first and then less so: a scrape of the metrics is work for what is being tested.
+    let mut pause = Duration::from_millis(1);
     loop {
         if let Some(found) = probe() {
             return found;
         }
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(Duration::from_millis(25));
     }
 }
 

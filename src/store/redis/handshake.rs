@@ -182,7 +182,8 @@ async fn read_replies(stream: &mut TcpStream, count: usize) -> Result<Vec<Reply>
         let progress = scanner.advance(&bytes[scanned..]).map_err(|error| StoreError::Protocol(error.to_string()))?;
         scanned += progress.consumed;
         if progress.complete {
-            let reply = frame::decode(&bytes[begun..scanned], 16).map_err(|error| StoreError::Protocol(error.to_string()))?;
+            let reply =
+                frame::decode(&bytes[begun..scanned], 16).map_err(|error| StoreError::Protocol(error.to_string()))?;
             begun = scanned;
             replies.push(reply);
         } else if progress.consumed == 0 {

@@ -301,7 +301,8 @@ async fn carry(inner: &Rc<Inner>, mut stream: TcpStream) -> StoreError {
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             inner.time_out(now);
-            if inner.state.get() == State::Stalled && wire.last_byte + inner.upstream.timeout * STALLED_TIMEOUTS <= now {
+            if inner.state.get() == State::Stalled && wire.last_byte + inner.upstream.timeout * STALLED_TIMEOUTS <= now
+            {
                 return Poll::Ready(StoreError::Timeout);
             }
             let next = inner.next_deadline().unwrap_or(now + inner.upstream.timeout).max(now + TICK);

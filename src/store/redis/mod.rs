@@ -60,7 +60,12 @@ impl Redis {
     }
 
     /// Runs a command only if `key` is present: its reply's bytes, or `None`.
-    pub async fn if_present(&self, key: &[u8], args: Args<'_>, protocol: Protocol) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn if_present(
+        &self,
+        key: &[u8],
+        args: Args<'_>,
+        protocol: Protocol,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
         let link = self.link(protocol);
         if args.len() > MOST_UNPACKED {
             return self.if_present_in_two_steps(key, args, protocol).await;
@@ -91,7 +96,13 @@ impl Redis {
     }
 
     /// Calls a script by its hash, or by its text where the upstream has forgotten it.
-    async fn call(&self, link: &Link, script: &'static Script, key: &[u8], args: &[&[u8]]) -> Result<Vec<u8>, StoreError> {
+    async fn call(
+        &self,
+        link: &Link,
+        script: &'static Script,
+        key: &[u8],
+        args: &[&[u8]],
+    ) -> Result<Vec<u8>, StoreError> {
         let side = SideKeys::of(key);
         let build = |verb: &[u8], body: &[u8]| {
             let head = [verb, body, b"3", key, &side.lease, &side.negative];
