@@ -56,8 +56,8 @@ impl Postgres {
     pub(super) async fn prepare(&self, spec: LoadSpec) -> Result<Arc<dyn Statement>, DatabaseError> {
         let template = Template::new(&spec)?;
         let plan = prepare(&self.link, &spec, &template).await.map_err(|failure| failure.error)?;
-        let current = RwLock::new((Arc::new(plan), Instant::now()));
-        let preparing = tokio::sync::Mutex::new(());
+        let current = RwLock::new(Arc::new(plan));
+        let preparing = tokio::sync::Mutex::new(None);
         Ok(Arc::new(PostgresStatement {
             link: self.link.clone(),
             named: self.named,
@@ -81,10 +81,9 @@ struct PostgresStatement {
     named: bool,
     spec: LoadSpec,
     template: Template,
-    /// The plan, and when it was made.
-    current: RwLock<(Arc<Plan>, Instant)>,
-    /// Held by the one load that prepares again.
-    preparing: tokio::sync::Mutex<()>,
+    current: RwLock<Arc<Plan>>,
+    /// Held by the one load that prepares again: when it was done last.
+    preparing: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Statement for PostgresStatement {
@@ -105,7 +104,7 @@ impl Statement for PostgresStatement {
 
 impl PostgresStatement {
     fn plan(&self) -> Arc<Plan> {
-        self.current.read().0.clone()
+        self.current.read().clone()
     }
 
     /// One attempt, and where that can help a second.
@@ -123,22 +122,20 @@ impl PostgresStatement {
         self.attempt(&self.plan(), batch).await
     }
 
-    /// Replaces `old`, unless another load has done so already or it was made a moment ago.
+    /// Replaces `old`, unless another load has done so already or it was tried a moment ago.
     async fn prepare_again(&self, old: &Arc<Plan>, failure: Failure) -> Result<(), Failure> {
-        let _one_at_a_time = self.preparing.lock().await;
-        let (now, made) = self.current.read().clone();
-        if !Arc::ptr_eq(&now, old) {
+        let mut last = self.preparing.lock().await;
+        if !Arc::ptr_eq(&self.plan(), old) {
             return Ok(());
         }
         self.link.forget_statement(&old.single);
         self.link.forget_statement(&old.batch);
-        if made.elapsed() < PREPARE_AGAIN_AFTER {
+        if last.is_some_and(|at| at.elapsed() < PREPARE_AGAIN_AFTER) {
             return Err(failure);
         }
-        let plan = prepare(&self.link, &self.spec, &self.template).await;
-        let mut current = self.current.write();
-        current.1 = Instant::now();
-        current.0 = Arc::new(plan?);
+        *last = Some(Instant::now());
+        let plan = prepare(&self.link, &self.spec, &self.template).await?;
+        *self.current.write() = Arc::new(plan);
         Ok(())
     }
 

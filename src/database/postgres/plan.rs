@@ -42,6 +42,8 @@ use tokio_postgres::types::{FromSql, Kind, Type};
 pub(super) struct Plan {
     pub(super) single: String,
     pub(super) batch: String,
+    /// Never run: prepared, it tells the names of the statement's columns in a batch.
+    pub(super) batch_columns: String,
     pub(super) parameters: Vec<Parameter>,
     encoder: Encoder,
     outputs: Vec<Output>,
@@ -54,6 +56,16 @@ pub(super) struct Plan {
 pub(super) struct Column {
     pub(super) name: String,
     pub(super) kind: Type,
+}
+
+/// Who names the columns of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// The statement, as it does alone.
+    Own,
+    /// We do, by position: PostgreSQL names a column that is only an expression after what stands in it, and there
+    /// a parameter is not written as it is alone.
+    Given,
 }
 
 /// A column as it is asked for, and as it comes back.
@@ -82,21 +94,22 @@ impl Plan {
         template: &Template,
         parameters: Vec<Parameter>,
         columns: &[Column],
+        naming: Naming,
     ) -> Result<Plan, DatabaseError> {
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
         let encoder = Encoder::new(spec.encoding, spec.rows, &names)?;
         let prefix = unused_prefix(&spec.sql, &names);
         let outputs = outputs(spec.encoding, &prefix, columns);
         let whole = spec.encoding == Encoding::Json;
-        let shell = Shell {
-            prefix: &prefix,
-            outputs: &outputs,
-            columns: if whole { 0 } else { columns.len() },
-            rows: spec.rows,
+        let renamed = match naming {
+            Naming::Own => String::new(),
+            Naming::Given => format!("({})", names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")),
         };
+        let shell = Shell { prefix: &prefix, outputs: &outputs, rows: spec.rows, renamed };
         let single = shell.single(&template.render(placeholder));
         let batch = shell.batch(&parameters, template);
-        Ok(Plan { single, batch, parameters, encoder, outputs, whole })
+        let batch_columns = shell.batch_columns(&parameters, template);
+        Ok(Plan { single, batch, batch_columns, parameters, encoder, outputs, whole })
     }
 
     /// The answer for one argument list.
@@ -153,33 +166,50 @@ pub(super) fn placeholder(argument: usize) -> String {
 struct Shell<'a> {
     prefix: &'a str,
     outputs: &'a [Output],
-    /// How many columns to rename; 0: none, for JSON needs their own names.
-    columns: usize,
     rows: Rows,
+    /// Column names for a batch.
+    renamed: String,
 }
 
 impl Shell<'_> {
     fn single(&self, statement: &str) -> String {
-        let (outputs, source) = (self.expressions(""), self.source(statement));
-        format!("SELECT {outputs} FROM {source}{}", self.limit())
+        let p = self.prefix;
+        format!("SELECT {} FROM (\n{statement}) AS {p}q{}", self.expressions(""), self.limit())
     }
 
     fn batch(&self, parameters: &[Parameter], template: &Template) -> String {
         let p = self.prefix;
-        let statement = template.render(|argument| format!("({p}w.{p}a{argument}::{})", parameters[argument].name));
-        let arrays: Vec<String> =
-            (0..parameters.len()).map(|argument| format!("{}::text[]", placeholder(argument))).collect();
-        let names: String = (0..parameters.len()).map(|argument| format!("{p}a{argument}, ")).collect();
         let answers: String = (0..self.outputs.len()).map(|index| format!(", {p}r.{p}o{index}")).collect();
         format!(
-            "SELECT {p}w.{p}place, {p}r.{p}n{answers} FROM unnest({}) WITH ORDINALITY AS {p}w({names}{p}place) \
-             LEFT JOIN LATERAL (SELECT {}, row_number() OVER () AS {p}n FROM {}{}) AS {p}r ON true \
+            "SELECT {p}w.{p}place, {p}r.{p}n{answers} FROM {} \
+             LEFT JOIN LATERAL (SELECT {}, row_number() OVER () AS {p}n FROM (\n{}) AS {p}q{}{}) AS {p}r ON true \
              ORDER BY {p}w.{p}place, {p}r.{p}n",
-            arrays.join(", "),
+            self.lists(parameters.len()),
             self.expressions(&format!("{p}o")),
-            self.source(&statement),
+            self.statement(parameters, template),
+            self.renamed,
             self.limit(),
         )
+    }
+
+    fn batch_columns(&self, parameters: &[Parameter], template: &Template) -> String {
+        let p = self.prefix;
+        let (lists, statement) = (self.lists(parameters.len()), self.statement(parameters, template));
+        format!("SELECT {p}q.* FROM {lists} JOIN LATERAL (\n{statement}) AS {p}q ON true")
+    }
+
+    /// The argument lists as rows: `unnest($1::text[], …) WITH ORDINALITY AS w(a0, …, place)`.
+    fn lists(&self, count: usize) -> String {
+        let p = self.prefix;
+        let arrays: Vec<String> = (0..count).map(|argument| format!("{}::text[]", placeholder(argument))).collect();
+        let names: String = (0..count).map(|argument| format!("{p}a{argument}, ")).collect();
+        format!("unnest({}) WITH ORDINALITY AS {p}w({names}{p}place)", arrays.join(", "))
+    }
+
+    /// The statement over those rows.
+    fn statement(&self, parameters: &[Parameter], template: &Template) -> String {
+        let p = self.prefix;
+        template.render(|argument| format!("({p}w.{p}a{argument}::{})", parameters[argument].name))
     }
 
     fn expressions(&self, name: &str) -> String {
@@ -188,13 +218,6 @@ impl Shell<'_> {
             _ => format!("{} AS {name}{index}", output.expression),
         };
         self.outputs.iter().enumerate().map(named).collect::<Vec<_>>().join(", ")
-    }
-
-    fn source(&self, statement: &str) -> String {
-        let p = self.prefix;
-        let columns: Vec<String> = (0..self.columns).map(|index| format!("{p}c{index}")).collect();
-        let columns = if columns.is_empty() { String::new() } else { format!("({})", columns.join(", ")) };
-        format!("(\n{statement}) AS {p}q{columns}")
     }
 
     /// Two rows are enough to know that there is more than one.
@@ -215,14 +238,19 @@ fn unused_prefix(sql: &str, names: &[String]) -> String {
 }
 
 fn outputs(encoding: Encoding, prefix: &str, columns: &[Column]) -> Vec<Output> {
-    let column = |(index, column): (usize, &Column)| {
-        let name = format!("{prefix}c{index}");
+    // By name and never by position: what a later schema change put in a column's place is not mistaken for it.
+    let column = |column: &Column| {
+        let name = format!("{prefix}q.{}", quoted(&column.name));
         if encoding == Encoding::MsgPack { typed(&name, base(&column.kind)) } else { plain(&name, base(&column.kind)) }
     };
     match encoding {
         Encoding::Json => vec![Output { expression: format!("row_to_json({prefix}q)::text"), form: Form::Text }],
-        _ => columns.iter().enumerate().map(column).collect(),
+        _ => columns.iter().map(column).collect(),
     }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 fn base(kind: &Type) -> &Type {

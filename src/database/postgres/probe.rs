@@ -7,7 +7,7 @@
 
 use super::failure::{Failure, causes};
 use super::parameter::Parameter;
-use super::plan::{Column, Plan, placeholder};
+use super::plan::{Column, Naming, Plan, placeholder};
 use crate::database::template::Template;
 use crate::database::{DatabaseError, LoadSpec};
 use tokio_postgres::error::{DbError, ErrorPosition};
@@ -41,9 +41,16 @@ async fn learn(client: &Client, spec: &LoadSpec, template: &Template) -> Result<
         .iter()
         .map(|column| Column { name: column.name().to_owned(), kind: column.type_().clone() })
         .collect();
-    let plan = Plan::new(spec, template, parameters, &columns)?;
+    let mut plan = Plan::new(spec, template, parameters, &columns, Naming::Own)?;
     client.prepare(&plan.single).await.map_err(|error| no_subquery(&error))?;
     if !plan.parameters.is_empty() {
+        let batch = client.prepare(&plan.batch_columns).await.map_err(|error| no_subquery(&error))?;
+        let names = |statement: &Statement| {
+            statement.columns().iter().map(|column| column.name().to_owned()).collect::<Vec<_>>()
+        };
+        if names(&batch) != names(&statement) {
+            plan = Plan::new(spec, template, plan.parameters, &columns, Naming::Given)?;
+        }
         client.prepare(&plan.batch).await.map_err(|error| no_subquery(&error))?;
     }
     Ok(plan)

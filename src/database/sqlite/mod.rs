@@ -19,6 +19,7 @@ use super::encode::{Cell, Encoder};
 use super::template::Template;
 use super::{Arguments, BoxFuture, DatabaseError, LoadSpec, Loaded, Statement, fits};
 use crate::config::Rows;
+use parking_lot::RwLock;
 use pool::{Pool, failure};
 use rusqlite::types::{Value as Bound, ValueRef};
 use rusqlite::{Connection, params_from_iter};
@@ -50,10 +51,18 @@ impl Sqlite {
 
     pub(super) async fn prepare(&self, spec: LoadSpec) -> Result<Arc<dyn Statement>, DatabaseError> {
         let template = Template::new(&spec)?;
-        let single = template.render(placeholder);
-        let plan = self.pool.run(move |connection| Plan::new(connection, &spec, &template, single)).await?;
-        Ok(Arc::new(SqliteStatement { pool: self.pool.clone(), plan: Arc::new(plan) }))
+        let source = Arc::new(Source { spec, template });
+        let known = source.clone();
+        let plan = self.pool.run(move |connection| Plan::new(connection, &known)).await?;
+        let current = Arc::new(RwLock::new(Arc::new(plan)));
+        Ok(Arc::new(SqliteStatement { pool: self.pool.clone(), source, current }))
     }
+}
+
+/// What a plan is made from.
+struct Source {
+    spec: LoadSpec,
+    template: Template,
 }
 
 fn placeholder(argument: usize) -> String {
@@ -62,23 +71,46 @@ fn placeholder(argument: usize) -> String {
 
 struct SqliteStatement {
     pool: Arc<Pool>,
-    plan: Arc<Plan>,
+    source: Arc<Source>,
+    current: Arc<RwLock<Arc<Plan>>>,
 }
 
 impl Statement for SqliteStatement {
     fn fits(&self, arguments: &[&str]) -> bool {
-        let integers = &self.plan.integers;
-        arguments.len() == integers.len()
-            && arguments.iter().zip(integers).all(|(text, integer)| !integer || fits::integer(text, i64::MIN, i64::MAX))
+        let plan = self.current.read();
+        arguments.len() == plan.integers.len() && arguments.iter().zip(&plan.integers).all(fits_kind)
     }
 
     fn load(&self, batch: Vec<Arguments>) -> BoxFuture<'_, Result<Vec<Loaded>, DatabaseError>> {
-        let plan = self.plan.clone();
-        Box::pin(self.pool.run(move |connection| plan.load(connection, &batch)))
+        let (source, current) = (self.source.clone(), self.current.clone());
+        Box::pin(self.pool.run(move |connection| load(connection, &source, &current, &batch)))
     }
 
     fn parameter_types(&self) -> Vec<String> {
-        self.plan.integers.iter().map(|integer| if *integer { "INTEGER" } else { "TEXT" }.to_owned()).collect()
+        let plan = self.current.read();
+        plan.integers.iter().map(|integer| if *integer { "INTEGER" } else { "TEXT" }.to_owned()).collect()
+    }
+}
+
+fn fits_kind((text, integer): (&&str, &bool)) -> bool {
+    !integer || fits::integer(text, i64::MIN, i64::MAX)
+}
+
+/// Runs the plan, and once more with a new one if the columns are no longer those that it knows.
+fn load(
+    connection: &Connection,
+    source: &Source,
+    current: &RwLock<Arc<Plan>>,
+    batch: &[Arguments],
+) -> Result<Vec<Loaded>, DatabaseError> {
+    let plan = current.read().clone();
+    match plan.load(connection, batch) {
+        Err(Failed::Changed) => {
+            let plan = Arc::new(Plan::new(connection, source)?);
+            *current.write() = plan.clone();
+            plan.load(connection, batch).map_err(Failed::told)
+        }
+        other => other.map_err(Failed::told),
     }
 }
 
@@ -92,46 +124,45 @@ struct Plan {
     encoder: Encoder,
     /// For each argument, whether it is bound as INTEGER.
     integers: Vec<bool>,
-    columns: usize,
+    /// The columns' names alone, and in a batch: there SQLite may write them otherwise.
+    columns: Vec<String>,
+    batch_columns: Vec<String>,
 }
 
 impl Plan {
-    fn new(
-        connection: &Connection,
-        spec: &LoadSpec,
-        template: &Template,
-        single: String,
-    ) -> Result<Plan, DatabaseError> {
+    fn new(connection: &Connection, Source { spec, template }: &Source) -> Result<Plan, DatabaseError> {
+        let single = template.render(placeholder);
         let statement = connection.prepare(&single).map_err(|error| compile_error(&error, template))?;
         if !statement.readonly() {
             return Err(DatabaseError::Statement("the statement writes: a load only reads".into()));
         }
-        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-        let encoder = Encoder::new(spec.encoding, spec.rows, &names)?;
+        let columns = names(&statement);
+        let encoder = Encoder::new(spec.encoding, spec.rows, &columns)?;
         let integers = infer::integers(connection, &single, spec.parameters.len());
         let (parts, marks) = split(template);
-        let columns = names.len();
-        let plan = Plan { single, parts, marks, rows: spec.rows, encoder, integers, columns };
-        connection.prepare(&plan.union(2)).map_err(|error| {
+        let batch_columns = Vec::new();
+        let mut plan = Plan { single, parts, marks, rows: spec.rows, encoder, integers, columns, batch_columns };
+        let batch = connection.prepare(&plan.union(2)).map_err(|error| {
             DatabaseError::Statement(format!("the statement cannot be a subquery: {}", message(&error)))
         })?;
+        plan.batch_columns = names(&batch);
         Ok(plan)
     }
 
-    fn load(&self, connection: &Connection, batch: &[Arguments]) -> Result<Vec<Loaded>, DatabaseError> {
+    fn load(&self, connection: &Connection, batch: &[Arguments]) -> Result<Vec<Loaded>, Failed> {
         match batch {
             [] => Ok(Vec::new()),
-            [arguments] => Ok(vec![self.load_one(connection, arguments).map_err(Failed::told)?]),
-            _ => self.load_many(connection, batch).map_err(Failed::told),
+            [arguments] => Ok(vec![self.load_one(connection, arguments)?]),
+            _ => self.load_many(connection, batch),
         }
     }
 
     fn load_one(&self, connection: &Connection, arguments: &Arguments) -> Result<Loaded, Failed> {
         let mut statement = connection.prepare_cached(&self.single)?;
-        self.same_columns(statement.column_count())?;
         let mut rows = statement.query(params_from_iter(self.bound(arguments)))?;
         let mut answers = Vec::new();
         while let Some(row) = rows.next()? {
+            same(&self.columns, row.as_ref())?;
             answers.push(self.encode(row, 0)?);
             if self.enough(answers.len()) {
                 break;
@@ -154,10 +185,10 @@ impl Plan {
 
     fn load_chunk(&self, connection: &Connection, chunk: &[Arguments], out: &mut Vec<Loaded>) -> Result<(), Failed> {
         let mut statement = connection.prepare_cached(&self.union(chunk.len()))?;
-        self.same_columns(statement.column_count() - 1)?;
         let mut rows = statement.query(params_from_iter(chunk.iter().flat_map(|arguments| self.bound(arguments))))?;
         let mut found: Vec<Vec<Loaded>> = chunk.iter().map(|_| Vec::new()).collect();
         while let Some(row) = rows.next()? {
+            same(&self.batch_columns, row.as_ref())?;
             let arm = row.get::<_, u32>(0)? as usize;
             if !self.enough(found[arm].len()) {
                 found[arm].push(self.encode(row, 1)?);
@@ -172,12 +203,6 @@ impl Plan {
     /// Two rows are enough to know that there is more than one.
     fn enough(&self, rows: usize) -> bool {
         self.rows == Rows::One && rows >= 2
-    }
-
-    /// A column that was added to a `SELECT *` since start would shift or misname the others.
-    fn same_columns(&self, now: usize) -> Result<(), DatabaseError> {
-        let message = format!("the statement now answers {now} columns instead of {}: restart or reload", self.columns);
-        if now == self.columns { Ok(()) } else { Err(DatabaseError::Statement(message)) }
     }
 
     /// Parameters of arm `k` are those of the statement, moved on by `k` argument lists.
@@ -205,12 +230,22 @@ impl Plan {
     }
 
     fn encode(&self, row: &rusqlite::Row<'_>, first: usize) -> Result<Loaded, Failed> {
-        let mut cells = Vec::with_capacity(self.columns);
-        for index in first..first + self.columns {
+        let mut cells = Vec::with_capacity(self.columns.len());
+        for index in first..first + self.columns.len() {
             cells.push(cell(row.get_ref(index)?));
         }
         Ok(self.encoder.row(&cells)?)
     }
+}
+
+fn names(statement: &rusqlite::Statement<'_>) -> Vec<String> {
+    statement.column_names().map(str::to_owned).collect()
+}
+
+/// Whether a statement that runs still has these columns: SQLite compiles it again by itself after the schema changed.
+fn same(columns: &[String], statement: &rusqlite::Statement<'_>) -> Result<(), Failed> {
+    let same = statement.column_names().eq(columns.iter().map(String::as_str));
+    if same { Ok(()) } else { Err(Failed::Changed) }
 }
 
 fn cell(value: ValueRef<'_>) -> Cell<'_> {
@@ -234,10 +269,12 @@ fn split(template: &Template) -> (Vec<String>, Vec<usize>) {
     (text.split('\0').map(str::to_owned).collect(), marks)
 }
 
-/// Either side's failure, so that `?` serves both.
+/// Why a plan did not run: either side's failure, so that `?` serves both, or that it is out of date.
 enum Failed {
     Sqlite(rusqlite::Error),
     Own(DatabaseError),
+    /// The statement's columns are other ones than when it was planned.
+    Changed,
 }
 
 impl Failed {
@@ -245,6 +282,7 @@ impl Failed {
         match self {
             Failed::Sqlite(error) => failure(&error),
             Failed::Own(error) => error,
+            Failed::Changed => DatabaseError::Statement("the columns keep changing".into()),
         }
     }
 }
