@@ -30,11 +30,21 @@ pub(crate) fn parse(text: &[u8]) -> Option<i64> {
 #[inline]
 pub(crate) fn plain_line(buf: &[u8], at: usize) -> Option<(u32, usize)> {
     let line = buf.get(at..)?;
+    match line.first_chunk()? {
+        [ones, b'\r', b'\n'] => Some((digit(*ones)?, at + 3)),
+        [tens, ones, b'\r'] if line.get(3) == Some(&b'\n') && *tens != b'0' => {
+            Some((digit(*tens)? * 10 + digit(*ones)?, at + 4))
+        }
+        _ => longer_line(line).map(|(number, length)| (number, at + length)),
+    }
+}
+
+fn longer_line(line: &[u8]) -> Option<(u32, usize)> {
     let mut number = digit(*line.first()?)?;
     let mut length = 1;
     loop {
         match line.get(length)? {
-            b'\r' if line.get(length + 1) == Some(&b'\n') => return Some((number, at + length + 2)),
+            b'\r' if line.get(length + 1) == Some(&b'\n') => return Some((number, length + 2)),
             _ if length == 9 || number == 0 => return None,
             &byte => number = number * 10 + digit(byte)?,
         }

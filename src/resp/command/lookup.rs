@@ -139,7 +139,7 @@ mod tests {
         for spec in COMMANDS {
             let name = spec.name.as_bytes();
             for at in 0..name.len() {
-                for byte in 0..=255 {
+                for byte in [0, b'@', b'`', b'[', b'{', name[at] ^ 0x20, name[at] ^ 0x80, name[at] ^ 1, b'x', b'X'] {
                     let other = [&name[..at], &[byte], &name[at + 1..]].concat();
                     let found = lookup(&other).map(|spec| spec.name.as_bytes());
                     let expected =
