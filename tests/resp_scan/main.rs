@@ -105,6 +105,9 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![Just(vec![1; 600]), vec(1..5u8, 0..400), vec(any::<u8>(), 0..20)]
 }
 
+/// Appends one reply.
+type Writer<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
@@ -139,7 +142,7 @@ proptest! {
         let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
         let mut out = Vec::new();
         let mut ends = Vec::new();
-        let writers: [&dyn Fn(&mut Vec<u8>); 12] = [
+        let writers: [Writer<'_>; 12] = [
             &|out| write::ok(out),
             &|out| write::simple(out, "PONG"),
             &|out| write::error(out, &text),

@@ -100,16 +100,17 @@ fn streams(args: Args<'_>) -> Range<usize> {
 fn stream_options(args: Args<'_>) -> (Option<usize>, bool) {
     let (mut at, mut blocks) = (1, false);
     while let Some(option) = args.get(at) {
-        at += match option.to_ascii_uppercase().as_slice() {
-            b"STREAMS" => return (Some(at), blocks),
-            b"BLOCK" => {
-                blocks = true;
-                2
-            }
-            b"COUNT" => 2,
-            b"GROUP" => 3,
-            b"NOACK" => 1,
-            _ => break,
+        let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(option);
+        if is("STREAMS") {
+            return (Some(at), blocks);
+        }
+        blocks |= is("BLOCK");
+        at += match () {
+            _ if is("BLOCK") || is("COUNT") || is("CLAIM") => 2,
+            _ if is("GROUP") => 3,
+            _ if is("NOACK") => 1,
+            // Unknown, and perhaps only to us: it must not hide a BLOCK, which would hold up a shared connection.
+            _ => return (None, blocks || args.from(at).iter().any(|option| option.eq_ignore_ascii_case(b"BLOCK"))),
         }
     }
     (None, blocks)
@@ -147,10 +148,11 @@ fn migrated(args: Args<'_>) -> Option<Range<usize>> {
     }
     let mut at = 6;
     while let Some(option) = args.get(at) {
-        at += match option.to_ascii_uppercase().as_slice() {
-            b"KEYS" => return Some(at + 1..args.len()),
-            b"AUTH" => 2,
-            b"AUTH2" => 3,
+        let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(option);
+        at += match () {
+            _ if is("KEYS") => return Some(at + 1..args.len()),
+            _ if is("AUTH") => 2,
+            _ if is("AUTH2") => 3,
             _ => 1,
         }
     }

@@ -104,7 +104,7 @@ const fn keys() -> [Key; COUNT] {
 
 const fn index() -> [u16; SLOTS] {
     let mut index = [EMPTY; SLOTS];
-    assert!(COUNT * 4 <= SLOTS);
+    const { assert!(COUNT * 4 <= SLOTS) };
     let mut i = 0;
     while i < COUNT {
         let mut slot = Key::of(COMMANDS[i].name.as_bytes()).slot();

@@ -187,7 +187,9 @@ impl Spec {
     fn is_conditional(&self, args: Args<'_>) -> bool {
         const LOOKS: [&[u8]; 7] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
         match self.name {
-            "set" => args.from(3).iter().any(|option| LOOKS.iter().any(|looks| looks.eq_ignore_ascii_case(option))),
+            "set" | "msetex" => {
+                args.from(3).iter().any(|option| LOOKS.iter().any(|looks| looks.eq_ignore_ascii_case(option)))
+            }
             "delex" => true,
             _ => false,
         }

@@ -120,9 +120,8 @@ impl CommandScanner {
     /// # Errors
     /// The bytes are no command, or pass a limit. The scanner is of no use afterwards.
     pub fn scan(&mut self, buf: &[u8]) -> Result<Scanned, ProtocolError> {
-        match self.stage {
-            Stage::Done => self.restart(),
-            Stage::Start | Stage::Length | Stage::Payload(_) => {}
+        if self.stage == Stage::Done {
+            self.restart();
         }
         if self.stage == Stage::Start {
             match buf.first() {
@@ -151,7 +150,8 @@ impl CommandScanner {
         }
         if self.inline {
             self.inline = false;
-            self.unquoted = Vec::new();
+            self.unquoted.clear();
+            self.unquoted.shrink_to(KEPT);
         }
     }
 
