@@ -105,13 +105,16 @@ fn stream_options(args: Args<'_>) -> (Option<usize>, bool) {
             return (Some(at), blocks);
         }
         blocks |= is("BLOCK");
-        at += match () {
-            _ if is("BLOCK") || is("COUNT") || is("CLAIM") => 2,
-            _ if is("GROUP") => 3,
-            _ if is("NOACK") => 1,
+        at += if is("BLOCK") || is("COUNT") || is("CLAIM") {
+            2
+        } else if is("GROUP") {
+            3
+        } else if is("NOACK") {
+            1
+        } else {
             // Unknown, and perhaps only to us: it must not hide a BLOCK, which would hold up a shared connection.
-            _ => return (None, blocks || args.from(at).iter().any(|option| option.eq_ignore_ascii_case(b"BLOCK"))),
-        }
+            return (None, blocks || args.from(at).iter().any(|option| option.eq_ignore_ascii_case(b"BLOCK")));
+        };
     }
     (None, blocks)
 }
@@ -149,12 +152,16 @@ fn migrated(args: Args<'_>) -> Option<Range<usize>> {
     let mut at = 6;
     while let Some(option) = args.get(at) {
         let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(option);
-        at += match () {
-            _ if is("KEYS") => return Some(at + 1..args.len()),
-            _ if is("AUTH") => 2,
-            _ if is("AUTH2") => 3,
-            _ => 1,
+        if is("KEYS") {
+            return Some(at + 1..args.len());
         }
+        at += if is("AUTH") {
+            2
+        } else if is("AUTH2") {
+            3
+        } else {
+            1
+        };
     }
     None
 }
