@@ -10,7 +10,8 @@ use std::time::Duration;
 /// One `[database.NAME]`, validated. `section` is the place of its header.
 pub fn database(context: &mut Context<'_>, name: &str, raw: &raw::Database, section: &Origin) -> Option<Database> {
     let bounds = (Duration::from_millis(1), Duration::from_secs(3600));
-    let timeout = context.read_within(&raw.timeout, Duration::from_secs(2), bounds, |&d| durations::show(d));
+    let timeout =
+        context.read_within(&raw.timeout, Duration::from_secs(2), bounds, |&d| format!("{:?}", durations::show(d)));
     let pool = context.read_within(&raw.pool, 16, (1, 1024), usize::to_string);
     let prepare = context.read_or(&raw.prepare, true).value;
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
