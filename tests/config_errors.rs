@@ -808,13 +808,34 @@ load = "SELECT name FROM products WHERE id = :id"
 name = "my products"
 "##,
         r##"
-error: `my products` is no name of a route
+error: "my products" is no name of a route
  --> weir.toml:6:8
   |
 6 | name = "my products"
   |        ^^^^^^^^^^^^^
   |
   = help: write 1 to 64 of letters, digits, `_`, `-`, `.` and `:`
+"##,
+    );
+}
+
+#[test]
+fn a_name_that_comes_from_the_key_is_plain_too() {
+    refused(
+        r##"[database.main]
+url = "sqlite:shop.sqlite"
+[[route]]
+key = "my key:{id}"
+load = "SELECT 1"
+"##,
+        r##"
+error: "my key", what the key begins with, is no name of a route
+ --> weir.toml:4:7
+  |
+4 | key = "my key:{id}"
+  |       ^^^^^^^^^^^^^
+  |
+  = help: add a `name` of letters, digits, `_`, `-`, `.` and `:` to the route
 "##,
     );
 }

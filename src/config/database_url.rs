@@ -61,6 +61,9 @@ fn sqlite_path(path: &str, folder: &Path) -> Result<PathBuf, Problem> {
             let hint = format!("write \"sqlite:{path}\", or \"sqlite:/{path}\" for a path from the root");
             Err(Problem::new("a SQLite path has no `//` before it", hint))
         }
+        _ if path.contains('?') => {
+            Err(Problem::new("a SQLite path takes no options", "write the path alone, as in \"sqlite:shop.sqlite\""))
+        }
         _ => Ok(folder.join(path)),
     }
 }
@@ -89,6 +92,7 @@ mod tests {
             ("postgres:shop", "`//` is missing after the scheme"),
             ("sqlite:", "the path is missing"),
             ("sqlite::memory:", "a database in memory has nothing to load"),
+            ("sqlite:x?mode=ro", "a SQLite path takes no options"),
             ("sqlite:///var/x", "a SQLite path has no `//` before it"),
         ];
         for (url, message) in cases {

@@ -277,24 +277,33 @@ fn load_timeout(context: &mut Context<'_>, raw: &raw::Route, database: Option<&D
     value
 }
 
-/// The metric label: short, and of characters that need no quoting anywhere.
+/// The label in metrics, logs and error lines: short, and of characters that need no quoting anywhere.
 fn name(
     context: &mut Context<'_>,
     setting: &Option<Setting<String>>,
     key: Option<&At<String>>,
     pattern: Option<&Pattern>,
 ) -> (String, Origin) {
-    let Some(At { origin, value }) = context.read(setting) else {
-        let head = pattern.map_or("", Pattern::head);
-        let origin = key.map_or_else(Origin::default, |key| key.origin.clone());
-        return (head.strip_suffix(':').filter(|name| !name.is_empty()).unwrap_or(head).to_owned(), origin);
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
-    if value.is_empty() || value.len() > 64 || !value.chars().all(plain) {
-        let hint = "write 1 to 64 of letters, digits, `_`, `-`, `.` and `:`";
-        context.complain(&origin, format!("`{value}` is no name of a route"), hint);
+    if let Some(At { origin, value }) = context.read(setting) {
+        if !is_plain(&value) {
+            let hint = "write 1 to 64 of letters, digits, `_`, `-`, `.` and `:`";
+            context.complain(&origin, format!("{value:?} is no name of a route"), hint);
+        }
+        return (value, origin);
     }
-    (value, origin)
+    let (Some(key), Some(pattern)) = (key, pattern) else { return Default::default() };
+    let head = pattern.head();
+    let name = head.strip_suffix(':').filter(|name| !name.is_empty()).unwrap_or(head);
+    if !is_plain(name) {
+        let hint = "add a `name` of letters, digits, `_`, `-`, `.` and `:` to the route";
+        context.complain(&key.origin, format!("{name:?}, what the key begins with, is no name of a route"), hint);
+    }
+    (name.to_owned(), key.origin.clone())
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
+    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
 }
 
 fn complain_duplicate_name(context: &mut Context<'_>, earlier: &[Named], later: &Named) {
