@@ -1608,6 +1608,29 @@ error: `near` in [[route]] is not supported by this version
 }
 
 #[test]
+fn other_editors_line_ends_and_marks_do_not_move_places() {
+    let toml = "\u{feff}[server]\r\nworkers = \"zwölf\" # ü\r\nmax_clients = 0\r\n";
+    let expected = r##"
+error: expected a whole number, found a string
+ --> weir.toml:2:11
+  |
+2 | workers = "zwölf" # ü
+  |           ^^^^^^^
+  |
+  = help: write it without quotes, as in 16
+
+error: 0 is too small
+ --> weir.toml:3:15
+  |
+3 | max_clients = 0
+  |               ^
+  |
+  = help: write a value from 1 to 1000000
+"##;
+    refused(toml, expected);
+}
+
+#[test]
 fn an_error_found_later_is_shown_at_its_place() {
     let toml = "[database.main]\nurl = \"sqlite:shop.sqlite\"\n[[route]]\nkey = \"a\"\nload = \"SELECT x\"\n";
     let config = config::parse(toml, Path::new("weir.toml"), env).expect("a valid file");
