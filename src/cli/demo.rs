@@ -171,7 +171,7 @@ Your own file: weir serve --config weir.toml. Ctrl-C ends it.
         let blocked = folder.path().join("file");
         std::fs::write(&blocked, "").unwrap();
         assert!(prepare_in_one_of(&[blocked.clone(), folder.path().join("ok")]).is_ok());
-        let error = prepare_in_one_of(&[blocked.clone()]).unwrap_err();
+        let error = prepare_in_one_of(std::slice::from_ref(&blocked)).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot make the demo's shop in {}", blocked.display()));
     }
 }

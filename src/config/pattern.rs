@@ -1,7 +1,8 @@
 //! Key patterns: `product:{id}:{*rest}`.
 //!
 //! A pattern begins with a literal, so that a key finds its routes by its first bytes and no route swallows every key.
-//! Between two parts stands a literal, and `{*rest}` ends the pattern: a key is cut in one way only.
+//! Between two parts stands a literal, and `{*rest}` ends the pattern. `{a}-{b}` may still cut `1-2-3` in two ways:
+//! which one is for the matcher to say; whether the key matches at all is not, and `shadow` relies on that.
 
 use super::setting::Problem;
 use super::{Part, Pattern};

@@ -1,8 +1,9 @@
 //! SQL with named parameters: finds them, and nothing else.
 //!
-//! `:name` is a parameter. Strings, quoted names, dollar quotes, comments, `::type` casts, `:=` and array slices
-//! (`a[1:2]`, `a[low:high]`: a colon directly after a word begins no parameter) are left alone. One statement only; whether it is valid is for the database to say, which
-//! is why nothing here knows keywords. Held by the tests below, and by a property test that no text makes it panic.
+//! `:name` is a parameter. Strings, quoted names, dollar quotes, comments, `::type` casts, `:=` and array slices are left
+//! alone; a colon directly after a word begins no parameter, as in `a[low:high]`. One statement only; whether it is valid
+//! is for the database to say, which is why nothing here knows keywords. Held by the tests below, and by a property test
+//! that no text makes it panic.
 
 use std::ops::Range;
 
