@@ -10,6 +10,8 @@ use super::number;
 pub(super) enum Object {
     /// A string as it was set.
     Text(Blob),
+    /// A sum of INCRBYFLOAT, which Redis never holds as an integer, not even where it looks like one.
+    Sum(Blob),
     /// A string that was changed in place (APPEND, SETRANGE, SETBIT), with room to grow.
     Raw(Box<Vec<u8>>),
     Hash(Box<Hash>),
@@ -26,7 +28,7 @@ impl Object {
     #[inline]
     pub fn as_text(&self) -> Option<&[u8]> {
         match self {
-            Object::Text(blob) => Some(blob.bytes()),
+            Object::Text(blob) | Object::Sum(blob) => Some(blob.bytes()),
             Object::Raw(bytes) => Some(bytes),
             Object::Hash(_) | Object::Set(_) => None,
         }
@@ -43,7 +45,7 @@ impl Object {
     /// What TYPE answers.
     pub fn type_name(&self) -> &'static str {
         match self {
-            Object::Text(_) | Object::Raw(_) => "string",
+            Object::Text(_) | Object::Sum(_) | Object::Raw(_) => "string",
             Object::Hash(_) => "hash",
             Object::Set(_) => "set",
         }
@@ -53,8 +55,8 @@ impl Object {
     pub fn encoding(&self) -> &'static str {
         match self {
             Object::Text(blob) if number::parse(blob.bytes()).is_some() => "int",
-            Object::Text(blob) if blob.bytes().len() <= 44 => "embstr",
-            Object::Text(_) | Object::Raw(_) => "raw",
+            Object::Text(blob) | Object::Sum(blob) if blob.bytes().len() <= 44 => "embstr",
+            Object::Text(_) | Object::Sum(_) | Object::Raw(_) => "raw",
             Object::Hash(hash) if hash.is_compact() => "listpack",
             Object::Set(set) if set.is_compact() => "intset",
             Object::Hash(_) | Object::Set(_) => "hashtable",
@@ -64,7 +66,7 @@ impl Object {
     /// Bytes from the allocator.
     pub fn heap(&self) -> usize {
         match self {
-            Object::Text(blob) => blob.heap(),
+            Object::Text(blob) | Object::Sum(blob) => blob.heap(),
             Object::Raw(bytes) => vec_allocated::<Vec<u8>>(1) + allocated(bytes.capacity()),
             Object::Hash(hash) => allocated(size_of::<Hash>()) + hash.heap(),
             Object::Set(set) => allocated(size_of::<Set>()) + set.heap(),

@@ -44,11 +44,6 @@ pub(super) struct Sides {
 }
 
 impl Sides {
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Bytes from the allocator.
     pub fn heap(&self) -> usize {
         self.entries.heap() + self.owned
