@@ -100,7 +100,8 @@ enum Range {
     Bits(i64, i64),
 }
 
-/// The range, once the key has been looked at: an absent key is answered before its range is read.
+/// The range, or none where there is nothing to count: an absent key is answered before its range is read, and a
+/// range that is empty whatever the length before its unit is.
 fn range(call: &mut Call<'_>, args: Args<'_>) -> Result<Option<Range>, Refusal> {
     if call.text(&args[1])?.is_none() {
         return Ok(None);
@@ -112,6 +113,9 @@ fn range(call: &mut Call<'_>, args: Args<'_>) -> Result<Option<Range>, Refusal> 
         return Err(Refusal::Syntax);
     }
     let (start, end) = (integer(&args[2])?, integer(&args[3])?);
+    if start < 0 && end < 0 && start > end {
+        return Ok(None);
+    }
     match args.get(4) {
         None => Ok(Some(Range::Bytes(start, end))),
         Some(unit) if unit.eq_ignore_ascii_case(b"byte") => Ok(Some(Range::Bytes(start, end))),
@@ -141,9 +145,6 @@ impl Range {
 
 /// Negative positions count from the end; what is outside is cut off.
 fn cut(start: i64, end: i64, length: i64) -> Option<(i64, i64)> {
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let from_start = |position: i64| if position < 0 { position.saturating_add(length).max(0) } else { position };
     let (start, end) = (from_start(start), from_start(end).min(length - 1));
     (start <= end).then_some((start, end))

@@ -389,7 +389,7 @@ pub(super) fn unknown(args: Args<'_>) -> Refusal {
 }
 
 /// The bytes as C's `%.*s` prints them: at most `limit`, none from the first NUL on.
-fn c_string(bytes: &[u8], limit: usize) -> &[u8] {
+pub(super) fn c_string(bytes: &[u8], limit: usize) -> &[u8] {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     &bytes[..end.min(limit)]
 }

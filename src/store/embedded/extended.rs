@@ -30,9 +30,8 @@ pub(super) struct Extended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Parsed {
     Finite(Extended),
-    /// Infinity, or what is no number: both are read, and no sum of them is accepted.
+    /// It is read, and no sum with it is accepted.
     Infinite,
-    NotANumber,
 }
 
 impl Extended {
@@ -62,8 +61,8 @@ impl Extended {
         (self.mantissa != 0, self.exponent, self.mantissa)
     }
 
-    /// Reads the whole of `text` as `strtold` does: decimal or hexadecimal, `inf`, `nan`. None if it is none of
-    /// these, or if the number is out of range.
+    /// Reads the whole of `text` as `strtold` does: decimal, hexadecimal or `inf`. None if it is none of
+    /// these (Redis accepts no `nan`), or if the number is out of range.
     pub fn parse(text: &[u8]) -> Option<Parsed> {
         let (negative, rest) = match text {
             [b'-', rest @ ..] => (true, rest),
@@ -72,7 +71,6 @@ impl Extended {
         };
         match rest.to_ascii_lowercase().as_slice() {
             b"inf" | b"infinity" => Some(Parsed::Infinite),
-            b"nan" => Some(Parsed::NotANumber),
             [b'0', b'x', hexadecimal @ ..] => parse_digits(negative, hexadecimal, 16).map(Parsed::Finite),
             decimal => parse_digits(negative, decimal, 10).map(Parsed::Finite),
         }
@@ -396,7 +394,7 @@ mod tests {
             assert_eq!(Extended::parse(text.as_bytes()), None, "{text}");
         }
         assert_eq!(Extended::parse(b"-inf"), Some(Parsed::Infinite));
-        assert_eq!(Extended::parse(b"NaN"), Some(Parsed::NotANumber));
+        assert_eq!(Extended::parse(b"NaN"), None);
     }
 
     #[test]
