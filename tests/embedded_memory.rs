@@ -8,7 +8,7 @@ use weir::resp::args::OwnedArgs;
 use weir::resp::write::Protocol;
 use weir::store::embedded::{Context, Embedded};
 
-const LIMIT: usize = 48 << 20;
+const LIMIT: usize = 24 << 20;
 
 /// What a process takes that has nothing to do with how much is stored.
 const CONSTANT: usize = 4 << 20;
@@ -30,7 +30,7 @@ fn alone(name: &str, case: fn()) {
         .expect("starts");
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");
-    text.lines().filter(|line| line.starts_with("resident")).for_each(|line| println!("{line}"));
+    text.lines().filter(|line| line.contains("resident")).for_each(|line| println!("{line}"));
 }
 
 struct Filler {
@@ -127,7 +127,7 @@ fn mixed() {
     fastrand::seed(2);
     let mut filler = Filler::new();
     let payload = vec![b'x'; 5_000];
-    for number in 0..400_000 {
+    for number in 0..200_000 {
         let length = size(5_000);
         match fastrand::u8(..4) {
             0 | 1 => drop(filler.run(&[b"SET", format!("string:{number}").as_bytes(), &payload[..length]])),
@@ -149,12 +149,12 @@ fn mixed() {
 fn shift() {
     fastrand::seed(3);
     let mut filler = Filler::new();
-    for number in 0..1_500_000 {
+    for number in 0..500_000 {
         filler.run(&[b"SET", format!("s{number}").as_bytes(), b"v"]);
     }
     filler.check("tiny strings");
     let payload = vec![b'x'; 64 << 10];
-    for number in 0..20_000 {
+    for number in 0..10_000 {
         filler.run(&[b"SET", format!("string:{number}").as_bytes(), &payload[..size(64 << 10)]]);
     }
     filler.check("large strings after tiny ones");
@@ -183,9 +183,9 @@ fn keys_in_use_survive_a_flood_of_others() {
     let mut filler = Filler { store: Embedded::new(4 << 20), before: 0, out: Vec::new() };
     let hot: Vec<String> = (0..500).map(|number| format!("hot:{number}")).collect();
     hot.iter().for_each(|key| drop(filler.run(&[b"SET", key.as_bytes(), &[b'x'; 200]]).to_vec()));
-    (0..50_000).for_each(|_| drop(filler.run(&[b"GET", hot[fastrand::usize(..500)].as_bytes()]).to_vec()));
+    (0..20_000).for_each(|_| drop(filler.run(&[b"GET", hot[fastrand::usize(..500)].as_bytes()]).to_vec()));
     let (mut hits, mut reads) = (0, 0);
-    for number in 0..200_000 {
+    for number in 0..60_000 {
         filler.run(&[b"SET", format!("flood:{number}").as_bytes(), &[b'y'; 200]]);
         let key = &hot[fastrand::usize(..500)];
         reads += 1;
@@ -195,8 +195,8 @@ fn keys_in_use_survive_a_flood_of_others() {
             hits += 1;
         }
     }
-    assert!(filler.store.stats().evicted > 100_000);
-    assert!(hits * 1000 > reads * 995, "{hits} hits of {reads}");
+    assert!(filler.store.stats().evicted > 30_000);
+    assert!(hits * 100 > reads * 98, "{hits} hits of {reads}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) fn incrbyfloat(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>
     };
     let increment = Extended::parse(&args[2]).ok_or(Refusal::NotFloat)?;
     let after = sum(before, increment)?;
-    replace(call, &args[1], Object::Sum(Blob::new(after.as_bytes())));
+    replace(call, &args[1], Object::Sum(Box::new(Blob::new(after.as_bytes()))));
     write::bulk(out, after);
     Ok(())
 }

@@ -3,7 +3,6 @@
 use super::call::Call;
 use super::commands::{Outcome, c_string};
 use super::glob;
-use super::keyspace::DATABASES;
 use super::options::database;
 use super::refusal::Refusal;
 use super::side::Sides;

@@ -10,8 +10,9 @@ use super::number;
 pub(super) enum Object {
     /// A string as it was set.
     Text(Blob),
-    /// A sum of INCRBYFLOAT, which Redis never holds as an integer, not even where it looks like one.
-    Sum(Blob),
+    /// A sum of INCRBYFLOAT, which Redis never holds as an integer, not even where it looks like one. Boxed, for this is
+    /// rare and an object has three words.
+    Sum(Box<Blob>),
     /// A string that was changed in place (APPEND, SETRANGE, SETBIT), with room to grow.
     Raw(Box<Vec<u8>>),
     Hash(Box<Hash>),
@@ -28,7 +29,8 @@ impl Object {
     #[inline]
     pub fn as_text(&self) -> Option<&[u8]> {
         match self {
-            Object::Text(blob) | Object::Sum(blob) => Some(blob.bytes()),
+            Object::Text(blob) => Some(blob.bytes()),
+            Object::Sum(blob) => Some(blob.bytes()),
             Object::Raw(bytes) => Some(bytes),
             Object::Hash(_) | Object::Set(_) => None,
         }
@@ -55,7 +57,8 @@ impl Object {
     pub fn encoding(&self) -> &'static str {
         match self {
             Object::Text(blob) if number::parse(blob.bytes()).is_some() => "int",
-            Object::Text(blob) | Object::Sum(blob) if blob.bytes().len() <= 44 => "embstr",
+            Object::Text(blob) if blob.bytes().len() <= 44 => "embstr",
+            Object::Sum(blob) if blob.bytes().len() <= 44 => "embstr",
             Object::Text(_) | Object::Sum(_) | Object::Raw(_) => "raw",
             Object::Hash(hash) if hash.is_compact() => "listpack",
             Object::Set(set) if set.is_compact() => "intset",
@@ -66,7 +69,8 @@ impl Object {
     /// Bytes from the allocator.
     pub fn heap(&self) -> usize {
         match self {
-            Object::Text(blob) | Object::Sum(blob) => blob.heap(),
+            Object::Text(blob) => blob.heap(),
+            Object::Sum(blob) => vec_allocated::<Blob>(1) + blob.heap(),
             Object::Raw(bytes) => vec_allocated::<Vec<u8>>(1) + allocated(bytes.capacity()),
             Object::Hash(hash) => allocated(size_of::<Hash>()) + hash.heap(),
             Object::Set(set) => allocated(size_of::<Set>()) + set.heap(),

@@ -82,7 +82,8 @@ impl Embedded {
         outcome
     }
 
-    fn side_limit(&self) -> usize {
+    /// Bytes of side entries in a shard.
+    pub(super) fn side_limit(&self) -> usize {
         (self.limit / SIDE_SHARE / SHARDS).max(SIDE_FLOOR)
     }
 }

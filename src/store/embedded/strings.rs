@@ -192,8 +192,9 @@ pub(super) fn alter_text<T>(call: &mut Call<'_>, key: &[u8], alter: impl FnOnce(
         return outcome;
     }
     let altered = call.change(key, |entry| {
-        if let Object::Text(blob) | Object::Sum(blob) = &entry.object {
-            entry.object = Object::Raw(Box::new(blob.bytes().to_vec()));
+        if !matches!(entry.object, Object::Raw(_)) {
+            let text = entry.object.as_text().expect("the type was checked");
+            entry.object = Object::Raw(Box::new(text.to_vec()));
         }
         let Object::Raw(text) = &mut entry.object else { unreachable!("the type was checked") };
         alter(text)
