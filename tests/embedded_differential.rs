@@ -619,6 +619,54 @@ fn random_commands_are_answered_as_redis_answers_them() {
 }
 
 #[test]
+fn decimal_fractions_are_added_and_printed_as_redis_does() {
+    let redis = Redis::start();
+    let mut pair = Pair::new(&redis);
+    let mut rng = Rng::with_seed(5);
+    for round in 0..6000 {
+        let digits = |rng: &mut Rng, most: usize| -> String {
+            (0..rng.usize(..most)).map(|_| char::from(b'0' + rng.u8(..10))).collect()
+        };
+        let (sign, exponent) = (pick(&mut rng, &["", "-", "+"]), rng.i32(-25..25));
+        let mut number = format!("{sign}{}.{}", digits(&mut rng, 22), digits(&mut rng, 22));
+        match rng.u8(..8) {
+            0 => number.push_str(&format!("e{exponent}")),
+            1 => number = format!("{sign}0x{:x}.{:x}p{exponent}", rng.u64(..), rng.u32(..)),
+            2 => number.push_str(&format!("e{}", exponent * 200)),
+            _ => {}
+        }
+        let key = format!("sum{}", rng.u8(..4));
+        let line = match rng.u8(..8) {
+            0 => format!("SET {key} {number}"),
+            1 => format!("GET {key}"),
+            2 => format!("OBJECT ENCODING {key}"),
+            3 => format!("HINCRBYFLOAT hash {key} {number}"),
+            4 => format!("DEL {key}"),
+            _ => format!("INCRBYFLOAT {key} {number}"),
+        };
+        pair.check(0, &words(&line), &format!("round {round}"));
+    }
+}
+
+#[test]
+fn patterns_match_what_they_match_in_redis() {
+    let redis = Redis::start();
+    let mut pair = Pair::new(&redis);
+    let mut rng = Rng::with_seed(6);
+    let text = |rng: &mut Rng, alphabet: &[u8], most: usize| -> Vec<u8> {
+        (0..rng.usize(..most)).map(|_| alphabet[rng.usize(..alphabet.len())]).collect()
+    };
+    for _ in 0..100 {
+        let key = text(&mut rng, b"aabbc-]^\\", 6);
+        pair.both(0, &vec![b"SET".to_vec(), key, b"v".to_vec()]);
+    }
+    for round in 0..3000 {
+        let pattern = text(&mut rng, b"aabc*?[]]^-\\", 9);
+        pair.check(0, &vec![b"KEYS".to_vec(), pattern], &format!("round {round}"));
+    }
+}
+
+#[test]
 fn large_collections_are_answered_as_redis_answers_them() {
     const READS: &[&str] = &[
         "HGETALL h",

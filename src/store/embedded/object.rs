@@ -14,6 +14,7 @@ pub(super) enum Object {
     /// rare and an object has three words.
     Sum(Box<Blob>),
     /// A string that was changed in place (APPEND, SETRANGE, SETBIT), with room to grow.
+    #[expect(clippy::box_collection, reason = "an object has three words, and most strings are never changed")]
     Raw(Box<Vec<u8>>),
     Hash(Box<Hash>),
     Set(Box<Set>),

@@ -150,7 +150,7 @@ pub(super) fn msetnx(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> 
 }
 
 fn set_pairs(call: &mut Call<'_>, args: Args<'_>) -> Outcome {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Refusal::Arity(call.name));
     }
     for position in (1..args.len()).step_by(2) {
