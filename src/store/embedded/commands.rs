@@ -1,7 +1,7 @@
 //! The table of commands: what each is called, how many arguments it takes, which are its keys, and what it does.
 
 use super::refusal::Refusal;
-use super::{Context, Embedded, call::Call, deadlines, hashes, keys, number, strings};
+use super::{Context, Embedded, bits, call::Call, deadlines, hashes, keys, number, scan, sets, strings};
 use crate::resp::args::Args;
 use hashbrown::HashMap;
 use std::sync::LazyLock;
@@ -95,7 +95,7 @@ const fn whole(name: &'static str, arity: i32, run: Whole) -> Command {
 }
 
 use Effect::{Grow, Read, Touch, Write};
-use Keys::{Every, One, Two};
+use Keys::{Counted, Every, One, Two};
 
 static COMMANDS: &[Command] = &[
     keyed("get", 2, One(1), Read, strings::get),
@@ -118,6 +118,10 @@ static COMMANDS: &[Command] = &[
     keyed("decr", 2, One(1), Grow, strings::decr),
     keyed("incrby", 3, One(1), Grow, strings::incrby),
     keyed("decrby", 3, One(1), Grow, strings::decrby),
+    keyed("incrbyfloat", 3, One(1), Grow, bits::incrbyfloat),
+    keyed("setbit", 4, One(1), Grow, bits::setbit),
+    keyed("getbit", 3, One(1), Read, bits::getbit),
+    keyed("bitcount", -2, One(1), Read, bits::bitcount),
     keyed("hset", -4, One(1), Grow, hashes::hset),
     keyed("hmset", -4, One(1), Grow, hashes::hmset),
     keyed("hsetnx", 4, One(1), Grow, hashes::hsetnx),
@@ -131,7 +135,26 @@ static COMMANDS: &[Command] = &[
     keyed("hexists", 3, One(1), Read, hashes::hexists),
     keyed("hstrlen", 3, One(1), Read, hashes::hstrlen),
     keyed("hincrby", 4, One(1), Grow, hashes::hincrby),
+    keyed("hincrbyfloat", 4, One(1), Grow, bits::hincrbyfloat),
     keyed("hrandfield", -2, One(1), Read, hashes::hrandfield),
+    keyed("hscan", -3, One(1), Read, scan::hscan),
+    keyed("sadd", -3, One(1), Grow, sets::sadd),
+    keyed("srem", -3, One(1), Write, sets::srem),
+    keyed("smembers", 2, One(1), Read, sets::smembers),
+    keyed("sismember", 3, One(1), Read, sets::sismember),
+    keyed("smismember", -3, One(1), Read, sets::smismember),
+    keyed("scard", 2, One(1), Read, sets::scard),
+    keyed("spop", -2, One(1), Write, sets::spop),
+    keyed("srandmember", -2, One(1), Read, sets::srandmember),
+    keyed("smove", 4, Two, Write, sets::smove),
+    keyed("sinter", -2, Every(1), Read, sets::sinter),
+    keyed("sunion", -2, Every(1), Read, sets::sunion),
+    keyed("sdiff", -2, Every(1), Read, sets::sdiff),
+    keyed("sinterstore", -3, Every(1), Grow, sets::sinterstore),
+    keyed("sunionstore", -3, Every(1), Grow, sets::sunionstore),
+    keyed("sdiffstore", -3, Every(1), Grow, sets::sdiffstore),
+    keyed("sintercard", -3, Counted, Read, sets::sintercard),
+    keyed("sscan", -3, One(1), Read, scan::sscan),
     keyed("del", -2, Every(1), Write, keys::del),
     keyed("unlink", -2, Every(1), Write, keys::del),
     keyed("exists", -2, Every(1), Read, keys::exists),
@@ -153,6 +176,7 @@ static COMMANDS: &[Command] = &[
     keyed("persist", 2, One(1), Write, deadlines::persist),
     whole("randomkey", 1, keys::randomkey),
     whole("keys", 2, keys::keys),
+    whole("scan", -2, scan::scan),
     whole("dbsize", 1, keys::dbsize),
     whole("flushdb", -1, keys::flushdb),
     whole("flushall", -1, keys::flushall),
@@ -365,7 +389,7 @@ pub(super) fn unknown(args: Args<'_>) -> Refusal {
 }
 
 /// The bytes as C's `%.*s` prints them: at most `limit`, none from the first NUL on.
-fn c_string(bytes: &[u8], limit: usize) -> &[u8] {
+pub(super) fn c_string(bytes: &[u8], limit: usize) -> &[u8] {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     &bytes[..end.min(limit)]
 }

@@ -1,7 +1,7 @@
 //! Expiry: setting, reading and removing a key's deadline.
 
 use super::call::Call;
-use super::commands::Outcome;
+use super::commands::{Outcome, c_string};
 use super::keyspace::NEVER;
 use super::options::{Unit, integer};
 use super::refusal::Refusal;
@@ -26,7 +26,7 @@ impl Conditions {
                 b"xx" => conditions.if_any = true,
                 b"gt" => conditions.if_later = true,
                 b"lt" => conditions.if_earlier = true,
-                _ => return Err(Refusal::Text([b"ERR Unsupported option ", word].concat())),
+                _ => return Err(Refusal::Text([b"ERR Unsupported option ", c_string(word, usize::MAX)].concat())),
             }
         }
         conditions.check()

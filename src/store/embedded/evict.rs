@@ -8,7 +8,7 @@
 use super::keyspace::{Shard, Space};
 
 /// How many keys are compared for each eviction.
-const SAMPLES: usize = 16;
+const SAMPLES: usize = 8;
 
 /// Counter of a key that was just made: high enough to survive until it has been used again.
 const NEW: u8 = 5;
@@ -67,33 +67,42 @@ fn grown(counter: u8) -> u8 {
 }
 
 impl Shard {
-    /// Drops one key, or a side entry where there are no keys. False if the shard is empty.
-    pub fn evict(&mut self, now: i64) -> bool {
+    /// Drops one key. A side entry goes instead where there is no key, or where side entries take more than
+    /// `side_limit` bytes. Answers in which database; none if the shard is empty.
+    pub fn evict(&mut self, now: i64, side_limit: usize) -> Option<usize> {
         let keys: usize = self.spaces.iter().map(|space| space.entries().len()).sum();
-        if keys == 0 {
-            return self.spaces.iter_mut().any(|space| space.sides.evict());
+        let sides: usize = self.spaces.iter().map(|space| space.sides.used()).sum();
+        if keys == 0 || sides > side_limit {
+            return self.spaces.iter_mut().position(|space| space.sides.evict());
         }
-        let candidates = (0..SAMPLES).map(|_| self.pick(fastrand::usize(..keys)));
-        let worth = |&(space, number): &(usize, usize)| self.worth(&self.spaces[space], number, now);
-        let (space, number) = candidates.min_by_key(worth).expect("there are samples");
-        self.spaces[space].remove(number);
-        true
+        let db = self.space_of(fastrand::usize(..keys));
+        self.spaces[db].evict(now);
+        Some(db)
     }
 
-    fn worth(&self, space: &Space, number: usize, now: i64) -> (bool, u8, u32) {
-        let entry = space.entries().get(number);
+    /// The database of the shard's `nth` key: a larger one is met more often.
+    fn space_of(&self, mut nth: usize) -> usize {
+        let here = |space: &Space| {
+            let here = nth < space.entries().len();
+            nth = nth.saturating_sub(space.entries().len());
+            here
+        };
+        self.spaces.iter().position(here).expect("nth is below the number of keys")
+    }
+}
+
+impl Space {
+    /// Drops the least useful key of a sample. There is a key.
+    fn evict(&mut self, now: i64) {
+        let samples = (0..SAMPLES).map(|_| self.entries().random());
+        let number = samples.min_by_key(|&number| self.worth(number, now)).expect("there are samples");
+        self.remove(number);
+    }
+
+    /// Expired keys first, then by use, then by the time since the last use.
+    fn worth(&self, number: usize, now: i64) -> (bool, u8, u32) {
+        let entry = self.entries().get(number);
         (!entry.is_expired(now), entry.access.counter(now), u32::MAX - entry.access.idle(now))
-    }
-
-    /// The `nth` key of the shard: its space and its number therein.
-    fn pick(&self, mut nth: usize) -> (usize, usize) {
-        for (number, space) in self.spaces.iter().enumerate() {
-            match space.entries().len() {
-                length if nth < length => return (number, nth),
-                length => nth -= length,
-            }
-        }
-        unreachable!("nth is below the number of keys")
     }
 }
 

@@ -1,11 +1,14 @@
 //! Patterns as KEYS and MATCH take them: `*`, `?`, `[a-z]`, `[^a]`, `\x`, byte by byte.
 //!
-//! Oddities are Redis's: an unclosed class ends with the pattern, ranges may be written backwards, a trailing
-//! backslash stands for itself. A run of stars costs one; beyond that each star may only be left again forwards, so
-//! that no pattern takes exponential time.
+//! Oddities are Redis's: an empty text fits `*` but not `**`, an unclosed class ends with the pattern, ranges may be
+//! written backwards, a trailing backslash stands for itself. Where a star's guess fails only the last star guesses
+//! again, so that no pattern takes exponential time.
 
 /// Whether all of `text` fits `pattern`.
 pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    if text.is_empty() {
+        return matches!(pattern, b"" | b"*");
+    }
     let (mut pattern, mut text) = (pattern, text);
     // Where to go on if what follows the last star did not fit: one byte later in the text.
     let mut retry: Option<(&[u8], &[u8])> = None;
@@ -105,6 +108,7 @@ mod tests {
             ("[abc", "d"),
             ("h\\*llo", "hxllo"),
             ("?", ""),
+            ("**", ""),
             ("[]", "x"),
             ("*[0-9]", "key"),
         ];

@@ -9,9 +9,12 @@ use super::refusal::Refusal;
 use crate::resp::args::Args;
 use crate::resp::write::{self, Protocol};
 
-/// How often a random field is taken with repetition at most at once, so that a client cannot make the store write
-/// without end while it holds a lock.
-const MOST_REPEATED: i64 = i64::MAX / 2;
+/// Where Redis draws the line for HRANDFIELD … WITHVALUES.
+const MOST_PAIRS: i64 = i64::MAX / 2;
+
+/// How many rows with repetition a reply has at most, so that no client makes the store write without end while it
+/// holds a lock, as it could make Redis.
+const MOST_REPEATED: u64 = 1_000_000;
 
 pub(super) fn hset(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     let created = set_fields(call, args)?;
@@ -138,7 +141,7 @@ pub(super) fn hrandfield(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>)
     if args.len() > 4 || (args.len() == 4 && !with_values) {
         return Err(Refusal::Syntax);
     }
-    if with_values && !(-MOST_REPEATED..=MOST_REPEATED).contains(&count) {
+    if with_values && !(-MOST_PAIRS..=MOST_PAIRS).contains(&count) {
         return Err(Refusal::Other("ERR value is out of range"));
     }
     let Some(hash) = call.hash(&args[1])? else {
@@ -153,7 +156,7 @@ pub(super) fn hrandfield(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>)
 /// Numbers of rows: `count` distinct ones (or all), or, where it is negative, as many with repetition.
 pub(super) fn random_rows(length: usize, count: i64) -> Vec<usize> {
     if count < 0 {
-        return (0..count.unsigned_abs()).map(|_| fastrand::usize(..length)).collect();
+        return (0..count.unsigned_abs().min(MOST_REPEATED)).map(|_| fastrand::usize(..length)).collect();
     }
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     if count >= length {

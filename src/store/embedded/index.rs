@@ -12,8 +12,8 @@ use super::memory::{allocated, vec_allocated};
 use hashbrown::HashTable;
 use std::ops::ControlFlow;
 
-/// Elements in a chunk. Keyspace entries are 64 bytes, so a chunk is 16 KiB.
-const CHUNK: usize = 256;
+/// Elements in a chunk. Keyspace entries are 64 bytes, so a chunk is 4 KiB.
+const CHUNK: usize = 64;
 
 /// What the table holds for an element: where it is, and its hash, so that neither growth nor most mismatches
 /// touch the row.
@@ -132,7 +132,10 @@ impl<T: Hashed> Index<T> {
     fn shrink(&mut self) {
         if self.length == 0 {
             *self = Index::default();
-        } else if self.table.capacity() > 64 && self.length < self.table.capacity() / 4 {
+        } else if self.length < CHUNK && self.length < self.chunks[0].capacity() / 4 {
+            self.chunks[0].shrink_to(self.length * 2);
+        }
+        if self.table.capacity() > 64 && self.length < self.table.capacity() / 4 {
             self.table.shrink_to(self.length * 2, |link| spread(link.hash));
         }
     }
@@ -221,7 +224,9 @@ mod tests {
                     let element = fastrand::u32(500..3000);
                     match index.find(element.hash(), |&other| other == element) {
                         Some(number) => drop(index.remove(number)),
-                        None => drop(index.push(element)),
+                        None => {
+                            index.push(element);
+                        }
                     }
                 }
             }

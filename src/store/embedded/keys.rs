@@ -1,10 +1,8 @@
 //! Keys of whatever type, and whole databases.
 
 use super::call::Call;
-use super::commands::Outcome;
+use super::commands::{Outcome, c_string};
 use super::glob;
-use super::keyspace::DATABASES;
-use super::number;
 use super::options::database;
 use super::refusal::Refusal;
 use super::side::Sides;
@@ -151,7 +149,7 @@ const NO_IDLE_TIME: &str = "ERR An LFU maxmemory policy is selected, idle time n
      switching between policies at runtime LRU and LFU data will take some time to adjust.";
 
 fn unknown_subcommand(name: &[u8]) -> Refusal {
-    Refusal::Text([b"ERR unknown subcommand '", name, b"'. Try OBJECT HELP."].concat())
+    Refusal::Text([b"ERR unknown subcommand '", c_string(name, 128), b"'. Try OBJECT HELP."].concat())
 }
 
 fn object_help(args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
@@ -268,10 +266,10 @@ fn check_flush(args: Args<'_>) -> Outcome {
 }
 
 pub(super) fn swapdb(store: &Embedded, _: Context, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    let first = number::parse(&args[1]).ok_or(Refusal::Other("ERR invalid first DB index"))?;
-    let second = number::parse(&args[2]).ok_or(Refusal::Other("ERR invalid second DB index"))?;
-    let index = |number: i64| usize::try_from(number).ok().filter(|&number| number < DATABASES);
-    let (Some(first), Some(second)) = (index(first), index(second)) else {
+    let index = |text, otherwise| database(text).map_err(|_| Refusal::Other(otherwise));
+    let (first, second) =
+        (index(&args[1], "ERR invalid first DB index")?, index(&args[2], "ERR invalid second DB index")?);
+    let (Some(first), Some(second)) = (first, second) else {
         return Err(Refusal::Other("ERR DB index is out of range"));
     };
     for shard in &mut store.lock_all() {

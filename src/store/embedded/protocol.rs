@@ -82,7 +82,8 @@ impl Embedded {
         outcome
     }
 
-    fn side_limit(&self) -> usize {
+    /// Bytes of side entries in a shard.
+    pub(super) fn side_limit(&self) -> usize {
         (self.limit / SIDE_SHARE / SHARDS).max(SIDE_FLOOR)
     }
 }
@@ -126,7 +127,7 @@ fn value_fits(value: &Value, limit: usize) -> bool {
 }
 
 fn deadline(now: i64, after: Duration) -> i64 {
-    now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(NEVER)).min(NEVER)
+    now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(NEVER))
 }
 
 #[cfg(test)]
@@ -200,6 +201,13 @@ mod tests {
             "HSETNX k f v",
             "HDEL k f",
             "HINCRBY k f 1",
+            "SADD k m",
+            "SREM k m",
+            "SPOP k",
+            "SMOVE k o m",
+            "SUNIONSTORE k nobody",
+            "SINTERSTORE k nobody",
+            "SDIFFSTORE k nobody",
             "EXPIRE k 10",
             "PEXPIRE k 10",
             "EXPIREAT k 10",

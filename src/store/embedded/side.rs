@@ -12,6 +12,9 @@ use super::index::{Hashed, Index};
 /// How many are looked at to find one that can go.
 const SAMPLES: usize = 8;
 
+/// What an index takes for an element beside the element.
+const LINK: usize = 16;
+
 /// What stands beside a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -44,11 +47,6 @@ pub(super) struct Sides {
 }
 
 impl Sides {
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// Bytes from the allocator.
     pub fn heap(&self) -> usize {
         self.entries.heap() + self.owned
@@ -65,10 +63,15 @@ impl Sides {
         None
     }
 
-    /// Puts `side` beside `name`. Where they already take `limit` bytes or more, others make room.
+    /// About what the entries themselves need: unlike [`Sides::heap`] it falls with each one that goes.
+    pub fn used(&self) -> usize {
+        self.entries.len() * (size_of::<SideEntry>() + LINK) + self.owned
+    }
+
+    /// Puts `side` beside `name`. Where they already take `limit` bytes or more, another one makes room.
     pub fn put(&mut self, hash: u64, name: &[u8], side: Side, until: i64, limit: usize) {
         self.drop(hash, name);
-        while self.heap() >= limit && self.evict() {}
+        while self.used() >= limit && self.evict() {}
         let entry = SideEntry { name: Blob::new(name), side, until, hash: hash as u32 };
         self.owned += entry.name.heap();
         self.entries.push(entry);

@@ -150,7 +150,7 @@ pub(super) fn msetnx(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> 
 }
 
 fn set_pairs(call: &mut Call<'_>, args: Args<'_>) -> Outcome {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Refusal::Arity(call.name));
     }
     for position in (1..args.len()).step_by(2) {
@@ -175,7 +175,8 @@ pub(super) fn append(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> 
     Ok(())
 }
 
-fn check_length(call: &Call<'_>, length: usize) -> Outcome {
+/// Refuses a string that would be too long, for Redis or for this store.
+pub(super) fn check_length(call: &Call<'_>, length: usize) -> Outcome {
     if length > LONGEST {
         return Err(Refusal::Other("ERR string exceeds maximum allowed size (proto-max-bulk-len)"));
     }
@@ -191,8 +192,9 @@ pub(super) fn alter_text<T>(call: &mut Call<'_>, key: &[u8], alter: impl FnOnce(
         return outcome;
     }
     let altered = call.change(key, |entry| {
-        if let Object::Text(blob) = &entry.object {
-            entry.object = Object::Raw(Box::new(blob.bytes().to_vec()));
+        if !matches!(entry.object, Object::Raw(_)) {
+            let text = entry.object.as_text().expect("the type was checked");
+            entry.object = Object::Raw(Box::new(text.to_vec()));
         }
         let Object::Raw(text) = &mut entry.object else { unreachable!("the type was checked") };
         alter(text)
@@ -268,14 +270,13 @@ fn add(call: &mut Call<'_>, key: &[u8], increment: i64, out: &mut Vec<u8>) -> Ou
     };
     let overflow = Refusal::Other("ERR increment or decrement would overflow");
     let after = before.checked_add(increment).ok_or(overflow)?;
-    replace_text(call, key, itoa::Buffer::new().format(after).as_bytes());
+    replace(call, key, Object::text(itoa::Buffer::new().format(after).as_bytes()));
     write::integer(out, after);
     Ok(())
 }
 
-/// Sets the string at `key` and leaves its deadline as it is.
-pub(super) fn replace_text(call: &mut Call<'_>, key: &[u8], text: &[u8]) {
-    if call.change(key, |entry| entry.object = Object::text(text)).is_none() {
-        call.put(key, Object::text(text), NEVER);
-    }
+/// Sets `key` and leaves its deadline as it is.
+pub(super) fn replace(call: &mut Call<'_>, key: &[u8], object: Object) {
+    let expires = call.expires(key);
+    call.put(key, object, expires);
 }

@@ -1,0 +1,87 @@
+//! Runs a read command on one value that is in no store: a loaded value that could not be stored, or must not be.
+
+use super::call::{Call, Guards};
+use super::commands::{self, Command, Effect, Keys, Run};
+use super::hashing::hash;
+use super::keyspace::{NEVER, Shard};
+use super::protocol::object;
+use super::time::TimeSource;
+use crate::resp::args::Args;
+use crate::resp::write::{self, Protocol};
+use crate::value::Value;
+
+/// Appends the reply that `args`, a read of the one key `key`, would give if `key` held `value`, without a deadline.
+/// False, and nothing is written, if the command is not a supported read of that single key alone.
+pub fn evaluate(value: &Value, key: &[u8], args: Args<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+    let Some(command) = args.get(0).and_then(commands::find).filter(|command| reads_only(command, args, key)) else {
+        return false;
+    };
+    let time = TimeSource::default();
+    let mut call = Call {
+        guards: Guards::Lone(Box::new(shard_with(value, key, time.now()))),
+        now: time.now(),
+        time: &time,
+        db: 0,
+        visited: 0,
+        protocol,
+        name: command.name,
+        limit: usize::MAX,
+    };
+    let start = out.len();
+    if let Err(refusal) = call.run(command, args, out) {
+        out.truncate(start);
+        write::error(out, refusal.text());
+    }
+    true
+}
+
+fn reads_only(command: &Command, args: Args<'_>, key: &[u8]) -> bool {
+    let (mut keys, mut others) = (0, 0);
+    command.keys.each(args, |name| {
+        keys += 1;
+        others += usize::from(name != key);
+    });
+    let one_key = matches!(command.keys, Keys::One(_) | Keys::Every(_)) && keys == 1 && others == 0;
+    one_key && command.effect == Effect::Read && matches!(command.run, Run::Keyed(_)) && command.accepts(args.len())
+}
+
+fn shard_with(value: &Value, key: &[u8], now: i64) -> Shard {
+    let mut shard = Shard::default();
+    shard.spaces[0].put(hash(key), key, object(value), NEVER, now);
+    shard
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::args::OwnedArgs;
+
+    fn read(value: &Value, line: &str) -> Option<String> {
+        let args: OwnedArgs = line.split(' ').collect();
+        let mut out = b"before".to_vec();
+        let done = evaluate(value, b"k", args.as_args(), Protocol::Resp2, &mut out);
+        let reply = String::from_utf8(out).expect("text").split_off("before".len());
+        assert!(done || reply.is_empty());
+        done.then_some(reply)
+    }
+
+    #[test]
+    fn reads_see_the_value_and_only_the_value() {
+        let text = Value::String("hello".into());
+        assert_eq!(read(&text, "GET k").as_deref(), Some("$5\r\nhello\r\n"));
+        assert_eq!(read(&text, "GETRANGE k 1 2").as_deref(), Some("$2\r\nel\r\n"));
+        assert_eq!(read(&text, "EXISTS k").as_deref(), Some(":1\r\n"));
+        assert!(read(&text, "HGET k f").is_some_and(|reply| reply.starts_with("-WRONGTYPE")));
+        let hash = Value::Hash(vec![("name".into(), "pen".into()), ("price".into(), "3".into())]);
+        let all = "*4\r\n$4\r\nname\r\n$3\r\npen\r\n$5\r\nprice\r\n$1\r\n3\r\n";
+        assert_eq!(read(&hash, "HGETALL k").as_deref(), Some(all));
+    }
+
+    #[test]
+    fn other_commands_are_left_alone() {
+        let text = Value::String("hello".into());
+        for line in ["SET k v", "GET", "GET other", "MGET k other", "DEL k", "LRANGE k 0 1", "DBSIZE", "GETEX k", "x"] {
+            assert_eq!(read(&text, line), None, "{line}");
+        }
+    }
+}
