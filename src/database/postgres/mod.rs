@@ -12,6 +12,7 @@
 //!
 //! It does not know how keys look. Held by tests/database_postgres.rs, database_tls.rs and database_pgbouncer.rs.
 
+mod cancel;
 mod failure;
 mod link;
 mod parameter;
