@@ -231,6 +231,26 @@ async fn many_rows_keep_the_statements_order_alone_and_in_batches() {
 }
 
 #[tokio::test]
+async fn a_batch_finds_its_rows_through_the_index() {
+    let schema = "CREATE TABLE indexed AS SELECT n AS id, n % 100 AS list FROM generate_series(1, 50000) n;
+        CREATE UNIQUE INDEX ON indexed (id); CREATE INDEX ON indexed (list); ANALYZE indexed";
+    let (server, database) = database(schema).await;
+    let before = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'indexed'";
+    let scans = server.psql(before);
+    let one = one(&database, "SELECT * FROM indexed WHERE id = :id", Encoding::Json).await;
+    let many =
+        prepare(&database, "SELECT * FROM indexed WHERE list = :list ORDER BY id", Rows::Many, Encoding::Json).await;
+    load(&one, &["1", "2", "70000"]).await;
+    load(&many, &["1", "2"]).await;
+    drop((one, many, database));
+    // Counted when the connections end, if not before.
+    let watch = server.clone();
+    let found = "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_tables WHERE relname = 'indexed'";
+    wait(move || watch.psql(found).parse::<u32>().unwrap() >= 5).await;
+    assert_eq!(server.psql(before), scans);
+}
+
+#[tokio::test]
 async fn columns_have_the_same_names_alone_and_in_batches() {
     let (_server, database) = database("").await;
     let sql = "SELECT :id::int, :id::int + 1, upper(:name), 'x' AS \"we\"\"ird\"";

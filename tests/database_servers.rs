@@ -71,6 +71,11 @@ async fn loads_work_through_pgbouncer_in_transaction_mode() {
             assert_eq!(loaded.unwrap()[0], all[id]);
         }
     }
+    for sql in
+        ["SELECT mood FROM bounced WHERE id = :id AND wrong = 1", "SELECT mood, mood FROM bounced WHERE id = :id"]
+    {
+        refused(&database, sql, Rows::One, Encoding::Json).await;
+    }
     // Neither connection of the pooler has a statement of ours left.
     let left =
         one(&database, "SELECT count(*), pg_sleep(0.05) FROM pg_prepared_statements WHERE :x = 'x'", Encoding::Hash)

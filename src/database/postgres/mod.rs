@@ -56,7 +56,7 @@ impl Postgres {
 
     pub(super) async fn prepare(&self, spec: LoadSpec) -> Result<Arc<dyn Statement>, DatabaseError> {
         let template = Template::new(&spec)?;
-        let plan = prepare(&self.link, &spec, &template).await.map_err(|failure| failure.error)?;
+        let plan = prepare(&self.link, self.named, &spec, &template).await.map_err(|failure| failure.error)?;
         let current = RwLock::new(Arc::new(plan));
         let preparing = tokio::sync::Mutex::new(None);
         Ok(Arc::new(PostgresStatement {
@@ -70,9 +70,14 @@ impl Postgres {
     }
 }
 
-async fn prepare(link: &Link, spec: &LoadSpec, template: &Template) -> Result<Plan, Failure> {
+async fn prepare(link: &Link, named: bool, spec: &LoadSpec, template: &Template) -> Result<Plan, Failure> {
     let lease = link.lease().await?;
-    let plan = probe::plan(&lease, spec, template).await;
+    if named {
+        let plan = probe::learn(&lease, spec, template).await;
+        lease.give_back();
+        return plan;
+    }
+    let plan = probe::learn_in_transaction(&lease, spec, template).await;
     lease.close();
     plan
 }
@@ -135,7 +140,7 @@ impl PostgresStatement {
             return Err(failure);
         }
         *last = Some(Instant::now());
-        let plan = prepare(&self.link, &self.spec, &self.template).await?;
+        let plan = prepare(&self.link, self.named, &self.spec, &self.template).await?;
         *self.current.write() = Arc::new(plan);
         Ok(())
     }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -120,8 +121,12 @@ impl Worker {
             }
             *state = State::Running(connection.get_interrupt_handle());
         }
-        (job.work)(Ok(connection));
+        // A thread that dies of one job's bug would take its part of the pool with it.
+        let ran = catch_unwind(AssertUnwindSafe(|| (job.work)(Ok(connection))));
         *job.state.lock() = State::Over;
+        if ran.is_err() {
+            self.open = None;
+        }
     }
 
     fn connection(&mut self) -> Result<&Connection, DatabaseError> {
