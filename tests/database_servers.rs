@@ -1,5 +1,7 @@
 //! Loads through what stands between: PgBouncer in transaction mode, TLS, passwords, and a server that restarts.
 
+#![allow(clippy::unwrap_used)]
+
 mod database_support;
 
 use database_support::*;

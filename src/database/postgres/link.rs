@@ -44,7 +44,7 @@ impl Link {
         // PgBouncer refuses startup options; there, cancelling has to do.
         if config.prepare {
             let own = target.config.get_options().unwrap_or_default().to_owned();
-            target.config.options(format!("-c statement_timeout={} {own}", config.timeout.as_millis()));
+            target.config.options(format!("-c statement_timeout={} {own}", config.timeout.as_millis().max(1)));
         }
         let addresses = Address::all(&target.config);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };

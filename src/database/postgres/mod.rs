@@ -153,6 +153,7 @@ impl PostgresStatement {
                 return Ok(vec![answer; batch.len()]);
             }
             [arguments] => self.load_one(plan, arguments).await.map(|answer| vec![answer]),
+            _ if plan.alone => self.one_by_one(plan, batch).await,
             _ => self.load_many(plan, batch).await,
         };
         match answered {
@@ -161,12 +162,12 @@ impl PostgresStatement {
         }
     }
 
-    /// After the server refused some key part: which one, only it can say.
+    /// Where the server takes no batch, or refused some key part of one: which, only it can say.
     async fn one_by_one(&self, plan: &Plan, batch: &[Arguments]) -> Result<Vec<Loaded>, Failure> {
         let mut answers = Vec::with_capacity(batch.len());
         for arguments in batch {
             answers.push(match self.load_one(plan, arguments).await {
-                Err(failure) if failure.remedy == Remedy::Unfit => plan.nothing()?,
+                Err(failure) if failure.remedy == Remedy::Unfit && !plan.is_checked() => plan.nothing()?,
                 other => other?,
             });
         }

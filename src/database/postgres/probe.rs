@@ -43,16 +43,30 @@ pub(super) async fn learn(client: &Client, spec: &LoadSpec, template: &Template)
         .collect();
     let mut plan = Plan::new(spec, template, parameters, &columns, Naming::Own)?;
     client.prepare(&plan.single).await.map_err(|error| no_subquery(&error))?;
-    if !plan.parameters.is_empty() {
-        let batch = client.prepare(&plan.batch_columns).await.map_err(|error| no_subquery(&error))?;
-        let names = |statement: &Statement| {
-            statement.columns().iter().map(|column| column.name().to_owned()).collect::<Vec<_>>()
-        };
-        if names(&batch) != names(&statement) {
-            plan = Plan::new(spec, template, plan.parameters, &columns, Naming::Given)?;
-        }
-        client.prepare(&plan.batch).await.map_err(|error| no_subquery(&error))?;
+    if plan.parameters.is_empty() {
+        return Ok(plan);
     }
+    let refused = match client.prepare(&plan.batch_columns).await {
+        Ok(batch) => {
+            if !batch.columns().iter().map(|column| column.name()).eq(columns.iter().map(|column| column.name.as_str()))
+            {
+                plan = Plan::new(spec, template, plan.parameters, &columns, Naming::Given)?;
+            }
+            client.prepare(&plan.batch).await.err()
+        }
+        Err(error) => Some(error),
+    };
+    match refused {
+        None => Ok(plan),
+        Some(error) => alone(plan, spec, error),
+    }
+}
+
+/// The plan for a statement that PostgreSQL takes alone, and nowhere else.
+fn alone(mut plan: Plan, spec: &LoadSpec, error: Error) -> Result<Plan, Failure> {
+    let Some(refusal) = error.as_db_error() else { return Err(error.into()) };
+    tracing::warn!(sql = spec.sql, "a batch runs this statement once for each key: {}", refusal.message());
+    plan.alone = true;
     Ok(plan)
 }
 

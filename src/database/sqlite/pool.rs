@@ -26,8 +26,10 @@ pub(super) struct Pool {
 
 struct Job {
     state: Arc<Mutex<State>>,
-    work: Box<dyn FnOnce(Result<&Connection, DatabaseError>) + Send>,
+    work: Work,
 }
+
+type Work = Box<dyn FnOnce(Result<&Connection, DatabaseError>) + Send>;
 
 enum State {
     Waiting,
@@ -59,7 +61,7 @@ impl Pool {
         let (sender, receiver) = oneshot::channel();
         let state = Arc::new(Mutex::new(State::Waiting));
         let _guard = TakeBack(state.clone());
-        let work = Box::new(move |connection: Result<&Connection, DatabaseError>| {
+        let work: Work = Box::new(move |connection: Result<&Connection, DatabaseError>| {
             // Nobody listens to a job that was taken back.
             let _ = sender.send(connection.and_then(work));
         });
