@@ -190,6 +190,7 @@ async fn wrong_statements_are_found_at_start_with_the_place() {
         ("SELECT 1, 2", Encoding::Text, "needs exactly one column"),
         ("SELECT 1 AS a, 2 AS a", Encoding::Json, "two columns are named \"a\""),
         ("DELETE FROM items WHERE id = :id RETURNING id", Encoding::Json, "the statement writes"),
+        ("SELECT id FROM items WHERE id = ?", Encoding::Json, "write :name"),
         ("PRAGMA user_version", Encoding::Json, "cannot be a subquery"),
     ] {
         let error = refused(&database, sql, Rows::One, encoding).await.to_string();

@@ -49,7 +49,7 @@ impl Link {
         let addresses = Address::all(&target.config);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_config(target.config, tls.clone(), recycling))
-            .max_size(config.pool)
+            .max_size(config.pool.max(1))
             .runtime(Runtime::Tokio1)
             .create_timeout(Some(config.timeout))
             .recycle_timeout(Some(config.timeout))
