@@ -4,8 +4,8 @@
 //! This floor turns rows into [`Value`]s; it knows nothing of keys, TTLs, leases or stores.
 //!
 //! `postgres` and `sqlite` each know how one kind of database runs a statement for a batch and stops it when nobody
-//! waits any more; their pages say what they promise and which tests hold them to it. `template` binds named parameters,
-//! `fits` says which texts are values of a type, `encode` and `msgpack` write what the cells of a row are.
+//! waits any more; their pages say what they promise and which tests hold them to it. `template` binds named
+//! parameters, `fits` says which texts are values of a type, `encode` and `msgpack` write what the cells of a row are.
 
 mod encode;
 mod fits;
@@ -103,7 +103,8 @@ pub trait Statement: Send + Sync {
     /// cancels the query. Every argument list of the batch has passed [`Statement::fits`].
     fn load(&self, batch: Vec<Arguments>) -> BoxFuture<'_, Result<Vec<Loaded>, DatabaseError>>;
 
-    /// The types of the parameters, in the order of [`LoadSpec::parameters`], as the database names them (`bigint`, `text` …).
+    /// The types of the parameters, in the order of [`LoadSpec::parameters`], as the database names them
+    /// (`bigint`, `text` …).
     fn parameter_types(&self) -> Vec<String>;
 }
 

@@ -1,8 +1,8 @@
 //! Cancel requests: a connection of their own that says which query to stop, and is never answered.
 //!
 //! The connection is kept until the server closes it, as libpq does: a PgBouncer forgets a request whose sender has
-//! already gone. (tokio-postgres leaves at once, so only its encoding of the request is used.) A server that has no such
-//! query ignores the request, so with several hosts each is told.
+//! already gone. (tokio-postgres leaves at once, so only its encoding of the request is used.) A server that has no
+//! such query ignores the request, so with several hosts each is told.
 
 use std::io;
 use std::net::IpAddr;

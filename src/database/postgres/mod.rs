@@ -1,16 +1,16 @@
 //! PostgreSQL: the route's statements on pooled connections, every type as PostgreSQL itself writes it.
 //!
 //! - `plan` says which SQL runs and has the table of types; `probe` learns them from the live database.
-//! - Parameters are bound, never spliced, as text in the form that `parameter` checks, so a key part that is no value of its
-//!   type costs no query. Of types that only the server knows (inet, domains with checks, …) it decides, and "invalid
-//!   input" then means "no such row".
+//! - Parameters are bound, never spliced, as text in the form that `parameter` checks, so a key part that is no value
+//!   of its type costs no query. Of types that only the server knows (inet, domains with checks, …) it decides, and
+//!   "invalid input" then means "no such row".
 //! - `link` holds the cap on concurrent loads and cancels what nobody waits for.
 //! - With `prepare = false` no statement outlives its transaction, as PgBouncer's transaction mode needs it.
 //! - A broken connection and a schema that changed below a prepared statement are each met by one more attempt:
 //!   a load only reads, so it may run twice. Columns that are added to a table later appear in a `SELECT *` at once as
 //!   JSON; as hash and MessagePack once the statement is prepared anew.
 //!
-//! It does not know how keys look. Held by tests/database_postgres.rs, database_tls.rs and database_pgbouncer.rs.
+//! It does not know how keys look. Held by tests/database_postgres.rs and tests/database_servers.rs.
 
 mod cancel;
 mod failure;

@@ -10,7 +10,8 @@
 //! ```
 //! with `(w.a1::bigint)` for the statement's first parameter. LEFT: absent rows are known; n: rows of one list keep the
 //! order that the statement gave them. The rare statement that PostgreSQL takes alone but not there (an aggregate over
-//! nothing but a parameter belongs to the wrong query) runs once for each list, and a warning says so. All names begin with a prefix that neither the statement nor its columns contain.
+//! nothing but a parameter belongs to the wrong query) runs once for each list, and a warning says so. All names begin
+//! with a prefix that neither the statement nor its columns contain.
 //!
 //! **Columns** are read in the binary form where that is the value itself, else as text:
 //!

@@ -1,9 +1,9 @@
 //! Which parameters of an SQLite statement are integers, although SQLite itself has no parameter types.
 //!
 //! A parameter is one only if *every* place where it stands says so: `column = ?`, `? = column` (also `==`, `IS`,
-//! `column IN (?, …)`) with a column whose affinity is INTEGER, `CAST(? AS INTEGER)`, or `LIMIT ?`. This reads tokens and the
-//! schema, not SQL's grammar, so whatever it is not sure of (an expression, a column that two tables could mean, a
-//! name of a subquery or a CTE) stays TEXT. TEXT is the safe side: SQLite converts it where it is compared with
+//! `column IN (?, …)`) with a column whose affinity is INTEGER, `CAST(? AS INTEGER)`, or `LIMIT ?`. This reads tokens
+//! and the schema, not SQL's grammar, so whatever it is not sure of (an expression, a column that two tables could
+//! mean, a name of a subquery or a CTE) stays TEXT. TEXT is the safe side: SQLite converts it where it is compared with
 //! such a column, and only the query for a key that cannot match is not spared.
 
 use super::tokens::{Token, identifier, sign, tokens, word};
