@@ -1,1 +1,5 @@
-fn main() {}
+//! The `weir` command; see the library's `cli`.
+
+fn main() -> std::process::ExitCode {
+    weir::cli::main(std::env::args_os())
+}

@@ -1,1 +1,259 @@
-//! (cache)
+//! The engine: makes an absent key present. Look up -> lease -> load -> fill.
+//!
+//! A *read* of a routed key runs at the store first, as it is. Only when its reply is what an absent key would give does
+//! it come here, and [`Engine::ensure`] takes one step at the store that answers all questions at once: is there a value
+//! by now, is the absence known, does somebody hold the lease, and if nobody does, it is ours (`Store::acquire`).
+//!
+//! Whoever gets the lease starts a *flight*: the load and the fill in a task of their own, so that the client that came
+//! first may hang up without harm to those who wait. The race that all of this exists for, as a timeline:
+//!
+//! 1. GET k finds nothing, takes lease A, and its load reads row v1.
+//! 2. The application commits v2 and sends DEL k. The DEL drops lease A (and the value, had there been one).
+//! 3. A second GET k finds nothing and takes lease B. It must not join flight A, which has read v1: it may join a flight
+//!    only after having *seen that flight's lease* at the store, and the store now shows B.
+//! 4. Load A ends. Its fill is *refused*, since A is no longer the lease. Its own client began before the DEL and may have
+//!    v1; but the others who waited for A look again, for one of them may have begun after some invalidation that the
+//!    lease could not show.
+//! 5. Load B fills v2.
+//!
+//! Promises G1, G2 and G4 of the product page; `tests/model.rs` runs seeded interleavings of this very engine over a
+//! simulated store, database and clock. The engine knows nothing of sockets, commands or SQL.
+
+mod backoff;
+pub mod error;
+pub mod explain;
+mod flight;
+mod load;
+mod matcher;
+mod negative;
+pub mod prepare;
+pub mod route;
+
+use self::backoff::Backoff;
+use self::error::{Kind, LoadError};
+use self::flight::{Flights, Landed, Ticket};
+use self::load::Leading;
+use self::negative::NegativeBudget;
+use self::route::Route;
+use crate::clock::Clock;
+use crate::store::{Acquired, Store, StoreKey, Token};
+use crate::value::Value;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+/// A key that a client needs, and the route that answers it.
+#[derive(Clone)]
+pub struct Wanted {
+    /// The route that matched.
+    pub route: Arc<Route>,
+    /// The key.
+    pub key: StoreKey,
+}
+
+/// How a key was made present, or that it cannot be.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// The store has a value (perhaps of another type, perhaps somebody's SET): the command runs there.
+    Present,
+    /// The database has no such row.
+    Absent,
+    /// This load's value. Not `stored` if it was too large, or the fill was refused: then only this reader may have it.
+    Loaded {
+        /// As loaded.
+        value: Arc<Value>,
+        /// Whether the store has it.
+        stored: bool,
+    },
+}
+
+/// A worker's engine. Clones share everything; engines of other workers share [`Shared`].
+#[derive(Clone)]
+pub struct Engine<S, C> {
+    store: S,
+    clock: C,
+    shared: Arc<Shared>,
+    /// Where statements run: not on the worker, which must go on serving hits.
+    loads: Handle,
+}
+
+/// What the whole process shares. Locks are held for a few instructions, and only on the way of a miss.
+pub struct Shared {
+    flights: Flights,
+    backoff: Mutex<Backoff>,
+    negative: Mutex<NegativeBudget>,
+}
+
+impl Shared {
+    /// `max_negative`: most negative entries that this process keeps alive.
+    pub fn new(max_negative: usize, now: Instant) -> Self {
+        Shared {
+            flights: Flights::default(),
+            backoff: Mutex::default(),
+            negative: Mutex::new(NegativeBudget::new(max_negative, now)),
+        }
+    }
+}
+
+/// What the first step came to.
+enum Begun {
+    Answer(Result<Found, LoadError>),
+    /// The lease is ours.
+    Lead(Leading, Ticket),
+    /// A flight of this process holds the lease that the store showed us.
+    Join(Ticket),
+    /// Another process holds the lease.
+    Elsewhere,
+}
+
+/// Pauses before another process's lease is looked at again; the longest is the worst delay of a waiter.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LONGEST_LOOK: Duration = Duration::from_millis(50);
+/// Most keys that one statement loads.
+const MOST_BATCH: usize = 1000;
+
+impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
+    /// `loads`: the runtime that statements run on.
+    pub fn new(store: S, clock: C, shared: Arc<Shared>, loads: Handle) -> Self {
+        Engine { store, clock, shared, loads }
+    }
+
+    /// The store that this engine fills.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Makes each key present, or says why not; in the order of `wanted`. Absent keys of one route are loaded by one
+    /// statement. Must run where `spawn_local` may.
+    ///
+    /// Answers within twice the longest lease time: a waiter may see one load fail to fill and lead the next.
+    pub async fn ensure(&self, wanted: &[Wanted]) -> Vec<Result<Found, LoadError>> {
+        let patience = wanted.iter().map(|wanted| wanted.route.lease_time() * 2).max().unwrap_or_default();
+        let deadline = self.clock.now() + patience;
+        let mut answers: Vec<Option<Result<Found, LoadError>>> = vec![None; wanted.len()];
+        let mut pause = FIRST_LOOK;
+        while answers.iter().any(Option::is_none) {
+            let open: Vec<usize> = (0..wanted.len()).filter(|&index| answers[index].is_none()).collect();
+            let begun = join_all(open.iter().map(|&index| self.begin(&wanted[index]))).await;
+            let waits = self.depart(begun);
+            let landed = join_all(waits.into_iter().map(|wait| self.arrive(wait, deadline, pause))).await;
+            let late = self.clock.now() >= deadline;
+            for (&index, landed) in open.iter().zip(landed) {
+                answers[index] = landed.or_else(|| late.then(|| Err(waited_too_long(&wanted[index]))));
+            }
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+        answers.into_iter().flatten().collect()
+    }
+
+    /// One key; see [`Engine::ensure`].
+    pub async fn ensure_one(&self, wanted: Wanted) -> Result<Found, LoadError> {
+        self.ensure(&[wanted]).await.pop().expect("one answer for one key")
+    }
+
+    /// The step at the store. Nothing is awaited between the store's answer and what follows from it.
+    async fn begin(&self, wanted: &Wanted) -> Begun {
+        let Wanted { route, key } = wanted;
+        let arguments = route.arguments(&key.name).filter(|arguments| {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            route.statement.fits(&arguments)
+        });
+        let Some(arguments) = arguments else {
+            route.metrics.lookups.bypass.increment(1);
+            return Begun::Answer(Ok(Found::Absent));
+        };
+        if let Some(error) = self.shared.backoff.lock().blocked(key, self.clock.now()) {
+            route.metrics.lookups.error.increment(1);
+            return Begun::Answer(Err(error));
+        }
+        let token = Token(self.clock.random_u64().max(1));
+        // Announced before the store can show its lease to anybody: no reader of this process may see it and not find us.
+        let (pilot, ticket) = self.shared.flights.announce(token);
+        let asked = self.clock.now();
+        match self.store.acquire(key, token, route.lease_time()).await {
+            Ok(Acquired::Granted) => {
+                route.metrics.lookups.miss.increment(1);
+                let key = key.clone();
+                Begun::Lead(Leading { route: route.clone(), key, token, arguments, asked, pilot }, ticket.of_leader())
+            }
+            Ok(Acquired::Present) => Begun::Answer(Ok(Found::Present)),
+            Ok(Acquired::Negative) => {
+                route.metrics.lookups.negative_hit.increment(1);
+                Begun::Answer(Ok(Found::Absent))
+            }
+            Ok(Acquired::Held(held)) => match self.shared.flights.board(held) {
+                Some(ticket) => {
+                    route.metrics.lookups.miss.increment(1);
+                    route.metrics.coalesced.increment(1);
+                    Begun::Join(ticket)
+                }
+                None => {
+                    route.metrics.coalesced_fleet.increment(1);
+                    Begun::Elsewhere
+                }
+            },
+            Err(error) => {
+                route.metrics.lookups.error.increment(1);
+                Begun::Answer(Err(LoadError { route: route.config.name.as_str().into(), kind: Kind::Store(error) }))
+            }
+        }
+    }
+
+    /// Starts the flights that this call leads, those of one route together.
+    fn depart(&self, begun: Vec<Begun>) -> Vec<Wait> {
+        let mut flights: Vec<Vec<Leading>> = Vec::new();
+        let waits = begun.into_iter().map(|begun| match begun {
+            Begun::Answer(answer) => Wait::Over(answer),
+            Begun::Join(ticket) => Wait::Flight(ticket),
+            Begun::Elsewhere => Wait::Elsewhere,
+            Begun::Lead(leading, ticket) => {
+                let together = |flight: &&mut Vec<Leading>| {
+                    flight.len() < MOST_BATCH && Arc::ptr_eq(&flight[0].route, &leading.route)
+                };
+                match flights.iter_mut().find(together) {
+                    Some(flight) => flight.push(leading),
+                    None => flights.push(vec![leading]),
+                }
+                Wait::Flight(ticket)
+            }
+        });
+        let waits = waits.collect();
+        for flight in flights {
+            tokio::task::spawn_local(self.clone().fly(flight));
+        }
+        waits
+    }
+
+    /// Waits for the end of a flight; `None`: look again.
+    async fn arrive(&self, wait: Wait, deadline: Instant, pause: Duration) -> Option<Result<Found, LoadError>> {
+        let left = deadline.saturating_duration_since(self.clock.now());
+        match wait {
+            Wait::Over(answer) => Some(answer),
+            Wait::Elsewhere => {
+                self.clock.sleep(left.min(pause.mul_f64(0.5 + self.clock.random() / 2.0))).await;
+                None
+            }
+            Wait::Flight(ticket) => tokio::select! {
+                landed = ticket.landed() => match landed? {
+                    (Landed { refused: true, answer: Ok(_) }, false) => None,
+                    (Landed { answer, .. }, _) => Some(answer),
+                },
+                () = self.clock.sleep(left) => None,
+            },
+        }
+    }
+}
+
+enum Wait {
+    Over(Result<Found, LoadError>),
+    Flight(Ticket),
+    Elsewhere,
+}
+
+fn waited_too_long(wanted: &Wanted) -> LoadError {
+    wanted.route.metrics.lookups.error.increment(1);
+    LoadError { route: wanted.route.config.name.as_str().into(), kind: Kind::WaitedTooLong }
+}

@@ -2,8 +2,38 @@
 //!
 //! `parse` turns a TOML file into [`Config`] or into errors that name file, line and column and say what to write
 //! instead. Nothing above this floor sees a raw string where a type can say more.
+//!
+//! The way of a file: `raw` is what serde reads, `setting` one value with its place, `keys` finds unknown keys, the
+//! other modules each know the rules of one kind of value, and `parse` walks through them. It knows nothing of live
+//! databases: whether a statement prepares is found above, and told with [`Diagnostic::at`].
 
+mod choices;
+mod context;
+pub mod database_url;
+pub mod demo;
+pub mod diagnostic;
+pub mod durations;
+mod keys;
+mod parse;
+pub mod pattern;
+mod raw;
+mod redact;
+mod routes;
+mod schema;
+mod secret;
+mod server;
+mod setting;
+pub mod shadow;
+mod shares;
+pub mod sizes;
 pub mod sql;
+mod upstream_url;
+
+pub use diagnostic::{Diagnostic, render_all};
+pub use parse::{load, parse};
+pub use schema::schema;
+
+
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -7,8 +7,11 @@
 //! time limit) and its *negative entry* ("the database has no such row", with a short TTL). Every change of a key
 //! drops both before it is made, which is what refuses the fill of a load that began earlier (G1, T1).
 
+mod backend;
 pub mod embedded;
 pub mod redis;
+
+pub use self::backend::Backend;
 
 use crate::value::Value;
 use std::future::Future;

@@ -1,1 +1,252 @@
-//! (embedded)
+//! The embedded store: an in-process keyspace that behaves, byte for byte, as Redis 7.0 does for what it supports.
+//!
+//! - `commands` is the table of what it supports; `strings`, `hashes`, `sets`, `keys`, `deadlines` and `scan` hold the
+//!   commands themselves, each a function of a [`call::Call`], which is a command's view of the locked keyspace.
+//! - `keyspace` is what is locked: one shard holds the keys of all databases whose hash falls to it, and beside
+//!   them the side entries of the cache protocol (`side`).
+//! - `index`, `packed`, `blob`, `collection`, `object` are the shapes that data takes; `memory` says what they cost.
+//! - `evict` and `expire` keep it within `max_memory` and free of what nobody may see.
+//!
+//! Promises: every command is atomic, those on several keys too (their shards are locked in rising order); a change
+//! of a key drops its lease and its negative entry in the same locked step (G1); an expired key is never seen.
+//! Deliberately unknown here: connections, SELECT, transactions, routes; whatever a session keeps.
+//!
+//! Known differences from Redis: strings made by INCRBYFLOAT that look like integers report the encoding `int`;
+//! SETs and hashes come in another order once they are large; SCAN's cursors are other numbers.
+//! Held to Redis itself by `tests/embedded_differential.rs`.
+
+mod blob;
+mod call;
+mod collection;
+mod commands;
+mod deadlines;
+mod evict;
+mod expire;
+mod glob;
+mod hashes;
+mod hashing;
+mod index;
+mod keys;
+mod keyspace;
+mod memory;
+mod number;
+mod object;
+mod options;
+mod packed;
+mod protocol;
+mod refusal;
+mod side;
+mod strings;
+mod time;
+
+pub use time::TimeSource;
+
+use self::call::{Call, Guards, SHARDS, shard_of};
+use self::commands::{Command, Effect, Keys, Run};
+use self::hashing::hash;
+use self::keyspace::Shard;
+use self::refusal::Refusal;
+use crate::resp::args::Args;
+use crate::resp::write::{self, Protocol};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+/// What a session says of itself with each command.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The database selected, 0 to 15.
+    pub db: u32,
+    /// The version of the protocol that its replies are written in.
+    pub protocol: Protocol,
+}
+
+/// What the store holds and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Keys that hold a value, in all databases; such as have expired and are not swept yet included.
+    pub keys: usize,
+    /// Bytes of memory taken, as compared with `max_memory`.
+    pub bytes: usize,
+    /// Keys dropped for want of memory, ever.
+    pub evicted: u64,
+    /// Keys dropped at their deadline, ever.
+    pub expired: u64,
+}
+
+/// The store. All workers share one.
+pub struct Embedded {
+    shards: Box<[Mutex<Shard>]>,
+    time: TimeSource,
+    limit: usize,
+    used: AtomicUsize,
+    evicted: AtomicU64,
+}
+
+impl Embedded {
+    /// An empty store that takes at most `max_memory` bytes.
+    pub fn new(max_memory: usize) -> Self {
+        Embedded::with_time(max_memory, TimeSource::default())
+    }
+
+    /// The same with a clock of the caller's.
+    pub fn with_time(max_memory: usize, time: TimeSource) -> Self {
+        Embedded {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            time,
+            limit: max_memory,
+            used: AtomicUsize::new(0),
+            evicted: AtomicU64::new(0),
+        }
+    }
+
+    /// Runs one command and appends exactly one reply to `out` (none for an empty command).
+    pub fn execute(&self, context: Context, args: Args<'_>, out: &mut Vec<u8>) {
+        self.run(context, args, None, out);
+    }
+
+    /// The same, but only if `key`, one of the command's keys, holds a value: both under one lock. False if it holds
+    /// none; then nothing is done and nothing written. A command that is refused before it looks at its key (an
+    /// unknown one, a wrong number of arguments) is answered in any case.
+    pub fn execute_if_present(&self, context: Context, key: &[u8], args: Args<'_>, out: &mut Vec<u8>) -> bool {
+        self.run(context, args, Some(key), out)
+    }
+
+    /// What the store holds and has done.
+    pub fn stats(&self) -> Stats {
+        let mut stats =
+            Stats { bytes: self.used.load(Relaxed), evicted: self.evicted.load(Relaxed), ..Stats::default() };
+        for shard in &self.shards {
+            for space in &shard.lock().spaces {
+                stats.keys += space.entries().len();
+                stats.expired += space.expired;
+            }
+        }
+        stats
+    }
+
+    /// One bounded step of active expiry over all shards; to be called about ten times a second.
+    pub fn sweep(&self) {
+        let now = self.time.now();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.sweep(now);
+            self.settle(&mut shard, u16::MAX);
+        }
+    }
+
+    fn run(&self, context: Context, args: Args<'_>, only_if: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+        let Some(name) = args.get(0) else { return true };
+        let start = out.len();
+        let outcome = match commands::find(name) {
+            None => Err(commands::unknown(args)),
+            Some(command) if !command.accepts(args.len()) => Err(Refusal::Arity(command.name)),
+            Some(command) => match command.run {
+                Run::Whole(run) => run(self, context, args, out),
+                Run::Keyed(_) => match self.run_keyed(command, context, args, only_if, out) {
+                    Some(outcome) => outcome,
+                    None => return false,
+                },
+            },
+        };
+        if let Err(refusal) = outcome {
+            out.truncate(start);
+            write::error(out, refusal.text());
+        }
+        true
+    }
+
+    fn run_keyed(
+        &self,
+        command: &'static Command,
+        context: Context,
+        args: Args<'_>,
+        only_if: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Option<Result<(), Refusal>> {
+        if command.effect == Effect::Grow {
+            let size = args.iter().map(<[u8]>::len).sum();
+            if size > self.limit {
+                return Some(Err(Refusal::OutOfMemory));
+            }
+            self.make_room(size);
+        }
+        let mut call = Call {
+            guards: self.lock(command.keys, args, only_if),
+            time: &self.time,
+            now: self.time.now(),
+            db: context.db as usize,
+            visited: 1 << context.db,
+            protocol: context.protocol,
+            name: command.name,
+            limit: self.limit,
+        };
+        if only_if.is_some_and(|key| !call.contains(key)) {
+            return None;
+        }
+        let outcome = call.run(command, args, out);
+        if command.effect != Effect::Read {
+            let visited = call.visited;
+            call.guards.each(|shard| self.settle(shard, visited));
+            drop(call);
+            self.make_room(0);
+        }
+        Some(outcome)
+    }
+
+    /// Locks the shards of a command's keys, in rising order, so that two commands never wait for each other.
+    fn lock(&self, keys: Keys, args: Args<'_>, also: Option<&[u8]>) -> Guards<'_> {
+        if let (Keys::One(position), None) = (keys, also)
+            && let Some(key) = args.get(position)
+        {
+            return Guards::One(self.shards[shard_of(hash(key))].lock());
+        }
+        let mut wanted = also.map_or(0, |key| 1u64 << shard_of(hash(key)));
+        keys.each(args, |key| wanted |= 1 << shard_of(hash(key)));
+        if wanted.is_power_of_two() {
+            return Guards::One(self.shards[wanted.trailing_zeros() as usize].lock());
+        }
+        let numbers = (0..SHARDS).filter(|number| wanted >> number & 1 == 1);
+        Guards::Many(numbers.map(|number| (number, self.shards[number].lock())).collect())
+    }
+
+    /// All shards, in rising order.
+    fn lock_all(&self) -> Vec<MutexGuard<'_, Shard>> {
+        self.shards.iter().map(Mutex::lock).collect()
+    }
+
+    /// Carries what changed in the shard's databases over to the store's total.
+    fn settle(&self, shard: &mut Shard, databases: u16) {
+        for (number, space) in shard.spaces.iter_mut().enumerate() {
+            if databases >> number & 1 == 0 {
+                continue;
+            }
+            let (now, before) = (space.heap(), space.reported);
+            space.reported = now;
+            if now > before {
+                self.used.fetch_add(now - before, Relaxed);
+            } else if now < before {
+                self.used.fetch_sub(before - now, Relaxed);
+            }
+        }
+    }
+
+    /// Evicts until `more` bytes fit. Called without a lock held.
+    fn make_room(&self, more: usize) {
+        while self.used.load(Relaxed).saturating_add(more) > self.limit && self.evict() {}
+    }
+
+    /// Drops one key of a random shard that has any. False if the store is empty.
+    fn evict(&self) -> bool {
+        let now = self.time.now();
+        let first = fastrand::usize(..SHARDS);
+        (0..SHARDS).any(|step| {
+            let mut shard = self.shards[(first + step) % SHARDS].lock();
+            let evicted = shard.evict(now);
+            if evicted {
+                self.settle(&mut shard, u16::MAX);
+                self.evicted.fetch_add(1, Relaxed);
+            }
+            evicted
+        })
+    }
+}

@@ -1,1 +1,194 @@
-//! (redis)
+//! The upstream Redis: pipelined links that forward clients' bytes, and the cache protocol's steps as scripts.
+
+pub mod handshake;
+pub mod link;
+pub mod request;
+pub mod scripts;
+pub mod side_key;
+
+use self::handshake::Upstream;
+use self::link::Link;
+use self::request::request;
+use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INVALIDATE, MOST_UNPACKED, Script};
+use self::side_key::SideKeys;
+use super::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
+use crate::resp::args::Args;
+use crate::resp::frame::{self, Reply};
+use crate::resp::write::{self, Protocol};
+use crate::value::Value;
+use std::cell::OnceCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One worker's links to the upstream; clones share them.
+#[derive(Clone)]
+pub struct Redis {
+    upstream: Arc<Upstream>,
+    resp2: Link,
+    /// Made when the first client of the worker says HELLO 3.
+    resp3: Rc<OnceCell<Link>>,
+}
+
+impl Redis {
+    /// Opens the worker's first link. Must run on the worker's own runtime.
+    pub fn open(upstream: Arc<Upstream>) -> Self {
+        Redis { resp2: Link::open(upstream.clone(), Protocol::Resp2), resp3: Rc::default(), upstream }
+    }
+
+    /// The link for clients of `protocol`.
+    pub fn link(&self, protocol: Protocol) -> &Link {
+        match protocol {
+            Protocol::Resp2 => &self.resp2,
+            Protocol::Resp3 => self.resp3.get_or_init(|| Link::open(self.upstream.clone(), Protocol::Resp3)),
+        }
+    }
+
+    /// What all workers share.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Drops lease and negative entry of `key`. Sent ahead of every change of a routed key, on the same link: a load
+    /// that began before the change can then no longer fill, and one that begins after it reads what the client
+    /// had committed.
+    pub fn fence(&self, key: &[u8], protocol: Protocol) {
+        let side = SideKeys::of(key);
+        let mut command = Vec::with_capacity(64 + 2 * side.lease.len());
+        write::command(&mut command, [&b"UNLINK"[..], &side.lease, &side.negative]);
+        self.link(protocol).send_and_forget(&command, 1);
+    }
+
+    /// Runs a command only if `key` is present: its reply's bytes, or `None`.
+    pub async fn if_present(
+        &self,
+        key: &[u8],
+        args: Args<'_>,
+        protocol: Protocol,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let link = self.link(protocol);
+        if args.len() > MOST_UNPACKED {
+            return self.if_present_in_two_steps(key, args, protocol).await;
+        }
+        let arguments: Vec<&[u8]> = args.iter().collect();
+        let reply = self.call(link, &IF_PRESENT, key, &arguments).await?;
+        Ok((reply != ABSENT).then_some(reply))
+    }
+
+    /// For commands with more arguments than Lua can pass on. Not atomic: in between the key may vanish, and the
+    /// command then makes a new one. Several thousand fields at once are no counter.
+    async fn if_present_in_two_steps(
+        &self,
+        key: &[u8],
+        args: Args<'_>,
+        protocol: Protocol,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let link = self.link(protocol);
+        let mut exists = Vec::new();
+        write::command(&mut exists, [&b"EXISTS"[..], key]);
+        if request(link, &exists).await? == b":0\r\n" {
+            return Ok(None);
+        }
+        self.fence(key, protocol);
+        let mut command = Vec::new();
+        write::command(&mut command, args.iter());
+        request(link, &command).await.map(Some)
+    }
+
+    /// Calls a script by its hash, or by its text where the upstream has forgotten it.
+    async fn call(
+        &self,
+        link: &Link,
+        script: &'static Script,
+        key: &[u8],
+        args: &[&[u8]],
+    ) -> Result<Vec<u8>, StoreError> {
+        let side = SideKeys::of(key);
+        let build = |verb: &[u8], body: &[u8]| {
+            let head = [verb, body, b"3", key, &side.lease, &side.negative];
+            let mut command = Vec::with_capacity(256 + args.iter().map(|argument| argument.len() + 16).sum::<usize>());
+            write::array(&mut command, head.len() + args.len());
+            head.iter().chain(args).for_each(|argument| write::bulk(&mut command, argument));
+            command
+        };
+        if let Some(hash) = self.upstream.hash_of(script) {
+            let reply = request(link, &build(b"EVALSHA", hash.as_bytes())).await?;
+            if !reply.starts_with(b"-NOSCRIPT") {
+                return Ok(reply);
+            }
+        }
+        request(link, &build(b"EVAL", script.text.as_bytes())).await
+    }
+
+    async fn call_for_word(&self, script: &'static Script, key: &[u8], args: &[&[u8]]) -> Result<Vec<u8>, StoreError> {
+        let reply = self.call(&self.resp2, script, key, args).await?;
+        match frame::decode(&reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
+            Reply::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
+            Reply::Integer(number) => Ok(number.to_string().into_bytes()),
+            other => other
+                .as_bytes()
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| StoreError::Protocol("a script answered no word".into())),
+        }
+    }
+}
+
+impl Store for Redis {
+    async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
+        let (token, lease) = (token_text(token), milliseconds(lease));
+        let word = self.call_for_word(&ACQUIRE, &key.name, &[token.as_bytes(), lease.as_bytes()]).await?;
+        match word.as_slice() {
+            b"present" => Ok(Acquired::Present),
+            b"negative" => Ok(Acquired::Negative),
+            b"granted" => Ok(Acquired::Granted),
+            held => parse_token(held).map(Acquired::Held),
+        }
+    }
+
+    async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
+        let token = token_text(token);
+        let mut arguments: Vec<&[u8]> = vec![token.as_bytes()];
+        let ttl = match &fill {
+            Fill::Value { ttl, .. } | Fill::Negative { ttl } => milliseconds(*ttl),
+            Fill::Nothing => "0".into(),
+        };
+        match &fill {
+            Fill::Value { value: Value::String(bytes), .. } => {
+                arguments.extend([&b"string"[..], ttl.as_bytes(), bytes]);
+            }
+            Fill::Value { value: Value::Hash(fields), .. } => {
+                arguments.extend([&b"hash"[..], ttl.as_bytes()]);
+                arguments.extend(fields.iter().flat_map(|(name, value)| [&name[..], &value[..]]));
+            }
+            Fill::Negative { .. } => arguments.extend([&b"negative"[..], ttl.as_bytes()]),
+            Fill::Nothing => arguments.extend([&b"nothing"[..], ttl.as_bytes()]),
+        }
+        match self.call_for_word(&FILL, &key.name, &arguments).await?.as_slice() {
+            b"stored" => Ok(Filled::Stored),
+            b"lost" => Ok(Filled::LeaseLost),
+            b"occupied" => Ok(Filled::Occupied),
+            _ => Err(StoreError::Protocol("the fill script answered an unknown word".into())),
+        }
+    }
+
+    async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
+        Ok(self.call_for_word(&INVALIDATE, &key.name, &[]).await? == b"1")
+    }
+}
+
+fn token_text(token: Token) -> String {
+    format!("{:016x}", token.0)
+}
+
+fn parse_token(text: &[u8]) -> Result<Token, StoreError> {
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| u64::from_str_radix(text, 16).ok())
+        .map(Token)
+        .ok_or_else(|| StoreError::Protocol("a lease holds no token of ours".into()))
+}
+
+/// Redis counts TTLs in whole milliseconds and refuses 0.
+fn milliseconds(duration: Duration) -> String {
+    duration.as_millis().max(1).to_string()
+}

@@ -1,0 +1,63 @@
+//! Why a key could not be made present, and what the client is told of it.
+
+use crate::database::DatabaseError;
+use crate::store::StoreError;
+use std::fmt;
+use std::sync::Arc;
+
+/// Shared by everybody who waited for the same load.
+#[derive(Clone, Debug)]
+pub struct LoadError {
+    /// Name of the route.
+    pub route: Arc<str>,
+    /// What went wrong.
+    pub kind: Kind,
+}
+
+/// Whose side the fault is on.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// The database failed; the operator's log has its words. `-LOAD`.
+    Database(DatabaseError),
+    /// The load reached `load_timeout` and was cancelled. `-LOAD`.
+    TimedOut,
+    /// The load's task panicked: a fault of Weir's own. `-LOAD`.
+    Panicked,
+    /// Nobody's load came to an end in time. `-LOAD`.
+    WaitedTooLong,
+    /// The store could not be asked. `-UPSTREAM`.
+    Store(StoreError),
+}
+
+/// The client's view: a prefix of its own, the route, and never SQL, parameters or the database's words.
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let route = &self.route;
+        match &self.kind {
+            Kind::Database(DatabaseError::Unavailable(_)) => {
+                write!(f, "LOAD route '{route}': the database is unreachable")
+            }
+            Kind::Database(DatabaseError::Timeout(_)) => write!(f, "LOAD route '{route}': the database timed out"),
+            Kind::Database(DatabaseError::Statement(_)) => {
+                write!(f, "LOAD route '{route}': the database refused the statement")
+            }
+            Kind::Database(DatabaseError::Encoding(_)) => {
+                write!(f, "LOAD route '{route}': the row does not fit the route's value")
+            }
+            Kind::TimedOut => write!(f, "LOAD route '{route}': the load reached its time limit"),
+            Kind::Panicked => write!(f, "LOAD route '{route}': the load failed inside the proxy"),
+            Kind::WaitedTooLong => write!(f, "LOAD route '{route}': waited too long for another load of this key"),
+            Kind::Store(error) => upstream_error(f, error),
+        }
+    }
+}
+
+/// The client's view of a store's failure.
+pub fn upstream_error(f: &mut impl fmt::Write, error: &StoreError) -> fmt::Result {
+    match error {
+        StoreError::Unavailable(_) => f.write_str("UPSTREAM unreachable"),
+        StoreError::Timeout => f.write_str("UPSTREAM did not answer in time"),
+        StoreError::Refused(text) => write!(f, "UPSTREAM refused: {text}"),
+        StoreError::Protocol(_) => f.write_str("UPSTREAM broke the protocol"),
+    }
+}

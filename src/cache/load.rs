@@ -1,0 +1,145 @@
+//! A flight from its lease to its landing: the load, cancelled at `load_timeout`, then one fill for each key.
+
+use super::Engine;
+use super::Found;
+use super::error::{Kind, LoadError};
+use super::flight::{Landed, Pilot};
+use super::route::Route;
+use crate::clock::Clock;
+use crate::database::{Arguments, Loaded};
+use crate::store::{Fill, Filled, Store, StoreError, StoreKey, Token};
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// One key that a flight was granted the lease of.
+pub struct Leading {
+    pub route: Arc<Route>,
+    pub key: StoreKey,
+    pub token: Token,
+    pub arguments: Arguments,
+    /// When the lease was asked for: it stands no longer than a lease time from here.
+    pub asked: Instant,
+    pub pilot: Pilot,
+}
+
+impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
+    /// Loads all keys by one statement and lands each. Runs in a task of its own: no client's hang-up ends it.
+    pub(super) async fn fly(self, flight: Vec<Leading>) {
+        let route = flight[0].route.clone();
+        let batch = flight.iter().map(|leading| leading.arguments.clone()).collect();
+        match self.load(&route, batch).await {
+            Ok(loaded) => {
+                join_all(flight.into_iter().zip(loaded).map(|(leading, loaded)| self.land(leading, loaded))).await;
+            }
+            Err(kind) => {
+                count_failure(&route, &kind, flight.len());
+                join_all(flight.into_iter().map(|leading| self.crash(leading, kind.clone()))).await;
+            }
+        }
+    }
+
+    /// Runs the statement on the loads' runtime, which also catches its panic; at the time limit it is cancelled.
+    async fn load(&self, route: &Arc<Route>, batch: Vec<Arguments>) -> Result<Vec<Loaded>, Kind> {
+        let keys = batch.len();
+        let statement = route.statement.clone();
+        let begun = self.clock.now();
+        route.metrics.in_flight.increment(1.0);
+        let mut task = CancelOnDrop(self.loads.spawn(async move { statement.load(batch).await }));
+        let result = tokio::select! {
+            result = &mut task.0 => match result {
+                Ok(Ok(loaded)) if loaded.len() == keys => Ok(loaded),
+                Ok(Ok(_)) => Err(Kind::Panicked),
+                Ok(Err(error)) => Err(Kind::Database(error)),
+                Err(_) => Err(Kind::Panicked),
+            },
+            () = self.clock.sleep(route.config.load_timeout) => Err(Kind::TimedOut),
+        };
+        route.metrics.in_flight.decrement(1.0);
+        route.metrics.load_duration.record((self.clock.now() - begun).as_secs_f64());
+        result
+    }
+
+    /// Fills what was loaded and tells everybody.
+    async fn land(&self, leading: Leading, loaded: Loaded) {
+        let Leading { route, key, token, asked, pilot, .. } = leading;
+        route.count_load(if loaded.is_some() { "row" } else { "empty" }, 1);
+        let (fill, unstored) = self.fill_of(&route, &loaded);
+        let filled = self.store.fill(&key, token, fill).await;
+        let overdue = self.clock.now() - asked >= route.lease_time();
+        count_fill(&route, &filled, unstored, overdue);
+        self.shared.backoff.lock().succeeded(&key);
+        let stored = unstored.is_none() && matches!(filled, Ok(Filled::Stored));
+        let answer = Ok(match loaded {
+            Some(value) => Found::Loaded { value: Arc::new(value), stored },
+            None => Found::Absent,
+        });
+        pilot.land(Landed { refused: !matches!(filled, Ok(Filled::Stored)), answer });
+    }
+
+    /// What to store, and the reason if it is nothing.
+    fn fill_of(&self, route: &Route, loaded: &Loaded) -> (Fill, Option<&'static str>) {
+        match loaded {
+            Some(value) if value.len() > route.config.max_value => (Fill::Nothing, Some("too_big")),
+            Some(value) => (Fill::Value { value: value.clone(), ttl: self.jittered(&route.config) }, None),
+            None if route.config.negative_ttl.is_zero() => (Fill::Nothing, Some("off")),
+            None => {
+                let ttl = route.config.negative_ttl;
+                let room = self.shared.negative.lock().take(self.clock.now(), ttl);
+                if room { (Fill::Negative { ttl }, None) } else { (Fill::Nothing, Some("negative_full")) }
+            }
+        }
+    }
+
+    /// A route's TTL, shortened by a random share up to its jitter.
+    pub fn jittered(&self, route: &crate::config::Route) -> Duration {
+        route.ttl.mul_f64(1.0 - route.jitter * self.clock.random())
+    }
+
+    /// Gives the lease back and tells everybody the same error; the key is left alone for a while.
+    async fn crash(&self, leading: Leading, kind: Kind) {
+        let Leading { route, key, token, pilot, .. } = leading;
+        let error = LoadError { route: route.config.name.as_str().into(), kind };
+        self.shared.backoff.lock().failed(key.clone(), error.clone(), self.clock.now(), self.clock.random());
+        if let Err(error) = self.store.fill(&key, token, Fill::Nothing).await {
+            tracing::debug!(%error, "a lease was not given back, its time limit will end it");
+        }
+        pilot.land(Landed { refused: false, answer: Err(error) });
+    }
+}
+
+/// Cancels a load that nobody will hear of: the task is dropped, and with it the query.
+struct CancelOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for CancelOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn count_fill(route: &Route, filled: &Result<Filled, StoreError>, unstored: Option<&'static str>, overdue: bool) {
+    match (filled, unstored) {
+        (Ok(Filled::Stored), None) => route.count_fill("stored"),
+        (Ok(Filled::Stored), Some("too_big")) => route.count_fill("too_big"),
+        (Ok(Filled::Stored), Some("off")) => {}
+        (Ok(Filled::Stored), Some(reason)) => route.count_refused(reason),
+        (Ok(Filled::LeaseLost), _) => route.count_refused(if overdue { "lease_expired" } else { "invalidated" }),
+        (Ok(Filled::Occupied), _) => route.count_refused("occupied"),
+        (Err(error), _) => {
+            tracing::debug!(route = route.config.name, %error, "a fill did not reach the store");
+            route.count_refused("upstream");
+        }
+    }
+}
+
+fn count_failure(route: &Route, kind: &Kind, keys: usize) {
+    let timed_out = matches!(kind, Kind::TimedOut | Kind::Database(crate::database::DatabaseError::Timeout(_)));
+    route.count_load(if timed_out { "timeout" } else { "error" }, keys as u64);
+    match kind {
+        Kind::Database(error) => tracing::warn!(route = route.config.name, keys, %error, "load failed"),
+        Kind::Panicked => tracing::error!(route = route.config.name, keys, "load panicked"),
+        _ => tracing::warn!(route = route.config.name, keys, "load cancelled at its time limit"),
+    }
+}

@@ -1,0 +1,137 @@
+//! Matches keys against a pattern in one pass.
+//!
+//! A `{x}` never holds a ':', so pattern and key are cut at their colons and compared group by group. Within a group
+//! every `{x}` takes as little as it can, but for the last literal, which must end the group: as a shell's glob is
+//! matched, without going back, in time linear in the key.
+
+use crate::config::{Part, Pattern};
+
+/// A compiled [`Pattern`].
+#[derive(Debug)]
+pub struct Matcher {
+    groups: Vec<Group>,
+    /// The last group ends in `{*x}`, which takes the rest of the key, colons and all.
+    open: bool,
+}
+
+/// What stands between two colons: `head`, then segments, each followed by a literal (perhaps empty).
+#[derive(Debug, Default)]
+struct Group {
+    head: Vec<u8>,
+    after: Vec<Vec<u8>>,
+}
+
+impl Matcher {
+    /// Compiles a pattern that the configuration has checked.
+    pub fn new(pattern: &Pattern) -> Self {
+        let mut groups = vec![Group::default()];
+        let mut open = false;
+        for part in &pattern.parts {
+            let group = groups.last_mut().expect("there is always a group");
+            match part {
+                Part::Literal(text) => push_literal(&mut groups, text),
+                Part::Segment(_) => group.after.push(Vec::new()),
+                Part::Rest(_) => {
+                    group.after.push(Vec::new());
+                    open = true;
+                }
+            }
+        }
+        Matcher { groups, open }
+    }
+
+    /// Whether the key matches; hands each captured part to `on_part`, in the order of the pattern. Parts handed over
+    /// before a mismatch is found mean nothing.
+    pub fn walk<'k>(&self, key: &'k [u8], on_part: &mut impl FnMut(&'k [u8])) -> bool {
+        let last = self.groups.len() - 1;
+        let mut rest = Some(key);
+        for (index, group) in self.groups.iter().enumerate() {
+            let Some(text) = rest else { return false };
+            let (text, following) = match memchr::memchr(b':', text) {
+                Some(colon) if !(self.open && index == last) => (&text[..colon], Some(&text[colon + 1..])),
+                _ => (text, None),
+            };
+            if !group.walk(text, on_part) {
+                return false;
+            }
+            rest = following;
+        }
+        rest.is_none()
+    }
+}
+
+fn push_literal(groups: &mut Vec<Group>, text: &str) {
+    for (index, piece) in text.split(':').enumerate() {
+        if index > 0 {
+            groups.push(Group::default());
+        }
+        let group = groups.last_mut().expect("there is always a group");
+        group.after.last_mut().unwrap_or(&mut group.head).extend_from_slice(piece.as_bytes());
+    }
+}
+
+impl Group {
+    fn walk<'k>(&self, text: &'k [u8], on_part: &mut impl FnMut(&'k [u8])) -> bool {
+        let Some(mut rest) = text.strip_prefix(self.head.as_slice()) else { return false };
+        let Some((last, before)) = self.after.split_last() else { return rest.is_empty() };
+        for literal in before {
+            let found = rest.get(1..).and_then(|tail| memchr::memmem::find(tail, literal));
+            let Some(end) = found.map(|position| position + 1) else { return false };
+            on_part(&rest[..end]);
+            rest = &rest[end + literal.len()..];
+        }
+        let Some(part) = rest.strip_suffix(last.as_slice()).filter(|part| !part.is_empty()) else { return false };
+        on_part(part);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matcher(parts: &[Part]) -> Matcher {
+        Matcher::new(&Pattern { text: String::new(), parts: parts.to_vec() })
+    }
+
+    fn captured(matcher: &Matcher, key: &str) -> Option<Vec<String>> {
+        let mut parts = Vec::new();
+        let matched = matcher.walk(key.as_bytes(), &mut |part| parts.push(String::from_utf8_lossy(part).into_owned()));
+        matched.then_some(parts)
+    }
+
+    fn segment(name: &str) -> Part {
+        Part::Segment(name.into())
+    }
+
+    fn literal(text: &str) -> Part {
+        Part::Literal(text.into())
+    }
+
+    #[test]
+    fn segments_hold_no_colon_and_are_never_empty() {
+        let product = matcher(&[literal("product:"), segment("id")]);
+        assert_eq!(captured(&product, "product:42").unwrap(), ["42"]);
+        for key in ["product:", "product:1:2", "products:1", "product", ""] {
+            assert_eq!(captured(&product, key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn literals_between_and_after_segments_must_be_there() {
+        let both = matcher(&[literal("o:"), segment("a"), literal("-"), segment("b"), literal("-x:lines")]);
+        assert_eq!(captured(&both, "o:7-8-x:lines").unwrap(), ["7", "8"]);
+        assert_eq!(captured(&both, "o:7-x-x-x:lines").unwrap(), ["7", "x-x"]);
+        for key in ["o:7:lines", "o:7-8-x", "o:7-8:lines", "o:7-8-x:lines:y", "o:-8-x:lines"] {
+            assert_eq!(captured(&both, key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn the_rest_takes_everything_but_nothing() {
+        let rest = matcher(&[literal("report:"), Part::Rest("path".into())]);
+        assert_eq!(captured(&rest, "report:a:b/c").unwrap(), ["a:b/c"]);
+        assert_eq!(captured(&rest, "report::").unwrap(), [":"]);
+        assert_eq!(captured(&rest, "report:"), None);
+    }
+}

@@ -1,0 +1,44 @@
+//! From the configuration to routes that can load: connects the databases and prepares every statement on them.
+
+use super::route::{Route, Routes};
+use crate::config::{self, Config, Diagnostic};
+use crate::database::{Database, DatabaseError};
+use futures_util::future::join_all;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Prepares every route, or tells all that is wrong, each at its place in the file.
+pub async fn prepare(config: &Config) -> Result<Routes, Vec<Diagnostic>> {
+    let mut databases = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let connected = join_all(config.databases.values().map(Database::connect)).await;
+    for (settings, connected) in config.databases.values().zip(connected) {
+        match connected {
+            Ok(database) => drop(databases.insert(settings.name.as_str(), database)),
+            Err(error) => wrong.push(of_database(settings, &error)),
+        }
+    }
+    let mut routes = Vec::new();
+    for route in &config.routes {
+        let Some(database) = databases.get(route.database.as_str()) else { continue };
+        match database.prepare(Route::load_spec(route)).await {
+            Ok(statement) => routes.push(Arc::new(Route::new(route.clone(), statement))),
+            Err(error) => wrong.push(of_statement(route, &config.databases[&route.database], &error)),
+        }
+    }
+    if wrong.is_empty() { Ok(Routes::new(routes)) } else { Err(wrong) }
+}
+
+fn of_database(settings: &config::Database, error: &DatabaseError) -> Diagnostic {
+    let message = format!("database '{}': {error}", settings.name);
+    Diagnostic::unreachable(&settings.origin, message, "is it running, and may this host and user connect to it?")
+}
+
+fn of_statement(route: &config::Route, settings: &config::Database, error: &DatabaseError) -> Diagnostic {
+    if error.is_transient() {
+        return of_database(settings, error);
+    }
+    let message = format!("route '{}': {error}", route.name);
+    let hint = format!("run the statement on database '{}' by hand, with values for its parameters", settings.name);
+    Diagnostic::at(&route.load_origin, message, hint)
+}

@@ -1,0 +1,110 @@
+//! What a configuration comes to, for people: every default filled in, no secret shown.
+
+use crate::config::durations::{show, show_rounded};
+use crate::config::{Config, Database, DatabaseUrl, Limits, Route, Rows, Server, sizes};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The whole report: one line per section, then one block per route.
+pub fn report(config: &Config) -> String {
+    let mut text = String::new();
+    line(&mut text, "server", &server(&config.server));
+    line(&mut text, "store", &store(config));
+    for database in config.databases.values() {
+        line(&mut text, "database", &self::database(database));
+    }
+    line(&mut text, "limits", &limits(&config.limits));
+    for route in &config.routes {
+        text.push_str(&block(route));
+    }
+    text
+}
+
+fn line(text: &mut String, label: &str, value: &str) {
+    writeln!(text, "{label:<9} {value}").expect("a String takes everything");
+}
+
+fn server(server: &Server) -> String {
+    let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
+    let password = if server.password.is_some() { "with a password" } else { "no password" };
+    format!(
+        "{} ({password}), admin {}, workers {}, max_clients {}",
+        listen.join(", "),
+        server.admin,
+        server.workers,
+        server.max_clients
+    )
+}
+
+fn store(config: &Config) -> String {
+    match &config.upstream {
+        None => format!("embedded, max_memory {}", sizes::show(config.embedded.max_memory)),
+        Some(upstream) => {
+            let user = upstream.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+            let host = if upstream.host.contains(':') { format!("[{}]", upstream.host) } else { upstream.host.clone() };
+            let (port, db, timeout) = (upstream.port, upstream.db, show(upstream.timeout));
+            format!("redis://{user}{host}:{port}/{db}, timeout {timeout}")
+        }
+    }
+}
+
+fn database(database: &Database) -> String {
+    let kind = match &database.url {
+        DatabaseUrl::Postgres(_) if database.prepare => "postgres, named statements".to_owned(),
+        DatabaseUrl::Postgres(_) => "postgres, no named statements".to_owned(),
+        DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+    };
+    format!("{}: {kind}, pool {}, timeout {}", database.name, database.pool, show(database.timeout))
+}
+
+fn limits(limits: &Limits) -> String {
+    format!(
+        "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
+         max_pipeline {}, max_negative {}",
+        sizes::show(limits.max_command),
+        limits.max_arguments,
+        sizes::show(limits.max_inline),
+        sizes::show(limits.max_command_before_auth),
+        sizes::show(limits.max_output),
+        limits.max_pipeline,
+        limits.max_negative
+    )
+}
+
+fn block(route: &Route) -> String {
+    let parameters: Vec<String> = route.parameters.iter().map(|name| format!(":{name}")).collect();
+    let parameters = if parameters.is_empty() { "none".into() } else { parameters.join(" ") };
+    let mut text = format!("\nroute {}\n", route.name);
+    let rows = [
+        ("key", route.key.text.clone()),
+        ("database", route.database.clone()),
+        ("load", route.load.split_whitespace().collect::<Vec<_>>().join(" ")),
+        ("parameters", parameters),
+        ("value", value(route)),
+        ("timeline", timeline(route)),
+        ("on_modify", route.on_modify.word().into()),
+    ];
+    for (label, value) in rows {
+        writeln!(text, "  {label:<10} {value}").expect("a String takes everything");
+    }
+    text
+}
+
+fn value(route: &Route) -> String {
+    let rows = match route.rows {
+        Rows::One => "one row",
+        Rows::Many => "many rows",
+    };
+    format!("{} of {rows}, max_value {}", route.value.word(), sizes::show(route.max_value))
+}
+
+/// `fresh 4.5m–5m, negative 60s, load timeout 2s`.
+fn timeline(route: &Route) -> String {
+    let shortest = route.ttl.mul_f64(1.0 - route.jitter);
+    let fresh = match shortest == route.ttl {
+        true => show_rounded(route.ttl),
+        false => format!("{}–{}", show_rounded(shortest), show_rounded(route.ttl)),
+    };
+    let negative = if route.negative_ttl == Duration::ZERO { "off".into() } else { show(route.negative_ttl) };
+    format!("fresh {fresh}, negative {negative}, load timeout {}", show(route.load_timeout))
+}

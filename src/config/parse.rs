@@ -1,0 +1,103 @@
+//! From text to [`Config`], in four steps: TOML, known keys, values, rules.
+//!
+//! A later step needs a whole tree, so a syntax error ends it; everything from there on is collected, and all errors
+//! of a file are told at once, in the order of the file.
+
+use super::context::Context;
+use super::diagnostic::Diagnostic;
+use super::routes::{self, Databases};
+use super::{Config, Database, Origin, database_url, keys, raw, server, upstream_url};
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use std::collections::BTreeMap;
+use std::path::Path;
+use toml::de::DeTable;
+
+/// Reads and validates a file, with secrets from the process's environment.
+///
+/// The errors come in the file's order and are never empty; [`Diagnostic::render`] shows them.
+pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        vec![Diagnostic::of_file(format!("cannot read the file: {error}"), "write the path of a readable TOML file")]
+    })?;
+    parse(&text, path, |name| std::env::var(name).ok())
+}
+
+/// Validates `text`, the content of `file`: relative paths are relative to its folder. `env` looks secrets up.
+pub fn parse(text: &str, file: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Diagnostic>> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let mut context = Context { text, folder, env: &env, diagnostics: Vec::new() };
+    let config = read(&mut context).map(|raw| validate(&mut context, raw));
+    match config {
+        Some(config) if context.diagnostics.is_empty() => Ok(config),
+        _ => Err(in_order(context.diagnostics)),
+    }
+}
+
+/// The raw file; `None` where it is no TOML, which is then reported.
+fn read(context: &mut Context<'_>) -> Option<raw::File> {
+    let (mut tree, errors) = DeTable::parse_recoverable(context.text);
+    if !errors.is_empty() {
+        context.diagnostics.extend(errors.iter().map(|error| syntax_error(error, context.text)));
+        return None;
+    }
+    context.diagnostics.extend(keys::prune(tree.get_mut()));
+    let file = raw::File::deserialize(toml::Deserializer::from(tree));
+    file.inspect_err(|error| context.diagnostics.push(syntax_error(error, context.text))).ok()
+}
+
+/// The place is cut to its first line: an unclosed bracket would otherwise show half the file.
+fn syntax_error(error: &toml::de::Error, text: &str) -> Diagnostic {
+    let span = error.span().unwrap_or_default();
+    let line_end = text[span.start..].find('\n').map_or(text.len(), |length| span.start + length);
+    let end = span.end.min(line_end);
+    let origin = if span.start < end { span.start..end } else { last_character(&text[..span.start]) };
+    let message = error.message().lines().next().unwrap_or("this is no TOML");
+    let message = message.trim_end_matches(", expected literal string");
+    let hint = match message {
+        "duplicate key" => "remove one of the two",
+        _ => "strings stand in quotes, as in ttl = \"5m\"; sections in brackets, as in [server]",
+    };
+    Diagnostic::at(&Origin(origin), message, hint)
+}
+
+/// Where something is missing at a line's end, its last character stands for it.
+fn last_character(before: &str) -> std::ops::Range<usize> {
+    let start = before.char_indices().next_back().map_or(0, |(start, _)| start);
+    start..before.len()
+}
+
+fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
+    let databases = databases(context, &raw.database);
+    let known = Databases { valid: &databases, names: raw.database.keys().map(String::as_str).collect() };
+    let routes = routes::routes(context, &known, &raw.defaults, raw.route);
+    Config {
+        server: server::server(context, &raw.server),
+        upstream: raw.upstream.and_then(|at| upstream_url::upstream(context, at.get_ref(), &Origin(at.span()))),
+        embedded: server::embedded(context, &raw.embedded),
+        limits: server::limits(context, &raw.limits),
+        routes,
+        databases,
+    }
+}
+
+fn databases(context: &mut Context<'_>, raw: &BTreeMap<String, Spanned<raw::Database>>) -> BTreeMap<String, Database> {
+    let mut databases = BTreeMap::new();
+    for (name, section) in raw {
+        let database = database_url::database(context, name, section.get_ref(), &Origin(section.span()));
+        databases.extend(database.map(|database| (name.clone(), database)));
+    }
+    databases
+}
+
+/// Sorted by place, and without the repetitions of what several routes take from `[defaults]`.
+fn in_order(diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let mut distinct: Vec<Diagnostic> = Vec::new();
+    for diagnostic in diagnostics {
+        if !distinct.contains(&diagnostic) {
+            distinct.push(diagnostic);
+        }
+    }
+    distinct.sort_by_key(|diagnostic| (diagnostic.origin.0.start, diagnostic.origin.0.end));
+    distinct
+}

@@ -1,0 +1,183 @@
+//! The file as written: sections and keys, none of them validated, each with its place.
+//!
+//! No `tag` and no `flatten`: serde buffers through both and loses the places. That is why the keys which `[defaults]`
+//! shares with `[[route]]` stand twice. The doc comments of the fields are the descriptions in the JSON schema.
+
+use super::setting::{At, Setting};
+use super::shares::Share;
+use super::sizes::Size;
+use super::{Encoding, OnModify, Rows};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_spanned::Spanned;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Weir: a caching proxy between Redis clients, Redis and SQL databases.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct File {
+    /// Where clients and operators connect.
+    pub server: Server,
+    /// The Redis behind Weir. Leave the section out for the embedded store.
+    #[schemars(with = "Option<Upstream>")]
+    pub upstream: Option<Spanned<Upstream>>,
+    /// The store inside Weir, used when there is no [upstream].
+    pub embedded: Embedded,
+    /// The SQL databases, each under a name of its own: [database.main].
+    #[schemars(with = "BTreeMap<String, Database>")]
+    pub database: BTreeMap<String, Spanned<Database>>,
+    /// Any key of a route but name, key and load: what routes that do not say otherwise use.
+    pub defaults: Defaults,
+    /// Which statement answers which keys. The first route that matches a key wins.
+    #[schemars(with = "Vec<Route>")]
+    pub route: Vec<Spanned<Route>>,
+    /// Bounds on what a client may ask.
+    pub limits: Limits,
+}
+
+/// `[server]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Addresses for Redis clients, address:port. Default: ["127.0.0.1:6380"].
+    pub listen: Option<Setting<Vec<At<String>>>>,
+    /// Address for metrics and health checks over HTTP. Default: "127.0.0.1:9600".
+    pub admin: Option<Setting<String>>,
+    /// Worker threads; 0 is one per core. Default: 0.
+    pub workers: Option<Setting<usize>>,
+    /// Most clients at once. Default: 10000.
+    pub max_clients: Option<Setting<usize>>,
+    /// What clients must give to AUTH: the password, "env:NAME" or "file:PATH".
+    /// Default: none, and then only loopback may connect.
+    pub password: Option<Setting<String>>,
+}
+
+/// `[upstream]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
+pub struct Upstream {
+    /// redis://[user[:password]@]host[:port][/database], "env:NAME" or "file:PATH".
+    pub url: Option<Setting<String>>,
+    /// How long one command may take. Default: "250ms".
+    pub timeout: Option<Setting<Duration>>,
+}
+
+/// `[embedded]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Embedded {
+    /// Most memory for keys and values; the least used make way. Default: "256MiB".
+    pub max_memory: Option<Setting<Size>>,
+}
+
+/// `[database.NAME]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["url"]))]
+pub struct Database {
+    /// postgres://user@host/name or sqlite:PATH, "env:NAME" or "file:PATH".
+    pub url: Option<Setting<String>>,
+    /// Most connections, and so the most loads at once. Default: 16.
+    pub pool: Option<Setting<usize>>,
+    /// The longest a statement or a connection attempt may take. Default: "2s".
+    pub timeout: Option<Setting<Duration>>,
+    /// Whether to use named prepared statements; false behind PgBouncer in transaction mode. Default: true.
+    pub prepare: Option<Setting<bool>>,
+}
+
+/// `[defaults]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Defaults {
+    /// The [database.NAME] that loads run on. Default: the only one there is.
+    pub database: Option<Setting<String>>,
+    /// "one": an object, no row is "not found"; "many": an array, perhaps empty. Default: "one".
+    pub rows: Option<Setting<Rows>>,
+    /// How rows are written: "json", "msgpack", "hash" (for HGETALL) or "text" (one column as it is). Default: "json".
+    pub value: Option<Setting<Encoding>>,
+    /// The longest a value is fresh. Default: "5m".
+    pub ttl: Option<Setting<Duration>>,
+    /// Each TTL is shortened by a random share up to this. Default: "10%".
+    pub jitter: Option<Setting<Share>>,
+    /// How long "no such row" is remembered; "0s": not. Default: "60s".
+    pub negative_ttl: Option<Setting<Duration>>,
+    /// Larger values are served, not cached. Default: "1MiB".
+    pub max_value: Option<Setting<Size>>,
+    /// A load is cancelled after this. Default: the database's timeout.
+    pub load_timeout: Option<Setting<Duration>>,
+    /// What INCR, APPEND, HSET … do on an absent key: "load", "pass" or "reject". Default: "load".
+    pub on_modify: Option<Setting<OnModify>>,
+}
+
+/// `[[route]]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["key", "load"]))]
+pub struct Route {
+    /// Label in metrics and errors. Default: the pattern's literal head without its last colon.
+    pub name: Option<Setting<String>>,
+    /// Which keys, as in "product:{id}": {x} matches anything but a colon, {*x} the rest.
+    pub key: Option<Setting<String>>,
+    /// The statement, with parts of the key as named parameters: "SELECT … WHERE id = :id".
+    pub load: Option<Setting<String>>,
+    /// The [database.NAME] that the load runs on. Default: the only one there is.
+    pub database: Option<Setting<String>>,
+    /// "one": an object, no row is "not found"; "many": an array, perhaps empty. Default: "one".
+    pub rows: Option<Setting<Rows>>,
+    /// How rows are written: "json", "msgpack", "hash" (for HGETALL) or "text" (one column as it is). Default: "json".
+    pub value: Option<Setting<Encoding>>,
+    /// The longest a value is fresh. Default: "5m".
+    pub ttl: Option<Setting<Duration>>,
+    /// Each TTL is shortened by a random share up to this. Default: "10%".
+    pub jitter: Option<Setting<Share>>,
+    /// How long "no such row" is remembered; "0s": not. Default: "60s".
+    pub negative_ttl: Option<Setting<Duration>>,
+    /// Larger values are served, not cached. Default: "1MiB".
+    pub max_value: Option<Setting<Size>>,
+    /// A load is cancelled after this. Default: the database's timeout.
+    pub load_timeout: Option<Setting<Duration>>,
+    /// What INCR, APPEND, HSET … do on an absent key: "load", "pass" or "reject". Default: "load".
+    pub on_modify: Option<Setting<OnModify>>,
+}
+
+impl Route {
+    /// Takes from `[defaults]` what the route does not say itself.
+    pub fn inherit(&mut self, defaults: &Defaults) {
+        fn or<T: Clone>(own: &mut Option<T>, default: &Option<T>) {
+            if own.is_none() {
+                own.clone_from(default);
+            }
+        }
+        or(&mut self.database, &defaults.database);
+        or(&mut self.rows, &defaults.rows);
+        or(&mut self.value, &defaults.value);
+        or(&mut self.ttl, &defaults.ttl);
+        or(&mut self.jitter, &defaults.jitter);
+        or(&mut self.negative_ttl, &defaults.negative_ttl);
+        or(&mut self.max_value, &defaults.max_value);
+        or(&mut self.load_timeout, &defaults.load_timeout);
+        or(&mut self.on_modify, &defaults.on_modify);
+    }
+}
+
+/// `[limits]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Most bytes of one command. Default, and the most: "512MiB".
+    pub max_command: Option<Setting<Size>>,
+    /// Most arguments of one command. Default: 1048576.
+    pub max_arguments: Option<Setting<usize>>,
+    /// Most bytes of one inline command. Default: "64KiB".
+    pub max_inline: Option<Setting<Size>>,
+    /// Most bytes of one command before AUTH. Default: "16KiB".
+    pub max_command_before_auth: Option<Setting<Size>>,
+    /// Most bytes of unsent replies of one client before Weir stops reading its commands. Default: "1MiB".
+    pub max_output: Option<Setting<Size>>,
+    /// Most commands of one client in flight. Default: 10000.
+    pub max_pipeline: Option<Setting<usize>>,
+    /// Most negative entries that one process keeps. Default: 100000.
+    pub max_negative: Option<Setting<usize>>,
+}

@@ -1,0 +1,53 @@
+//! What the whole process shares: the configuration, the routes, and who is connected.
+
+use super::clients::Clients;
+use crate::cache::route::Routes;
+use crate::config::Config;
+use crate::store::embedded::Embedded;
+use crate::store::redis::handshake::Upstream;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The running proxy, as seen from every thread.
+pub struct App {
+    /// The file, validated.
+    pub config: Config,
+    /// Its routes, with their statements prepared.
+    pub routes: Routes,
+    /// Who is connected.
+    pub clients: Clients,
+    /// Where the data lives.
+    pub store: StoreKind,
+    /// When the process began.
+    pub started: Instant,
+}
+
+/// Where the data lives.
+#[derive(Clone)]
+pub enum StoreKind {
+    /// In a Redis behind us.
+    Redis(Arc<Upstream>),
+    /// In this process.
+    Embedded(Arc<Embedded>),
+}
+
+impl App {
+    /// Whether clients may be sent here: the upstream can be reached.
+    pub fn is_ready(&self) -> bool {
+        match &self.store {
+            StoreKind::Redis(upstream) => upstream.is_up(),
+            StoreKind::Embedded(_) => true,
+        }
+    }
+
+    /// The Redis version that clients are told.
+    pub fn redis_version(&self) -> String {
+        match &self.store {
+            StoreKind::Redis(upstream) if !upstream.version().is_empty() => upstream.version(),
+            _ => EMBEDDED_VERSION.into(),
+        }
+    }
+}
+
+/// The Redis whose replies the embedded store gives.
+pub const EMBEDDED_VERSION: &str = "7.0.15";

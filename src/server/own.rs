@@ -1,0 +1,312 @@
+//! Commands that Weir answers itself: those about the connection, INFO, and its own.
+
+use super::conn::{Conn, Flow};
+use super::info;
+use super::output::Output;
+use super::replies::KeyHashes;
+use super::weir;
+use crate::resp::args::{Args, OwnedArgs};
+use crate::resp::command::Spec;
+use crate::resp::write::{self, Protocol};
+use crate::store::Backend;
+
+/// Answers `args`, a command whose handling is `Own`.
+pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
+    let sub = spec.resolve(args);
+    if !spec.arity_ok(args.len()) || !sub.arity_ok(args.len()) {
+        conn.answer_now(|out| wrong_arity(out, spec, sub));
+        return Flow::Next;
+    }
+    match spec.name {
+        "ping" => ping(conn, args),
+        "auth" => return auth(conn, args),
+        "hello" => return hello(conn, args),
+        "select" => select(conn, args),
+        "quit" => {
+            conn.answer_now(write::ok);
+            conn.closing = true;
+        }
+        "reset" => return reset(conn),
+        "client" => client(conn, sub.name, args),
+        "info" => info(conn, args),
+        "acl" => conn.answer_now(|out| write::bulk(out, "default")),
+        "weir" => return weir::run(conn, spec, args),
+        other => conn.answer_now(|out| write::error(out, format!("ERR '{other}' is not served by Weir"))),
+    }
+    Flow::Next
+}
+
+/// Redis's words.
+fn wrong_arity(out: &mut Vec<u8>, spec: &Spec, sub: &Spec) {
+    let name = if std::ptr::eq(spec, sub) { spec.name.to_string() } else { format!("{}|{}", spec.name, sub.name) };
+    write::error(out, format!("ERR wrong number of arguments for '{name}' command"));
+}
+
+fn ping(conn: &Conn, args: Args<'_>) {
+    conn.answer_now(|out| match (args.len(), args.get(1)) {
+        (1, _) => write::simple(out, "PONG"),
+        (2, Some(text)) => write::bulk(out, text),
+        _ => write::error(out, "ERR wrong number of arguments for 'ping' command"),
+    });
+}
+
+/// Whether the pair opens the door. There is one user until `users` is configured: `default`.
+fn authenticate(conn: &mut Conn, user: &[u8], password: &[u8]) -> Result<(), &'static str> {
+    let Some(wanted) = &conn.worker.app.config.server.password else { return Ok(()) };
+    if user != b"default" || !equal_in_constant_time(password, wanted.0.as_bytes()) {
+        return Err("WRONGPASS invalid username-password pair or user is disabled.");
+    }
+    conn.authenticated = true;
+    Ok(())
+}
+
+/// Compares without telling by its duration where the difference is.
+fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+fn auth(conn: &mut Conn, args: Args<'_>) -> Flow {
+    let pair = match args.len() {
+        2 => (&b"default"[..], &args[1]),
+        3 => (&args[1], &args[2]),
+        _ => {
+            conn.answer_now(|out| write::error(out, "ERR syntax error"));
+            return Flow::Next;
+        }
+    };
+    if conn.worker.app.config.server.password.is_none() && args.len() == 2 {
+        conn.answer_now(|out| {
+            write::error(
+                out,
+                "ERR AUTH <password> called without any password configured for the default user. \
+                 Are you sure your configuration is correct?",
+            );
+        });
+        return Flow::Next;
+    }
+    match authenticate(conn, pair.0, pair.1) {
+        Ok(()) => conn.answer_now(write::ok),
+        Err(text) => conn.answer_now(|out| write::error(out, text)),
+    }
+    Flow::Limits
+}
+
+/// What HELLO asks for.
+struct Hello<'a> {
+    protocol: Option<Protocol>,
+    auth: Option<(&'a [u8], &'a [u8])>,
+    name: Option<&'a [u8]>,
+}
+
+impl<'a> Hello<'a> {
+    /// Errors are Redis's.
+    fn parse(args: Args<'a>) -> Result<Self, String> {
+        let protocol = match args.get(1).map(|version| std::str::from_utf8(version).ok().and_then(|text| text.parse().ok())) {
+            None => None,
+            Some(None) => return Err("ERR Protocol version is not an integer or out of range".into()),
+            Some(Some(2)) => Some(Protocol::Resp2),
+            Some(Some(3)) => Some(Protocol::Resp3),
+            Some(Some(0_i64..) | Some(_)) => return Err("NOPROTO unsupported protocol version".into()),
+        };
+        let mut hello = Hello { protocol, auth: None, name: None };
+        let mut at = 2;
+        while let Some(option) = args.get(at) {
+            match (option.to_ascii_uppercase().as_slice(), args.get(at + 1), args.get(at + 2)) {
+                (b"AUTH", Some(user), Some(password)) => {
+                    hello.auth = Some((user, password));
+                    at += 3;
+                }
+                (b"SETNAME", Some(name), _) => {
+                    check_name(name)?;
+                    hello.name = Some(name);
+                    at += 2;
+                }
+                _ => return Err(format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(option))),
+            }
+        }
+        Ok(hello)
+    }
+}
+
+fn hello(conn: &mut Conn, args: Args<'_>) -> Flow {
+    if conn.replies.any_open() {
+        // What was asked in the old version is answered in it, and must not be overtaken on another link.
+        return Flow::Wait;
+    }
+    if let Err(text) = Hello::parse(args).and_then(|hello| say_hello(conn, hello)) {
+        conn.answer_now(|out| write::error(out, text));
+        return Flow::Limits;
+    }
+    let (app, protocol, id) = (conn.worker.app.clone(), conn.protocol, conn.client.id);
+    conn.answer_now(|out| {
+        write::map(out, protocol, 7);
+        for (name, value) in [("server", "redis"), ("version", &app.redis_version())] {
+            write::bulk(out, name);
+            write::bulk(out, value);
+        }
+        write::bulk(out, "proto");
+        write::integer(out, if protocol == Protocol::Resp3 { 3 } else { 2 });
+        write::bulk(out, "id");
+        write::integer(out, id as i64);
+        for (name, value) in [("mode", "standalone"), ("role", "master")] {
+            write::bulk(out, name);
+            write::bulk(out, value);
+        }
+        write::bulk(out, "modules");
+        write::array(out, 0);
+    });
+    Flow::Limits
+}
+
+fn say_hello(conn: &mut Conn, hello: Hello<'_>) -> Result<(), String> {
+    if let Some((user, password)) = hello.auth {
+        authenticate(conn, user, password)?;
+    }
+    if !conn.authenticated {
+        return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+                    the same time"
+            .into());
+    }
+    if let Some(name) = hello.name {
+        conn.client.said.lock().name = String::from_utf8_lossy(name).into_owned();
+    }
+    if let Some(protocol) = hello.protocol {
+        conn.protocol = protocol;
+        conn.client.said.lock().protocol = protocol;
+    }
+    Ok(())
+}
+
+fn check_name(name: &[u8]) -> Result<(), String> {
+    if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        return Ok(());
+    }
+    Err("ERR Client names cannot contain spaces, newlines or special characters.".into())
+}
+
+/// Databases of the embedded store, as many as Redis has by default.
+const DATABASES: i64 = 16;
+
+fn select(conn: &mut Conn, args: Args<'_>) {
+    let number = std::str::from_utf8(&args[1]).ok().and_then(|text| text.parse::<i64>().ok());
+    let answer = match (number, &conn.worker.backend) {
+        (None, _) => Err("ERR invalid DB index"),
+        (Some(number), Backend::Embedded(_)) if (0..DATABASES).contains(&number) => Ok(number as u32),
+        (Some(_), Backend::Embedded(_)) => Err("ERR DB index is out of range"),
+        (Some(number), Backend::Redis(redis)) if number == i64::from(redis.upstream().db()) => Ok(number as u32),
+        (Some(_), Backend::Redis(_)) => Err("ERR 'SELECT' of another database is not served by Weir: the upstream's \
+             connections are shared; name the database in [upstream] url"),
+    };
+    match answer {
+        Ok(db) => {
+            conn.db = db;
+            conn.client.said.lock().db = db;
+            conn.answer_now(write::ok);
+        }
+        Err(text) => conn.answer_now(|out| write::error(out, text)),
+    }
+}
+
+fn reset(conn: &mut Conn) -> Flow {
+    if conn.replies.any_open() {
+        return Flow::Wait;
+    }
+    conn.protocol = Protocol::Resp2;
+    conn.db = conn.worker.backend.first_db();
+    conn.authenticated = conn.worker.app.config.server.password.is_none();
+    *conn.client.said.lock() = super::clients::Said { db: conn.db, ..Default::default() };
+    conn.answer_now(|out| write::simple(out, "RESET"));
+    Flow::Limits
+}
+
+fn client(conn: &Conn, sub: &str, args: Args<'_>) {
+    let text = |index: usize| args.get(index).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    let word = |index: usize| text(index).to_ascii_lowercase();
+    match sub {
+        "id" => conn.answer_now(|out| write::integer(out, conn.client.id as i64)),
+        "getname" => conn.answer_now(|out| match conn.client.said.lock().name.as_str() {
+            "" => write::nil(out, conn.protocol),
+            name => write::bulk(out, name),
+        }),
+        "setname" => conn.answer_now(|out| match check_name(&args[2]) {
+            Ok(()) => {
+                conn.client.said.lock().name = text(2);
+                write::ok(out);
+            }
+            Err(error) => write::error(out, error),
+        }),
+        "setinfo" => conn.answer_now(|out| set_info(conn, &word(2), &args[3], out)),
+        "info" => conn.answer_now(|out| write::verbatim(out, conn.protocol, conn.client.line())),
+        "list" => conn.answer_now(|out| list(conn, args, out)),
+        "reply" if word(2) == "on" => conn.answer_now(write::ok),
+        "no-evict" | "no-touch" if matches!(word(2).as_str(), "on" | "off") => conn.answer_now(write::ok),
+        "no-evict" | "no-touch" => conn.answer_now(|out| write::error(out, "ERR syntax error")),
+        _ => {
+            let name = sub.to_uppercase();
+            conn.answer_now(|out| {
+                write::error(out, format!("ERR 'CLIENT {name}' is not served by Weir with these arguments; leave it out"));
+            });
+        }
+    }
+}
+
+fn set_info(conn: &Conn, attribute: &str, value: &[u8], out: &mut Vec<u8>) {
+    let text = String::from_utf8_lossy(value).into_owned();
+    let mut said = conn.client.said.lock();
+    match (attribute, check_name(value)) {
+        ("lib-name" | "lib-ver", Err(_)) => {
+            write::error(out, format!("ERR {attribute} cannot contain spaces, newlines or special characters."));
+        }
+        ("lib-name", Ok(())) => {
+            said.library = text;
+            write::ok(out);
+        }
+        ("lib-ver", Ok(())) => {
+            said.library_version = text;
+            write::ok(out);
+        }
+        _ => write::error(out, format!("ERR Unrecognized option '{attribute}'")),
+    }
+}
+
+fn list(conn: &Conn, args: Args<'_>, out: &mut Vec<u8>) {
+    let words: Vec<String> = args.from(2).iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let clients = &conn.worker.app.clients;
+    match words.as_slice() {
+        [] | ["type", "normal"] => write::verbatim(out, conn.protocol, clients.list(None)),
+        ["type", "master" | "replica" | "slave" | "pubsub"] => write::verbatim(out, conn.protocol, ""),
+        ["type", other] => write::error(out, format!("ERR Unknown client type '{other}'")),
+        ["id", ids @ ..] if !ids.is_empty() => match ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>() {
+            Ok(ids) => write::verbatim(out, conn.protocol, clients.list(Some(&ids))),
+            Err(_) => write::error(out, "ERR Invalid client ID"),
+        },
+        _ => write::error(out, "ERR syntax error"),
+    }
+}
+
+/// INFO of the upstream with Weir's own section behind it, or of the embedded store.
+fn info(conn: &mut Conn, args: Args<'_>) {
+    let sections: Vec<String> =
+        args.from(1).iter().map(|section| String::from_utf8_lossy(section).to_ascii_lowercase()).collect();
+    let (worker, protocol) = (conn.worker.clone(), conn.protocol);
+    if let Backend::Embedded(embedded) = &worker.backend {
+        let text = info::of_embedded(&worker.app, embedded, &sections);
+        return conn.answer_now(|out| write::verbatim(out, protocol, text));
+    }
+    let args: OwnedArgs = args.iter().collect();
+    let replies = conn.replies.clone();
+    let slot = replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+    let db = conn.db;
+    tokio::task::spawn_local(async move {
+        let mut answer = Output::default();
+        match worker.backend.run(args.as_args(), protocol, db).await {
+            Ok(reply) => answer.extend(&info::with_own_section(&worker.app, reply, protocol, &sections)),
+            Err(error) => {
+                let text = super::routed::upstream_text(error);
+                answer.write(|out| write::error(out, text));
+            }
+        }
+        replies.finish(slot, answer);
+    });
+}

@@ -1,0 +1,327 @@
+//! One client's replies, in the order of its requests (G3), whatever order they are found in.
+//!
+//! Each request, or run of plain requests, that is not answered at once opens a *slot*. The first slot writes straight
+//! into the client's output; later ones keep their bytes until they are first. The upstream's link delivers here as a
+//! [`Sink`]; a routed read whose reply could be that of an absent key is not passed on but handed to the session as
+//! [`Missed`], and its slot stays open until the engine has answered.
+//!
+//! Holds no socket and starts nothing: it only keeps order, and wakes the session when there is something to do.
+
+use super::output::Output;
+use crate::cache::error::upstream_error;
+use crate::resp::scan::may_be_absent;
+use crate::resp::write::{self, Protocol};
+use crate::store::StoreError;
+use crate::store::redis::link::Sink;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use super::metrics::{CommandCounts, Path};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Instant;
+
+/// The hashes of a command's routed keys: enough to know that two commands may concern the same one.
+#[derive(Clone, Debug)]
+pub struct KeyHashes {
+    /// The first key's.
+    pub first: u64,
+    /// The others'; for most commands there are none, and nothing is allocated.
+    pub others: Vec<u64>,
+}
+
+impl KeyHashes {
+    /// Whether both have a key in common.
+    pub fn meet(&self, other: &KeyHashes) -> bool {
+        self.iter().any(|key| other.iter().any(|their| key == their))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.first).chain(self.others.iter().copied())
+    }
+}
+
+/// A routed read that went to the store as it is.
+#[derive(Debug)]
+pub struct Read {
+    /// The whole command, not inline.
+    pub command: Vec<u8>,
+    /// Its routed keys.
+    pub keys: KeyHashes,
+    /// Index of the first one's route.
+    pub route: usize,
+    /// What its reply must look like.
+    pub protocol: Protocol,
+    /// Database number.
+    pub db: u32,
+}
+
+/// A routed read that found nothing, and the slot that waits for its answer.
+pub struct Missed {
+    /// The slot.
+    pub slot: u64,
+    /// The read.
+    pub read: Read,
+    /// What the store answered.
+    pub reply: Vec<u8>,
+}
+
+/// See the module's page.
+pub struct Replies {
+    state: RefCell<State>,
+    counts: Arc<CommandCounts>,
+}
+
+#[derive(Default)]
+struct State {
+    output: Output,
+    slots: VecDeque<Slot>,
+    /// Number of the first of `slots`.
+    first: u64,
+    missed: Vec<Missed>,
+    hits: Vec<usize>,
+    waker: Option<Waker>,
+    /// The client has gone, or must go: a reply of its ends in the middle.
+    closed: bool,
+}
+
+struct Slot {
+    kind: Kind,
+    /// Indices of its commands, for the counters.
+    commands: Vec<u16>,
+    opened: Instant,
+    done: bool,
+    output: Output,
+}
+
+enum Kind {
+    /// Commands that were forwarded, or an answer that is ready.
+    Plain,
+    /// A routed read at the store: its reply is gathered whole before it is judged.
+    Read(Read),
+    /// A command that the engine works on.
+    Slow(KeyHashes),
+}
+
+impl Replies {
+    /// Of a client that has asked nothing yet; `counts` are its worker's.
+    pub fn new(counts: Arc<CommandCounts>) -> Self {
+        Replies { state: RefCell::default(), counts }
+    }
+
+    /// Appends an answer that is known at once, after everything that is still open.
+    pub fn now<T>(&self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut state = self.state.borrow_mut();
+        match state.slots.back_mut() {
+            None => state.output.write(writer),
+            Some(Slot { kind: Kind::Plain, done: true, output, .. }) => output.write(writer),
+            Some(&mut Slot { opened, .. }) => {
+                let output = Output::default();
+                let mut slot = Slot { kind: Kind::Plain, commands: Vec::new(), opened, done: true, output };
+                let result = slot.output.write(writer);
+                state.slots.push_back(slot);
+                result
+            }
+        }
+    }
+
+    /// Opens a slot for commands that are forwarded, given by their indices.
+    pub fn open_plain(&self, commands: Vec<u16>) -> u64 {
+        self.state.borrow_mut().open(Kind::Plain, commands)
+    }
+
+    /// Opens a slot for a routed read at the store.
+    pub fn open_read(&self, read: Read, command: u16) -> u64 {
+        self.state.borrow_mut().open(Kind::Read(read), vec![command])
+    }
+
+    /// Opens a slot for a command that the engine works on.
+    pub fn open_slow(&self, keys: KeyHashes, command: u16) -> u64 {
+        self.state.borrow_mut().open(Kind::Slow(keys), vec![command])
+    }
+
+    /// The answer to a slow command.
+    pub fn finish(&self, slot: u64, answer: Output) {
+        let mut state = self.state.borrow_mut();
+        if state.closed {
+            return;
+        }
+        let index = (slot - state.first) as usize;
+        let is_error = answer.begins_with(b'-');
+        self.counts.count(state.slots[index].commands[0], is_error);
+        self.counts.observe(Path::Load, state.slots[index].opened, 1);
+        state.slots[index].output.append(answer);
+        state.close(index);
+    }
+
+    /// Whether a request on one of these keys is open: for a routed write, any; for a read, only one that the engine
+    /// works on.
+    pub fn is_open(&self, keys: &KeyHashes, reads_too: bool) -> bool {
+        self.state.borrow().slots.iter().any(|slot| match &slot.kind {
+            Kind::Plain => false,
+            Kind::Read(read) => reads_too && !slot.done && read.keys.meet(keys),
+            Kind::Slow(slow) => !slot.done && slow.meet(keys),
+        })
+    }
+
+    /// Whether any request is open.
+    pub fn any_open(&self) -> bool {
+        !self.state.borrow().slots.is_empty()
+    }
+
+    /// Whether any routed request is open.
+    pub fn any_routed_open(&self) -> bool {
+        self.state.borrow().slots.iter().any(|slot| !slot.done && !matches!(slot.kind, Kind::Plain))
+    }
+
+    /// Open slots, and bytes that the client has not taken.
+    pub fn backlog(&self) -> (usize, usize) {
+        let state = self.state.borrow();
+        (state.slots.len(), state.output.len())
+    }
+
+    /// The reads that found nothing since the last call.
+    pub fn take_missed(&self) -> Vec<Missed> {
+        std::mem::take(&mut self.state.borrow_mut().missed)
+    }
+
+    /// The routes of the reads that found a value since the last call.
+    pub fn take_hits(&self, each: impl FnMut(usize)) {
+        self.state.borrow_mut().hits.drain(..).for_each(each);
+    }
+
+    /// Works on the output.
+    pub fn output<T>(&self, work: impl FnOnce(&mut Output) -> T) -> T {
+        work(&mut self.state.borrow_mut().output)
+    }
+
+    /// Whom to wake when there is something to write or to load.
+    pub fn set_waker(&self, waker: &Waker) {
+        let mut state = self.state.borrow_mut();
+        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+    }
+
+    /// Nothing more will be written: what still comes is dropped.
+    pub fn close(&self) {
+        let mut state = self.state.borrow_mut();
+        state.closed = true;
+        state.slots.clear();
+        state.output = Output::default();
+    }
+
+    /// Whether the client must be let go, since one of its replies ends in the middle.
+    pub fn is_closed(&self) -> bool {
+        self.state.borrow().closed
+    }
+}
+
+impl State {
+    fn open(&mut self, kind: Kind, commands: Vec<u16>) -> u64 {
+        let output = Output::default();
+        self.slots.push_back(Slot { kind, commands, opened: Instant::now(), done: false, output });
+        self.first + self.slots.len() as u64 - 1
+    }
+
+    /// Ends a slot, and lets out every answer that is now in turn.
+    fn close(&mut self, index: usize) {
+        self.slots[index].done = true;
+        while self.slots.front().is_some_and(|slot| slot.done) {
+            let slot = self.slots.pop_front().expect("there is a first slot");
+            self.first += 1;
+            self.output.append(slot.output);
+        }
+        if let Some(Slot { kind: Kind::Plain, output, .. }) = self.slots.front_mut() {
+            let begun = std::mem::take(output);
+            self.output.append(begun);
+        }
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// A read's reply is whole: it is a hit and goes on, or a miss and is handed to the session.
+    fn judge(&mut self, index: usize, counts: &CommandCounts) {
+        let slot = &mut self.slots[index];
+        let reply = slot.output.single().expect("a reply from a link is never shared");
+        let Kind::Read(read) = &slot.kind else { return };
+        if !may_be_absent(reply) {
+            let route = read.route;
+            counts.count(slot.commands[0], false);
+            counts.observe(Path::Upstream, slot.opened, 1);
+            self.hits.push(route);
+            return self.close(index);
+        }
+        let reply = reply.to_vec();
+        let keys = read.keys.clone();
+        let Kind::Read(read) = std::mem::replace(&mut slot.kind, Kind::Slow(keys)) else { return };
+        slot.output = Output::default();
+        self.missed.push(Missed { slot: self.first + index as u64, read, reply });
+        self.wake();
+    }
+}
+
+impl Replies {
+    fn count_plain(&self, slot: &mut Slot) {
+        self.counts.observe(Path::Pass, slot.opened, slot.commands.len());
+        slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
+    }
+}
+
+impl Sink for Replies {
+    fn reply(&self, slot: u64, bytes: &[u8], done: bool, errors: &[u32]) {
+        let mut state = self.state.borrow_mut();
+        if state.closed {
+            return;
+        }
+        let index = (slot - state.first) as usize;
+        let slot = &mut state.slots[index];
+        for &error in errors {
+            let command = std::mem::replace(&mut slot.commands[error as usize], CommandCounts::COUNTED);
+            self.counts.count(command, true);
+        }
+        let plain = matches!(slot.kind, Kind::Plain);
+        if done && plain {
+            self.count_plain(slot);
+        }
+        if index == 0 && plain {
+            state.output.extend(bytes);
+        } else {
+            state.slots[index].output.extend(bytes);
+        }
+        match (done, plain) {
+            (true, true) => state.close(index),
+            (true, false) => state.judge(index, &self.counts),
+            (false, _) => state.wake(),
+        }
+    }
+
+    fn failed(&self, slot: u64, missing: u32, torn: bool, error: &StoreError) {
+        let mut state = self.state.borrow_mut();
+        if state.closed {
+            return;
+        }
+        let index = (slot - state.first) as usize;
+        if torn && matches!(state.slots[index].kind, Kind::Plain) {
+            state.closed = true;
+            return state.wake();
+        }
+        let mut text = String::new();
+        upstream_error(&mut text, error).expect("a string takes every text");
+        let slot = &mut state.slots[index];
+        let first_missing = slot.commands.len() - missing as usize;
+        slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));
+        slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
+        if torn {
+            slot.output = Output::default();
+        }
+        for _ in 0..missing {
+            slot.output.write(|out| write::error(out, &text));
+        }
+        state.close(index);
+    }
+}

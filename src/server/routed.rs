@@ -1,0 +1,270 @@
+//! The slow way of a command on routed keys: make them present, then run the command as it is.
+//!
+//! Everything here is a miss or a change of an absent key, in a task of its own; a hit never comes this way.
+
+use super::output::Output;
+use super::worker::Worker;
+use crate::cache::error::{LoadError, upstream_error};
+use crate::cache::route::Route;
+use crate::cache::{Found, Wanted};
+use crate::config::OnModify;
+use crate::resp::args::{Args, OwnedArgs};
+use crate::resp::command::{Spec, lookup};
+use crate::resp::scan::{CommandScanner, ScanLimits, Scanned, elements, is_nil, may_be_absent};
+use crate::resp::write::{self, Protocol};
+use crate::server::replies::Read;
+use crate::store::{Backend, StoreError, StoreKey};
+use crate::value::Value;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A key may vanish again between its load and the command: so often it is made present anew.
+const ATTEMPTS: usize = 4;
+
+/// A routed read whose `reply` from the store could be an absent key's.
+pub async fn read(worker: &Worker, read: Read, reply: Vec<u8>) -> Output {
+    let args = parse(&read.command);
+    let args = args.as_args();
+    match answer_read(worker, &read, args, reply).await {
+        Ok(output) => output,
+        Err(text) => error(&text),
+    }
+}
+
+async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Vec<u8>) -> Result<Output, String> {
+    let spec = lookup(&args[0]).expect("only known commands are routed");
+    for _ in 0..ATTEMPTS {
+        let suspects = suspects(worker, spec, args, &reply);
+        let wanted: Vec<Wanted> = suspects.iter().map(|&position| wanted(worker, read, &args[position])).collect();
+        let mut found = Vec::with_capacity(wanted.len());
+        for answer in worker.engine.ensure(&wanted).await {
+            found.push(answer.map_err(|error| error.to_string())?);
+        }
+        if found.iter().all(|found| matches!(found, Found::Absent)) {
+            return Ok(whole(reply));
+        }
+        let found: Vec<(usize, Found)> = suspects.into_iter().zip(found).collect();
+        if let Some(output) = from_loads(spec, args, read.protocol, &reply, &found) {
+            return Ok(output);
+        }
+        let unstored = found.iter().any(|(_, found)| matches!(found, Found::Loaded { stored: false, .. }));
+        reply = worker.backend.run(args, read.protocol, read.db).await.map_err(upstream_text)?;
+        if !may_be_absent(&reply) || unstored {
+            break;
+        }
+    }
+    Ok(whole(reply))
+}
+
+/// The positions of the keys that may be absent: for MGET those whose element is nil, else all that are routed.
+fn suspects(worker: &Worker, spec: &Spec, args: Args<'_>, reply: &[u8]) -> Vec<usize> {
+    let routed = |position: &usize| worker.app.routes.find(&args[*position]).is_some();
+    let positions = spec.key_positions(args);
+    if spec.name != "mget" {
+        return positions.filter(routed).collect();
+    }
+    let elements = elements(reply).map(|range| is_nil(&reply[range]));
+    positions.zip(elements).filter(|(_, nil)| *nil).map(|(position, _)| position).filter(routed).collect()
+}
+
+fn wanted(worker: &Worker, read: &Read, key: &[u8]) -> Wanted {
+    let route = worker.app.routes.find(key).expect("only routed keys are wanted").clone();
+    Wanted { route, key: StoreKey { db: read.db, name: Bytes::copy_from_slice(key) } }
+}
+
+/// The answer as far as the loads themselves give it, so that it needs no second look at the store, where the value may
+/// be gone again or was too large to be kept. `None`: the store must be asked.
+fn from_loads(
+    spec: &Spec,
+    args: Args<'_>,
+    protocol: Protocol,
+    reply: &[u8],
+    found: &[(usize, Found)],
+) -> Option<Output> {
+    match (spec.name, found) {
+        ("mget", found) => mget(args, protocol, reply, found),
+        ("get", [(_, Found::Loaded { value, .. })]) => string(value),
+        (_, [(position, Found::Loaded { value, .. })]) if spec.key_positions(args).count() == 1 => {
+            let mut output = Output::default();
+            let key = &args[*position];
+            let _ = (value, key, protocol, &mut output);
+            None
+        }
+        _ => None,
+    }
+}
+
+fn string(value: &Arc<Value>) -> Option<Output> {
+    let Value::String(bytes) = &**value else { return None };
+    let mut output = Output::default();
+    bulk(&mut output, bytes);
+    Some(output)
+}
+
+fn bulk(output: &mut Output, bytes: &Bytes) {
+    output.write(|out| {
+        out.push(b'$');
+        out.extend_from_slice(itoa::Buffer::new().format(bytes.len()).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    });
+    output.share(bytes);
+    output.extend(b"\r\n");
+}
+
+/// MGET's elements in their order: those the store had, and those that were loaded; a hash is nil to MGET.
+fn mget(args: Args<'_>, protocol: Protocol, reply: &[u8], found: &[(usize, Found)]) -> Option<Output> {
+    if found.iter().any(|(_, found)| matches!(found, Found::Present)) {
+        return None;
+    }
+    let mut output = Output::default();
+    output.write(|out| write::array(out, args.len() - 1));
+    let mut found = found.iter().peekable();
+    for (index, range) in elements(reply).enumerate() {
+        match found.next_if(|(position, _)| *position == index + 1) {
+            None => output.extend(&reply[range]),
+            Some((_, Found::Loaded { value, .. })) => match &**value {
+                Value::String(bytes) => bulk(&mut output, bytes),
+                Value::Hash(_) => output.write(|out| write::nil(out, protocol)),
+            },
+            Some(_) => output.write(|out| write::nil(out, protocol)),
+        }
+    }
+    Some(output)
+}
+
+/// A command that needs its keys' old values.
+pub struct Modify {
+    /// Its routed keys.
+    pub keys: Vec<(Vec<u8>, Arc<Route>)>,
+    /// It has this one key only: presence and command are one step at the store.
+    pub lone: bool,
+    /// The whole command, not inline.
+    pub command: Vec<u8>,
+    /// Whether the route's TTL caps the key's afterwards.
+    pub caps: bool,
+    /// What its reply must look like.
+    pub protocol: Protocol,
+    /// Database number.
+    pub db: u32,
+}
+
+/// Runs it once its keys are present, or are known to be absent from the database too.
+pub async fn modify(worker: &Worker, modify: Modify) -> Output {
+    let args = parse(&modify.command);
+    let answer = answer_modify(worker, &modify, args.as_args()).await;
+    if modify.caps && answer.is_ok() {
+        modify.keys.iter().for_each(|(key, route)| cap(worker, route, key, modify.protocol, modify.db));
+    }
+    match answer {
+        Ok(reply) => whole(reply),
+        Err(text) => error(&text),
+    }
+}
+
+async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Result<Vec<u8>, String> {
+    let (protocol, db) = (modify.protocol, modify.db);
+    let spec = lookup(&args[0]).expect("only known commands are routed");
+    if !spec.arity_ok(args.len()) {
+        return worker.backend.run(args, protocol, db).await.map_err(upstream_text);
+    }
+    for _ in 0..ATTEMPTS {
+        if let ([(key, _)], true) = (modify.keys.as_slice(), modify.lone) {
+            let reply = worker.backend.run_if_present(key, args, protocol, db).await.map_err(upstream_text)?;
+            if let Some(reply) = reply {
+                return Ok(reply);
+            }
+        }
+        let all_known = make_present(worker, modify).await?;
+        if all_known || !modify.lone {
+            modify.keys.iter().for_each(|(key, route)| {
+                route.metrics.invalidations.increment(1);
+                worker.backend.fence(key, protocol);
+            });
+            return worker.backend.run(args, protocol, db).await.map_err(upstream_text);
+        }
+    }
+    Err("LOAD the key changed again and again while the command was about to run".into())
+}
+
+/// Loads the absent keys as their routes say; true if every one is known to have no row.
+async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> {
+    let mut wanted = Vec::new();
+    for (key, route) in &modify.keys {
+        match route.on_modify() {
+            OnModify::Load => wanted.push(Wanted {
+                route: route.clone(),
+                key: StoreKey { db: modify.db, name: Bytes::copy_from_slice(key) },
+            }),
+            OnModify::Pass => {}
+            OnModify::Reject if !modify.lone && exists(worker, modify, key).await? => {}
+            OnModify::Reject => {
+                let name = &route.config.name;
+                return Err(format!(
+                    "ERR the key is not loaded, and route '{name}' has on_modify = \"reject\"; read it first"
+                ));
+            }
+        }
+    }
+    let mut all_absent = true;
+    for (answer, wanted) in worker.engine.ensure(&wanted).await.into_iter().zip(&wanted) {
+        match answer.map_err(|error: LoadError| error.to_string())? {
+            Found::Absent => {}
+            Found::Loaded { value, stored: false } if value.len() > wanted.route.config.max_value => {
+                let name = &wanted.route.config.name;
+                return Err(format!("LOAD route '{name}': the value is larger than max_value, so it cannot be changed here"));
+            }
+            Found::Present | Found::Loaded { .. } => all_absent = false,
+        }
+    }
+    Ok(all_absent)
+}
+
+async fn exists(worker: &Worker, modify: &Modify, key: &[u8]) -> Result<bool, String> {
+    let exists = OwnedArgs::from_iter([&b"EXISTS"[..], key]);
+    let reply = worker.backend.run(exists.as_args(), modify.protocol, modify.db).await.map_err(upstream_text)?;
+    Ok(reply == b":1\r\n")
+}
+
+/// After a routed write: no key of a route outlives the route's TTL, whoever set it. (`LT` takes a key without a TTL for
+/// one that never ends; Redis 7.0.)
+pub fn cap(worker: &Worker, route: &Route, key: &[u8], protocol: Protocol, db: u32) {
+    let ttl = worker.engine.jittered(&route.config).as_millis().max(1).to_string();
+    let cap = OwnedArgs::from_iter([&b"PEXPIRE"[..], key, ttl.as_bytes(), b"LT"]);
+    match &worker.backend {
+        Backend::Redis(redis) => {
+            let mut command = Vec::new();
+            write::command(&mut command, cap.as_args().iter());
+            redis.link(protocol).send_and_forget(&command, 1);
+        }
+        Backend::Embedded(embedded) => {
+            embedded.execute(crate::store::embedded::Context { db, protocol }, cap.as_args(), &mut Vec::new());
+        }
+    }
+}
+
+/// A command that was scanned once already.
+fn parse(command: &[u8]) -> OwnedArgs {
+    let mut scanner = CommandScanner::new(ScanLimits::default());
+    match scanner.scan(command) {
+        Ok(Scanned::Complete { .. }) => scanner.args(command).iter().collect(),
+        _ => unreachable!("a command that was whole is whole"),
+    }
+}
+
+fn whole(reply: Vec<u8>) -> Output {
+    let mut output = Output::default();
+    output.extend(&reply);
+    output
+}
+
+fn error(text: &str) -> Output {
+    let mut output = Output::default();
+    output.write(|out| write::error(out, text));
+    output
+}
+
+pub fn upstream_text(error: StoreError) -> String {
+    let mut text = String::new();
+    upstream_error(&mut text, &error).expect("a string takes every text");
+    text
+}

@@ -1,0 +1,214 @@
+//! One client: its socket, its unread bytes, and the loop that carries them.
+//!
+//! A session is one task and one future, polled when the socket or one of its replies is ready. Each poll reads what
+//! has come, acts on every whole command of it, and writes what is ready with one write. Commands that wait (for room,
+//! or for an earlier command on the same key) stay unparsed in `input`.
+
+use super::clients::Client;
+use super::conn::{Conn, Flow};
+use super::worker::Worker;
+use crate::resp::scan::{CommandScanner, Scanned};
+use crate::store::Backend;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Reads of one poll; after them other clients get their turn.
+const MOST_READS: usize = 4;
+/// Room made at once for a command that says it is large: a claim is no reason to hold memory.
+const MOST_RESERVED: usize = 1 << 20;
+
+/// Serves one client to its end.
+pub async fn serve(stream: TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
+    let id = client.id;
+    let conn = Conn::new(worker.clone(), client);
+    let scanner = CommandScanner::new(conn.scan_limits());
+    let mut session = Session { stream, conn, scanner, input: Vec::new(), blocked: false, ended: false };
+    poll_fn(|cx| {
+        // A task's waker stays the same for its life: once is enough.
+        worker.arrived(id, cx.waker());
+        Poll::Ready(())
+    })
+    .await;
+    poll_fn(|cx| session.poll(cx)).await;
+    session.conn.replies.close();
+    worker.left(id);
+    worker.app.clients.leave(id);
+}
+
+struct Session {
+    stream: TcpStream,
+    conn: Conn,
+    scanner: CommandScanner,
+    /// Bytes read and not yet acted on: part of a command, or commands that wait.
+    input: Vec<u8>,
+    /// The first command of `input` is whole, and waits.
+    blocked: bool,
+    /// The client will send no more.
+    ended: bool,
+}
+
+impl Session {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.conn.replies.set_waker(cx.waker());
+        loop {
+            self.conn.start_missed();
+            if self.conn.replies.is_closed() {
+                return Poll::Ready(());
+            }
+            let readable = self.take_commands(cx);
+            self.conn.start_missed();
+            let written = self.poll_write(cx);
+            if matches!(written, Poll::Ready(Err(_))) || self.conn.replies.is_closed() {
+                return Poll::Ready(());
+            }
+            if readable.is_err() || (self.is_over() && written.is_ready()) {
+                return Poll::Ready(());
+            }
+            let room = self.blocked && !self.must_wait(cx);
+            if !room || written.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Nothing more will be read, and everything that was read is answered.
+    fn is_over(&self) -> bool {
+        let no_more = self.conn.closing || self.ended || self.conn.worker.is_draining();
+        no_more && !self.conn.replies.any_open() && (self.conn.closing || !self.blocked)
+    }
+
+    /// Acts on the commands that have come, and reads for more.
+    fn take_commands(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.blocked {
+            self.act_on_input(cx);
+        }
+        for _ in 0..MOST_READS {
+            if self.blocked || self.conn.closing || self.ended || self.conn.worker.is_draining() {
+                return Ok(());
+            }
+            if self.must_wait(cx) {
+                // What has been read is acted on already; what has not, stays with the kernel.
+                self.blocked = !self.input.is_empty();
+                return Ok(());
+            }
+            match self.poll_read(cx) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Ok(())
+    }
+
+    /// One read, and action on what it brought.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let worker = self.conn.worker.clone();
+        let mut scratch = worker.scratch.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut scratch);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        let fresh = buffer.filled();
+        if fresh.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        if self.input.is_empty() {
+            let used = self.act(fresh, cx);
+            self.input.extend_from_slice(&fresh[used..]);
+        } else {
+            self.input.extend_from_slice(fresh);
+            self.act_on_input(cx);
+        }
+        Poll::Ready(Ok(fresh.len()))
+    }
+
+    fn act_on_input(&mut self, cx: &mut Context<'_>) {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.act(&input, cx);
+        if used == input.len() {
+            return;
+        }
+        input.drain(..used);
+        self.input = input;
+    }
+
+    /// Acts on every whole command of `bytes`; returns how many of them are done with.
+    fn act(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+        let begun = Instant::now();
+        let mut used = 0;
+        self.blocked = false;
+        while !self.conn.closing && used < bytes.len() {
+            if self.must_wait(cx) {
+                self.blocked = true;
+                break;
+            }
+            match self.scanner.scan(&bytes[used..]) {
+                Ok(Scanned::Complete { len, inline }) => {
+                    let raw = &bytes[used..used + len];
+                    match self.conn.command(bytes, used..used + len, self.scanner.args(raw), inline) {
+                        Flow::Next => used += len,
+                        Flow::Limits => {
+                            used += len;
+                            self.scanner.set_limits(self.conn.scan_limits());
+                        }
+                        Flow::Wait => {
+                            self.blocked = true;
+                            break;
+                        }
+                    }
+                }
+                Ok(Scanned::Incomplete { needed }) => {
+                    self.input.reserve(needed.saturating_sub(self.input.capacity()).min(MOST_RESERVED));
+                    break;
+                }
+                Err(error) => {
+                    self.conn.send_run(bytes);
+                    self.conn.replies.now(|out| error.reply(out));
+                    self.conn.closing = true;
+                }
+            }
+        }
+        self.conn.end_batch(bytes, begun);
+        used
+    }
+
+    /// Whether this client must not be acted on now: it takes its replies too slowly, has too many requests open, or
+    /// the upstream's link is full.
+    fn must_wait(&self, cx: &mut Context<'_>) -> bool {
+        let limits = &self.conn.worker.app.config.limits;
+        let (slots, bytes) = self.conn.replies.backlog();
+        if slots >= limits.max_pipeline || bytes > limits.max_output {
+            return true;
+        }
+        match &self.conn.worker.backend {
+            Backend::Redis(redis) => redis.link(self.conn.protocol).poll_room(cx).is_pending(),
+            Backend::Embedded(_) => false,
+        }
+    }
+
+    /// Writes what is ready; pending if the client does not take all of it.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = &mut self.stream;
+        self.conn.replies.output(|output| {
+            while !output.is_empty() {
+                let count = match output.single() {
+                    Some(bytes) => ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?,
+                    None => {
+                        let mut slices = [IoSlice::new(&[]); 16];
+                        let count = output.slices(&mut slices);
+                        ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]))?
+                    }
+                };
+                output.advance(count);
+            }
+            Poll::Ready(Ok(()))
+        })
+    }
+}

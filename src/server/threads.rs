@@ -1,0 +1,139 @@
+//! The worker threads, from the outside: start, assign, drain.
+
+use super::app::{App, StoreKind};
+use super::clients::Client;
+use super::metrics::CommandCounts;
+use super::session;
+use super::worker::Worker;
+use crate::cache::{Engine, Shared};
+use crate::clock::SystemClock;
+use crate::store::Backend;
+use crate::store::redis::Redis;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// All workers.
+pub struct Workers {
+    handles: Vec<WorkerHandle>,
+    drain: watch::Sender<bool>,
+}
+
+struct WorkerHandle {
+    clients: mpsc::UnboundedSender<(std::net::TcpStream, Arc<Client>)>,
+    count: Arc<AtomicUsize>,
+    counts: Arc<CommandCounts>,
+    ended: parking_lot::Mutex<Option<oneshot::Receiver<()>>>,
+    _thread: JoinHandle<()>,
+}
+
+impl Workers {
+    /// Starts `[server] workers` threads.
+    pub fn start(app: &Arc<App>, loads: Handle) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(app.config.limits.max_negative, tokio::time::Instant::now()));
+        let (drain, draining) = watch::channel(false);
+        let start = |number| start_one(number, app.clone(), shared.clone(), loads.clone(), draining.clone());
+        Ok(Workers { handles: (0..app.config.server.workers).map(start).collect::<io::Result<_>>()?, drain })
+    }
+
+    /// Each worker's counters.
+    pub fn counts(&self) -> Vec<Arc<CommandCounts>> {
+        self.handles.iter().map(|handle| handle.counts.clone()).collect()
+    }
+
+    /// Hands a client to the worker with the fewest.
+    pub fn assign(&self, stream: TcpStream, client: Arc<Client>) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let stream = stream.into_std()?;
+        let idlest = self.handles.iter().min_by_key(|handle| handle.count.load(Relaxed)).expect("there is a worker");
+        idlest.count.fetch_add(1, Relaxed);
+        idlest.clients.send((stream, client)).map_err(|_| io::Error::other("the worker has ended"))
+    }
+
+    /// Lets every client have the answers to what it has sent, then ends it; answers how many had to be cut.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        self.drain.send_replace(true);
+        let ends: Vec<_> = self.handles.iter().filter_map(|handle| handle.ended.lock().take()).collect();
+        let all = futures_util::future::join_all(ends);
+        match tokio::time::timeout(grace, all).await {
+            Ok(_) => 0,
+            Err(_) => self.handles.iter().map(|handle| handle.count.load(Relaxed)).sum(),
+        }
+    }
+}
+
+fn start_one(
+    number: usize,
+    app: Arc<App>,
+    shared: Arc<Shared>,
+    loads: Handle,
+    draining: watch::Receiver<bool>,
+) -> io::Result<WorkerHandle> {
+    let (clients, assigned) = mpsc::unbounded_channel();
+    let (end, ended) = oneshot::channel();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counts: Arc<CommandCounts> = Arc::default();
+    let work = {
+        let (count, counts) = (count.clone(), counts.clone());
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+            match runtime {
+                Ok(runtime) => runtime.block_on(work(app, shared, loads, counts, count, assigned, draining)),
+                Err(error) => tracing::error!(%error, "a worker does not start"),
+            }
+            // Nobody waits for it any more if the grace period has passed.
+            let _ = end.send(());
+        }
+    };
+    let thread = std::thread::Builder::new().name(format!("weir-worker-{number}")).spawn(work)?;
+    Ok(WorkerHandle { clients, count, counts, ended: parking_lot::Mutex::new(Some(ended)), _thread: thread })
+}
+
+/// One worker's life: serves the clients that it is assigned, until it is told to drain and all have ended.
+async fn work(
+    app: Arc<App>,
+    shared: Arc<Shared>,
+    loads: Handle,
+    counts: Arc<CommandCounts>,
+    count: Arc<AtomicUsize>,
+    mut assigned: mpsc::UnboundedReceiver<(std::net::TcpStream, Arc<Client>)>,
+    mut draining: watch::Receiver<bool>,
+) {
+    let backend = match &app.store {
+        StoreKind::Redis(upstream) => Backend::Redis(Redis::open(upstream.clone())),
+        StoreKind::Embedded(embedded) => Backend::Embedded(embedded.clone()),
+    };
+    let engine = Engine::new(backend.clone(), SystemClock, shared, loads);
+    let worker = Rc::new(Worker::new(app, backend, engine, counts));
+    loop {
+        tokio::select! {
+            Some((stream, client)) = assigned.recv() => {
+                let (worker, count) = (worker.clone(), count.clone());
+                tokio::task::spawn_local(async move {
+                    serve(stream, client, worker).await;
+                    count.fetch_sub(1, Relaxed);
+                });
+            }
+            _ = draining.wait_for(|&draining| draining) => break,
+        }
+    }
+    worker.drain();
+    worker.all_left().await;
+}
+
+async fn serve(stream: std::net::TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
+    let id = client.id;
+    match TcpStream::from_std(stream) {
+        Ok(stream) => session::serve(stream, client, worker).await,
+        Err(error) => {
+            tracing::warn!(%error, "cannot serve a client");
+            worker.app.clients.leave(id);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! `WEIR …`: what Weir says of itself over RESP.
+
+use super::conn::{Conn, Flow};
+use super::explain::explain;
+use super::output::Output;
+use super::replies::KeyHashes;
+use crate::resp::args::Args;
+use crate::resp::command::Spec;
+use crate::resp::write;
+
+/// Answers a WEIR command whose number of arguments is right.
+pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
+    let app = conn.worker.app.clone();
+    let protocol = conn.protocol;
+    match spec.resolve(args).name {
+        "explain" => {
+            return explain_key(conn, args);
+        }
+        "routes" => conn.answer_now(|out| {
+            write::map(out, protocol, app.routes.iter().count());
+            for route in app.routes.iter() {
+                write::bulk(out, &route.config.name);
+                write::bulk(out, &route.config.key.text);
+            }
+        }),
+        "help" => conn.answer_now(|out| {
+            write::array(out, HELP.len());
+            HELP.iter().for_each(|line| write::simple(out, line));
+        }),
+        other => {
+            let name = other.to_uppercase();
+            conn.answer_now(|out| {
+                write::error(out, format!("ERR 'WEIR {name}' is not supported by this version; WEIR HELP lists what is"));
+            });
+        }
+    }
+    Flow::Next
+}
+
+/// What the configuration says of the key, and what the store holds at it: the one part that must be asked for.
+fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
+    let key = args[2].to_vec();
+    let (worker, replies, protocol, db) = (conn.worker.clone(), conn.replies.clone(), conn.protocol, conn.db);
+    let hashes = KeyHashes { first: worker.hash(&key), others: Vec::new() };
+    if replies.is_open(&hashes, true) {
+        return Flow::Wait;
+    }
+    let slot = replies.open_slow(hashes, conn.command_index());
+    tokio::task::spawn_local(async move {
+        let explanation = explain(worker.app.routes.find(&key), &worker.backend, &key, db).await;
+        let mut answer = Output::default();
+        answer.write(|out| {
+            write::map(out, protocol, explanation.len());
+            for (name, text) in explanation {
+                write::bulk(out, name);
+                write::bulk(out, text);
+            }
+        });
+        replies.finish(slot, answer);
+    });
+    Flow::Next
+}
+
+const HELP: [&str; 5] = [
+    "WEIR <subcommand> [<arg> ...]. Subcommands are:",
+    "EXPLAIN <key> -- Which route, SQL, parameters and TTLs answer this key.",
+    "ROUTES -- Each route's name and pattern.",
+    "HELP -- Print this help.",
+    "More is in the project's config/weir.toml.",
+];

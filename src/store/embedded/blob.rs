@@ -1,0 +1,66 @@
+//! Byte strings at their exact size: up to 22 bytes without an allocation of their own.
+//!
+//! Most keys of a cache and many of its values are that short, so that a key usually costs one cache line and no
+//! trip to the allocator. A blob is always a copy, never a slice of somebody's read buffer (which it would pin).
+
+use super::memory::allocated;
+
+/// How many bytes fit without an allocation.
+const INLINE: usize = 22;
+
+/// An immutable byte string of 24 bytes plus, beyond 22 bytes of payload, one exact allocation.
+#[derive(Clone)]
+pub(super) struct Blob(Form);
+
+#[derive(Clone)]
+enum Form {
+    Inline(u8, [u8; INLINE]),
+    Heap(Box<[u8]>),
+}
+
+impl Blob {
+    /// A copy of `bytes`.
+    pub fn new(bytes: &[u8]) -> Self {
+        if bytes.len() > INLINE {
+            return Blob(Form::Heap(bytes.into()));
+        }
+        let mut inline = [0; INLINE];
+        inline[..bytes.len()].copy_from_slice(bytes);
+        Blob(Form::Inline(bytes.len() as u8, inline))
+    }
+
+    /// The payload.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match &self.0 {
+            Form::Inline(length, bytes) => &bytes[..*length as usize],
+            Form::Heap(bytes) => bytes,
+        }
+    }
+
+    /// Bytes that it takes from the allocator.
+    pub fn heap(&self) -> usize {
+        match &self.0 {
+            Form::Inline(..) => 0,
+            Form::Heap(bytes) => allocated(bytes.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Blob;
+
+    #[test]
+    fn keeps_bytes_of_every_length_around_the_inline_limit() {
+        for length in 0..64 {
+            let bytes: Vec<u8> = (0..length).map(|i| i as u8 ^ 0xA5).collect();
+            assert_eq!(Blob::new(&bytes).bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn is_three_words() {
+        assert_eq!(size_of::<Blob>(), 24);
+    }
+}

@@ -1,0 +1,73 @@
+//! What a key holds.
+
+use super::blob::Blob;
+use super::collection::{Hash, Set};
+use super::memory::{allocated, vec_allocated};
+use super::number;
+
+/// A value of one of the three types.
+#[derive(Clone)]
+pub(super) enum Object {
+    /// A string as it was set.
+    Text(Blob),
+    /// A string that was changed in place (APPEND, SETRANGE, SETBIT), with room to grow.
+    Raw(Box<Vec<u8>>),
+    Hash(Box<Hash>),
+    Set(Box<Set>),
+}
+
+impl Object {
+    /// A string.
+    pub fn text(bytes: &[u8]) -> Self {
+        Object::Text(Blob::new(bytes))
+    }
+
+    /// The bytes, if this is a string.
+    #[inline]
+    pub fn as_text(&self) -> Option<&[u8]> {
+        match self {
+            Object::Text(blob) => Some(blob.bytes()),
+            Object::Raw(bytes) => Some(bytes),
+            Object::Hash(_) | Object::Set(_) => None,
+        }
+    }
+
+    pub fn as_hash(&self) -> Option<&Hash> {
+        if let Object::Hash(hash) = self { Some(hash) } else { None }
+    }
+
+    pub fn as_set(&self) -> Option<&Set> {
+        if let Object::Set(set) = self { Some(set) } else { None }
+    }
+
+    /// What TYPE answers.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Object::Text(_) | Object::Raw(_) => "string",
+            Object::Hash(_) => "hash",
+            Object::Set(_) => "set",
+        }
+    }
+
+    /// What OBJECT ENCODING answers.
+    pub fn encoding(&self) -> &'static str {
+        match self {
+            Object::Text(blob) if number::parse(blob.bytes()).is_some() => "int",
+            Object::Text(blob) if blob.bytes().len() <= 44 => "embstr",
+            Object::Text(_) | Object::Raw(_) => "raw",
+            Object::Hash(hash) if hash.is_compact() => "listpack",
+            Object::Set(set) if set.is_compact() => "intset",
+            Object::Hash(_) | Object::Set(_) => "hashtable",
+        }
+    }
+
+    /// Bytes from the allocator.
+    pub fn heap(&self) -> usize {
+        match self {
+            Object::Text(blob) => blob.heap(),
+            Object::Raw(bytes) => vec_allocated::<Vec<u8>>(1) + allocated(bytes.capacity()),
+            Object::Hash(hash) => allocated(size_of::<Hash>()) + hash.heap(),
+            Object::Set(set) => allocated(size_of::<Set>()) + set.heap(),
+        }
+    }
+}

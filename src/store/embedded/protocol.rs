@@ -1,0 +1,293 @@
+//! The steps of the cache protocol on the embedded store, each atomic under the lock of the key's shard.
+
+use super::call::shard_of;
+use super::collection::Hash;
+use super::hashing::hash;
+use super::keyspace::{NEVER, Space};
+use super::object::Object;
+use super::side::Side;
+use super::{Embedded, SHARDS};
+use crate::store::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
+use crate::value::Value;
+use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The part of `max_memory` that side entries may take.
+const SIDE_SHARE: usize = 8;
+
+/// However little memory there is, a shard has room for this many bytes of them.
+const SIDE_FLOOR: usize = 8 * 1024;
+
+impl Embedded {
+    /// Looks for the value, then the negative entry, then a lease; where there is none of them, takes the lease.
+    pub fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Acquired {
+        self.step(key, |space, hash, now| {
+            if space.find(hash, &key.name, now).is_some() {
+                return Acquired::Present;
+            }
+            match space.sides.get(hash, &key.name, now) {
+                Some(Side::Negative) => Acquired::Negative,
+                Some(Side::Lease(holder)) => Acquired::Held(holder),
+                None => {
+                    let until = deadline(now, lease);
+                    space.sides.put(hash, &key.name, Side::Lease(token), until, self.side_limit());
+                    Acquired::Granted
+                }
+            }
+        })
+    }
+
+    /// Stores the outcome of a load, if `token` is still the lease and the key is absent; drops that lease. A value
+    /// that is larger than the whole store counts as stored and evicted at once.
+    pub fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Filled {
+        if let Fill::Value { value, .. } = &fill {
+            self.make_room(value.len().min(self.limit));
+        }
+        self.step(key, |space, hash, now| {
+            if space.sides.get(hash, &key.name, now) != Some(Side::Lease(token)) {
+                return Filled::LeaseLost;
+            }
+            space.sides.drop(hash, &key.name);
+            if space.find(hash, &key.name, now).is_some() {
+                return Filled::Occupied;
+            }
+            match fill {
+                Fill::Value { value, ttl } if !value_fits(&value, self.limit) => drop((value, ttl)),
+                Fill::Value { value, ttl } => space.put(hash, &key.name, object(&value), deadline(now, ttl), now),
+                Fill::Negative { ttl } => {
+                    space.sides.put(hash, &key.name, Side::Negative, deadline(now, ttl), self.side_limit());
+                }
+                Fill::Nothing => {}
+            }
+            Filled::Stored
+        })
+    }
+
+    /// Deletes value, lease and negative entry. True if there was a value.
+    pub fn invalidate(&self, key: &StoreKey) -> bool {
+        self.step(key, |space, hash, now| {
+            space.sides.drop(hash, &key.name);
+            space.take(hash, &key.name, now).is_some()
+        })
+    }
+
+    fn step<T>(&self, key: &StoreKey, step: impl FnOnce(&mut Space, u64, i64) -> T) -> T {
+        let hash = hash(&key.name);
+        let mut shard = self.shards[shard_of(hash)].lock();
+        let outcome = step(&mut shard.spaces[key.db as usize], hash, self.time.now());
+        self.settle(&mut shard, 1 << key.db);
+        drop(shard);
+        self.make_room(0);
+        outcome
+    }
+
+    fn side_limit(&self) -> usize {
+        (self.limit / SIDE_SHARE / SHARDS).max(SIDE_FLOOR)
+    }
+}
+
+impl Store for Arc<Embedded> {
+    fn acquire(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Acquired, StoreError>> {
+        ready(Ok(Embedded::acquire(self, key, token, lease)))
+    }
+
+    fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>> {
+        ready(Ok(Embedded::fill(self, key, token, fill)))
+    }
+
+    fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>> {
+        ready(Ok(Embedded::invalidate(self, key)))
+    }
+}
+
+/// A loaded value as the store keeps it.
+pub(super) fn object(value: &Value) -> Object {
+    match value {
+        Value::String(bytes) => Object::text(bytes),
+        Value::Hash(fields) => {
+            let mut hash = Box::<Hash>::default();
+            for (name, value) in fields {
+                hash.put(name, value);
+            }
+            Object::Hash(hash)
+        }
+    }
+}
+
+/// An empty hash does not exist as a key.
+fn value_fits(value: &Value, limit: usize) -> bool {
+    value.len() <= limit && !matches!(value, Value::Hash(fields) if fields.is_empty())
+}
+
+fn deadline(now: i64, after: Duration) -> i64 {
+    now.saturating_add(i64::try_from(after.as_millis()).unwrap_or(NEVER)).min(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Context, TimeSource};
+    use super::*;
+    use crate::resp::args::OwnedArgs;
+    use crate::resp::write::Protocol;
+    use bytes::Bytes;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    const LEASE: Duration = Duration::from_secs(3);
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn key(name: &str) -> StoreKey {
+        StoreKey { db: 0, name: Bytes::copy_from_slice(name.as_bytes()) }
+    }
+
+    fn value(text: &str) -> Fill {
+        Fill::Value { value: Value::String(Bytes::copy_from_slice(text.as_bytes())), ttl: TTL }
+    }
+
+    fn run(store: &Embedded, line: &str) -> String {
+        let mut out = Vec::new();
+        let args: OwnedArgs = line.split(' ').collect();
+        store.execute(Context { db: 0, protocol: Protocol::Resp2 }, args.as_args(), &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn store() -> (Embedded, Arc<AtomicU64>) {
+        let clock = Arc::new(AtomicU64::new(1_700_000_000_000));
+        let hand = clock.clone();
+        (Embedded::with_time(1 << 24, TimeSource::from_fn(move || hand.load(Relaxed))), clock)
+    }
+
+    #[test]
+    fn a_load_is_granted_once_and_its_value_is_stored_with_its_ttl() {
+        let (store, clock) = store();
+        assert_eq!(store.acquire(&key("k"), Token(1), LEASE), Acquired::Granted);
+        assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Held(Token(1)));
+        assert_eq!(store.fill(&key("k"), Token(1), value("v")), Filled::Stored);
+        assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Present);
+        assert_eq!(run(&store, "PTTL k"), ":60000\r\n");
+        clock.fetch_add(60_000, Relaxed);
+        assert_eq!(run(&store, "GET k"), "$-1\r\n");
+        assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Granted);
+    }
+
+    #[test]
+    fn every_change_of_a_key_refuses_the_fill_of_a_load_begun_before() {
+        let changes = [
+            "DEL k",
+            "UNLINK k",
+            "SET k v",
+            "SET k v XX",
+            "SETNX k v",
+            "SETEX k 10 v",
+            "PSETEX k 10 v",
+            "GETSET k v",
+            "GETDEL k",
+            "MSET a 1 k v",
+            "MSETNX a 1 k v",
+            "APPEND k v",
+            "SETRANGE k 1 v",
+            "INCR k",
+            "DECR k",
+            "INCRBY k 1",
+            "DECRBY k 1",
+            "HSET k f v",
+            "HMSET k f v",
+            "HSETNX k f v",
+            "HDEL k f",
+            "HINCRBY k f 1",
+            "EXPIRE k 10",
+            "PEXPIRE k 10",
+            "EXPIREAT k 10",
+            "PEXPIREAT k 10",
+            "PERSIST k",
+            "RENAME k o",
+            "RENAME o k",
+            "RENAMENX o k",
+            "COPY o k",
+            "COPY o k REPLACE",
+            "FLUSHDB",
+            "FLUSHALL",
+            "SWAPDB 0 1",
+            "MOVE k 1",
+        ];
+        for change in changes {
+            let (store, _) = store();
+            run(&store, "SET o 1");
+            assert_eq!(store.acquire(&key("k"), Token(1), LEASE), Acquired::Granted);
+            run(&store, change);
+            assert_eq!(store.fill(&key("k"), Token(1), value("the row")), Filled::LeaseLost, "{change}");
+            assert!(!run(&store, "GET k").contains("the row"), "{change}");
+        }
+    }
+
+    #[test]
+    fn reads_leave_a_lease_alone() {
+        let (store, _) = store();
+        store.acquire(&key("k"), Token(1), LEASE);
+        for read in ["GET k", "MGET k a", "EXISTS k", "TTL k", "HGETALL k", "SCAN 0", "KEYS *", "DBSIZE", "GETEX k"] {
+            run(&store, read);
+        }
+        assert_eq!(store.fill(&key("k"), Token(1), value("v")), Filled::Stored);
+    }
+
+    #[test]
+    fn a_lease_ends_with_its_time() {
+        let (store, clock) = store();
+        store.acquire(&key("k"), Token(1), LEASE);
+        clock.fetch_add(3000, Relaxed);
+        assert_eq!(store.fill(&key("k"), Token(1), value("late")), Filled::LeaseLost);
+        assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Granted);
+        assert_eq!(store.fill(&key("k"), Token(1), value("late")), Filled::LeaseLost);
+    }
+
+    #[test]
+    fn a_negative_entry_stands_until_its_ttl_or_a_change() {
+        let (store, clock) = store();
+        let negative = |token| {
+            assert_eq!(store.acquire(&key("k"), token, LEASE), Acquired::Granted);
+            assert_eq!(store.fill(&key("k"), token, Fill::Negative { ttl: TTL }), Filled::Stored);
+            assert_eq!(store.acquire(&key("k"), Token(9), LEASE), Acquired::Negative);
+        };
+        negative(Token(1));
+        clock.fetch_add(60_000, Relaxed);
+        negative(Token(2));
+        assert!(!store.invalidate(&key("k")));
+        negative(Token(3));
+        run(&store, "SET k v");
+        assert_eq!(store.acquire(&key("k"), Token(4), LEASE), Acquired::Present);
+        assert!(store.invalidate(&key("k")));
+        assert_eq!(store.acquire(&key("k"), Token(4), LEASE), Acquired::Granted);
+        assert_eq!(store.fill(&key("k"), Token(4), Fill::Nothing), Filled::Stored);
+        assert_eq!(store.acquire(&key("k"), Token(5), LEASE), Acquired::Granted);
+    }
+
+    #[test]
+    fn clients_never_see_side_entries() {
+        let (store, _) = store();
+        store.acquire(&key("leased"), Token(1), LEASE);
+        store.acquire(&key("negative"), Token(2), LEASE);
+        store.fill(&key("negative"), Token(2), Fill::Negative { ttl: TTL });
+        assert_eq!(run(&store, "DBSIZE"), ":0\r\n");
+        assert_eq!(run(&store, "KEYS *"), "*0\r\n");
+        assert_eq!(run(&store, "SCAN 0 COUNT 1000"), "*2\r\n$1\r\n0\r\n*0\r\n");
+        assert_eq!(run(&store, "RANDOMKEY"), "$-1\r\n");
+        assert_eq!(run(&store, "EXISTS leased negative"), ":0\r\n");
+        assert!(store.stats().bytes > 0, "but they are counted");
+    }
+
+    #[test]
+    fn side_entries_are_bounded() {
+        let (store, _) = store();
+        for number in 0..200_000u64 {
+            let key = key(&format!("a key of some length that nobody has: {number}"));
+            store.acquire(&key, Token(number + 1), LEASE);
+            store.fill(&key, Token(number + 1), Fill::Negative { ttl: TTL });
+        }
+        assert!(store.stats().bytes < (1 << 24) / 6, "{}", store.stats().bytes);
+    }
+}

@@ -1,0 +1,69 @@
+//! The steps of the cache protocol as Lua scripts: each touches one key and its side keys, which share a slot.
+//!
+//! Called by hash; an upstream that has forgotten them (restart, `SCRIPT FLUSH`) answers NOSCRIPT and is sent the text.
+
+/// One script, and how many keys it takes.
+#[derive(Debug)]
+pub struct Script {
+    /// Lua.
+    pub text: &'static str,
+    /// KEYS: 3 for all of them, value, lease and negative entry.
+    pub keys: usize,
+}
+
+/// KEYS value, lease, negative; ARGV token, lease time in ms.
+/// Answers `present`, `negative`, `granted`, or the token of the lease that stands.
+pub static ACQUIRE: Script = Script {
+    keys: 3,
+    text: "if redis.call('EXISTS', KEYS[1]) == 1 then return 'present' end
+if redis.call('EXISTS', KEYS[3]) == 1 then return 'negative' end
+local held = redis.call('GET', KEYS[2])
+if held then return held end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return 'granted'",
+};
+
+/// KEYS as above; ARGV token, kind (`string`, `hash`, `negative`, `nothing`), TTL in ms, then the value, or fields and values.
+/// Answers `stored`, `lost` or `occupied`. A hash is written in pieces: Lua unpacks a few thousand arguments at most.
+pub static FILL: Script = Script {
+    keys: 3,
+    text: "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
+redis.call('UNLINK', KEYS[2])
+local kind = ARGV[2]
+if kind == 'nothing' then return 'stored' end
+if redis.call('EXISTS', KEYS[1]) == 1 then return 'occupied' end
+if kind == 'negative' then
+  redis.call('SET', KEYS[3], '', 'PX', ARGV[3])
+elseif kind == 'string' then
+  redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3])
+else
+  for first = 4, #ARGV, 1000 do
+    redis.call('HSET', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
+  end
+  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+end
+return 'stored'",
+};
+
+/// KEYS as above. Deletes all three; answers 1 if there was a value.
+pub static INVALIDATE: Script = Script {
+    keys: 3,
+    text: "redis.call('UNLINK', KEYS[2], KEYS[3])
+return redis.call('UNLINK', KEYS[1])",
+};
+
+/// KEYS as above; ARGV a whole command on the value's key. Runs it only if that key is present, else answers
+/// `+weir:absent`; so that no INCR of a routed counter ever begins from nothing between a check and the command.
+pub static IF_PRESENT: Script = Script {
+    keys: 3,
+    text: "if redis.call('EXISTS', KEYS[1]) == 0 then return redis.status_reply('weir:absent') end
+redis.call('UNLINK', KEYS[2], KEYS[3])
+return redis.pcall(unpack(ARGV))",
+};
+
+/// Most arguments that Lua's `unpack` takes in one call is near 8,000 (`LUAI_MAXCSTACK`); longer commands do not go
+/// through [`IF_PRESENT`].
+pub const MOST_UNPACKED: usize = 7000;
+
+/// What [`IF_PRESENT`] answers for an absent key.
+pub const ABSENT: &[u8] = b"+weir:absent\r\n";

@@ -1,0 +1,121 @@
+//! Names of Weir's own keys beside a client's key, in the same cluster slot as that key whatever bytes it has.
+//!
+//! A side key is `weir:{tag}kind:key`. The tag comes from a table with one short string for each of the 16,384 slots,
+//! so that a key with braces, or with none, keeps lease and value in one slot and one script may touch both.
+
+use std::sync::OnceLock;
+
+/// Everything that Weir itself stores begins with this.
+pub const RESERVED_PREFIX: &[u8] = b"weir:{";
+
+const SLOTS: usize = 16384;
+
+/// The two side keys of a key.
+pub struct SideKeys {
+    /// Where the lease stands.
+    pub lease: Vec<u8>,
+    /// Where the negative entry stands.
+    pub negative: Vec<u8>,
+}
+
+impl SideKeys {
+    /// Those of `key`.
+    pub fn of(key: &[u8]) -> Self {
+        let tag = &tags()[slot(key) as usize];
+        SideKeys { lease: side_key(tag, b"lease:", key), negative: side_key(tag, b"none:", key) }
+    }
+}
+
+fn side_key(tag: &str, kind: &[u8], key: &[u8]) -> Vec<u8> {
+    [RESERVED_PREFIX, tag.as_bytes(), b"}", kind, key].concat()
+}
+
+/// The cluster slot of a key: CRC16 of its hash tag, or of the whole (Redis Cluster specification, "Hash tags").
+pub fn slot(key: &[u8]) -> u16 {
+    let tagged = memchr::memchr(b'{', key).and_then(|open| {
+        let rest = &key[open + 1..];
+        memchr::memchr(b'}', rest).filter(|&length| length > 0).map(|length| &rest[..length])
+    });
+    crc16(tagged.unwrap_or(key)) % SLOTS as u16
+}
+
+/// For every slot the first string of the counting order 0, 1, … z, 00, 01, … that hashes into it.
+fn tags() -> &'static [String] {
+    static TAGS: OnceLock<Vec<String>> = OnceLock::new();
+    TAGS.get_or_init(|| {
+        let mut tags = vec![String::new(); SLOTS];
+        let mut missing = SLOTS;
+        for number in 0u32.. {
+            if missing == 0 {
+                break;
+            }
+            let candidate = base36(number);
+            let tag = &mut tags[slot(candidate.as_bytes()) as usize];
+            if tag.is_empty() {
+                *tag = candidate;
+                missing -= 1;
+            }
+        }
+        tags
+    })
+}
+
+fn base36(mut number: u32) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.push(char::from_digit(number % 36, 36).expect("a remainder of 36 is a digit in base 36"));
+        number /= 36;
+        if number == 0 {
+            return digits.into_iter().rev().collect();
+        }
+    }
+}
+
+/// CRC-16/XMODEM, which Redis Cluster hashes keys with.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, &byte| (crc << 8) ^ CRC16[((crc >> 8) as u8 ^ byte) as usize])
+}
+
+const CRC16: [u16; 256] = {
+    let mut table = [0u16; 256];
+    let mut index = 0;
+    while index < 256 {
+        let mut crc = (index as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_those_of_the_cluster_specification() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(slot(b"foo"), 12182);
+        assert_eq!(slot(b"{user1000}.following"), slot(b"{user1000}.followers"));
+        assert_eq!(slot(b"foo{}{bar}"), crc16(b"foo{}{bar}") % 16384);
+    }
+
+    #[test]
+    fn side_keys_share_the_slot_of_any_key() {
+        for key in [&b"product:1"[..], b"{a}b", b"x{", b"}", b"{}", b"\xff\x00{\xfe}", b""] {
+            let side = SideKeys::of(key);
+            assert_eq!(slot(&side.lease), slot(key));
+            assert_eq!(slot(&side.negative), slot(key));
+            assert_ne!(side.lease, side.negative);
+        }
+    }
+
+    #[test]
+    fn every_slot_has_a_short_tag() {
+        assert!(tags().iter().enumerate().all(|(index, tag)| slot(tag.as_bytes()) as usize == index && tag.len() <= 4));
+    }
+}

@@ -1,0 +1,71 @@
+//! Throw-away servers and a client for the tests: the real programs, on free loopback ports, in folders of their own.
+//!
+//! Everything here ends with the test that made it, also when the test panics: each server is killed by its pid and
+//! waited for in `Drop`, and what it printed is shown if the test failed. Nothing waits for a time to pass: every wait is
+//! for a condition, bounded by [`PATIENCE`], which is generous because a shared machine may be slow.
+//!
+//! The client and its parser share no code with `src/`: they are what the program is measured against.
+#![allow(dead_code, unused_imports, unused_macros, clippy::unwrap_used)]
+
+mod client;
+mod http;
+mod metrics;
+mod pgbouncer;
+mod postgres;
+mod process;
+mod proxy;
+mod redis;
+mod shop;
+mod sqlite;
+mod stack;
+mod weir;
+
+pub use client::{Client, Reply, command, raw_command};
+pub use metrics::Metrics;
+pub use pgbouncer::PgBouncer;
+pub use postgres::{Gate, Postgres};
+pub use process::{free_port, many_descriptors};
+pub use proxy::{Fault, FaultProxy};
+pub use redis::Redis;
+pub use shop::sql as shop_sql;
+pub use sqlite::Sqlite;
+pub(crate) use stack::over_all_pairs;
+pub use stack::{Database, Pair, Stack};
+pub use weir::{Finished, Weir, run_weir};
+
+use std::time::{Duration, Instant};
+
+/// The longest any wait of a test may last before it counts as "never".
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` holds; panics with `what` when it does not within [`PATIENCE`].
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()))
+}
+
+/// Waits until `probe` answers something; panics with `what` when it does not within [`PATIENCE`].
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    // Looks often at first and then less so: a scrape of the metrics is work for what is being tested.
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(Duration::from_millis(25));
+    }
+}
+
+/// The seed of a randomised test: `WEIR_TEST_SEED`, or a new one; printed, so that a failure can be replayed.
+pub fn seed() -> u64 {
+    let seed = match std::env::var("WEIR_TEST_SEED") {
+        Ok(text) => text.parse().expect("WEIR_TEST_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    };
+    println!("seed: WEIR_TEST_SEED={seed}");
+    seed
+}

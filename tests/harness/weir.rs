@@ -1,0 +1,169 @@
+//! The program under test, as its operator starts it.
+
+use super::process::{Process, free_port};
+use super::{Client, Metrics, PATIENCE, http, wait_for};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Instant;
+
+/// A running `weir serve`.
+pub struct Weir {
+    port: u16,
+    admin: u16,
+    config: PathBuf,
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Weir {
+    /// Starts it on a configuration in which `{port}` and `{admin}` stand for free ports; without a `[server]` section,
+    /// one is put in front. Answers once `/readyz` does.
+    #[track_caller]
+    pub fn start(config: &str) -> Weir {
+        Weir::start_until(config, "/readyz")
+    }
+
+    /// The same, but answers as soon as it is alive, ready or not.
+    #[track_caller]
+    pub fn start_unready(config: &str) -> Weir {
+        Weir::start_until(config, "/healthz")
+    }
+
+    #[track_caller]
+    fn start_until(config: &str, path: &str) -> Weir {
+        let config = with_server(config);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match Weir::try_start(&config, path) {
+                Ok(weir) => return weir,
+                Err(log) => {
+                    assert!(
+                        log.contains("in use") && Instant::now() < deadline,
+                        "weir does not start:\n{log}\n{config}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// `Err` with what it printed, if it ended instead of answering 200 on `path`.
+    fn try_start(config: &str, path: &str) -> Result<Weir, String> {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let (port, admin) = (free_port(), free_port());
+        let text = config.replace("{port}", &port.to_string()).replace("{admin}", &admin.to_string());
+        let file = folder.path().join("weir.toml");
+        std::fs::write(&file, text).expect("temporary folder");
+        let mut process = Process::start("weir", folder.path(), serve(&file).current_dir(folder.path()), "KILL");
+        let answers = wait_for(&format!("weir answers {path}"), || {
+            if process.ended().is_some() {
+                return Some(false);
+            }
+            matches!(http::get(admin, path), Ok((200, _))).then_some(true)
+        });
+        match answers {
+            true => Ok(Weir { port, admin, config: file, process, folder }),
+            false => Err(process.log()),
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn admin(&self) -> u16 {
+        self.admin
+    }
+
+    /// The configuration file that it was started on.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.port)
+    }
+
+    /// Status and body of a path of the admin port.
+    #[track_caller]
+    pub fn admin_get(&self, path: &str) -> (u16, String) {
+        http::get(self.admin, path).unwrap_or_else(|error| panic!("GET {path}: {error}"))
+    }
+
+    #[track_caller]
+    pub fn metrics(&self) -> Metrics {
+        Metrics(self.admin_get("/metrics").1)
+    }
+
+    /// The sum of the series of `name` with these labels.
+    #[track_caller]
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.metrics().sum(name, labels)
+    }
+
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.process.ended().is_none()
+    }
+}
+
+fn with_server(config: &str) -> String {
+    if config.contains("[server]") {
+        return config.to_owned();
+    }
+    format!("[server]\nlisten = [\"127.0.0.1:{{port}}\"]\nadmin = \"127.0.0.1:{{admin}}\"\n{config}")
+}
+
+/// `weir serve --config FILE` with room for thousands of clients.
+fn serve(config: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n $(ulimit -Hn); exec \"$0\" serve --config \"$1\"", env!("CARGO_BIN_EXE_weir")]);
+    command.arg(config).env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// How a command of the program ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Finished {
+    pub fn all(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+/// Runs `weir ARGUMENTS…` to its end.
+#[track_caller]
+pub fn run_weir(arguments: &[&str]) -> Finished {
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("weir does not start: {error}"));
+    Finished {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
