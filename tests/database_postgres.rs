@@ -1,5 +1,7 @@
 //! What loads from a real PostgreSQL promise: exact values, order, types, errors, and no query that outlives its wish.
 
+#![allow(clippy::unwrap_used)]
+
 mod database_support;
 
 use database_support::*;
@@ -228,6 +230,50 @@ async fn many_rows_keep_the_statements_order_alone_and_in_batches() {
         texts(load(&statement, &["2", "9", "0", "2"]).await),
         [expected(2), Some("[]".into()), expected(0), expected(2)]
     );
+}
+
+#[tokio::test]
+async fn statements_of_every_shape_run_in_batches() {
+    let (_server, database) =
+        database("CREATE TABLE shapes AS SELECT n, n % 2 AS odd FROM generate_series(1, 9) n").await;
+    for (sql, expected) in [
+        ("SELECT n FROM shapes ORDER BY n DESC LIMIT :n", [r#"[{"n":9}]"#, r#"[{"n":9},{"n":8}]"#]),
+        ("WITH x AS (SELECT n FROM shapes WHERE n <= :n) SELECT sum(n) FROM x;", [r#"[{"sum":1}]"#, r#"[{"sum":3}]"#]),
+        ("SELECT :n::int UNION ALL SELECT 7", [r#"[{"int4":1},{"int4":7}]"#, r#"[{"int4":2},{"int4":7}]"#]),
+        (
+            "SELECT odd, count(*) FROM shapes WHERE n <= :n GROUP BY 1 HAVING :n > 0 ORDER BY 1 DESC LIMIT 1",
+            [r#"[{"odd":1,"count":1}]"#, r#"[{"odd":1,"count":1}]"#],
+        ),
+        ("SELECT generate_series(1, :n) AS g /* the end */", [r#"[{"g":1}]"#, r#"[{"g":1},{"g":2}]"#]),
+        ("VALUES (:n::int)", [r#"[{"column1":1}]"#, r#"[{"column1":2}]"#]),
+        // Not as a part of another statement: the aggregate would belong to that one.
+        ("SELECT sum(:n::int) FROM shapes", [r#"[{"sum":9}]"#, r#"[{"sum":18}]"#]),
+    ] {
+        let statement = prepare(&database, sql, Rows::Many, Encoding::Json).await;
+        let expected = expected.map(|text| Some(text.to_owned()));
+        assert_eq!(texts(load(&statement, &["1"]).await), expected[..1], "{sql}");
+        assert_eq!(texts(load(&statement, &["1", "2"]).await), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_finds_its_rows_through_the_index() {
+    let schema = "CREATE TABLE indexed AS SELECT n AS id, n % 100 AS list FROM generate_series(1, 50000) n;
+        CREATE UNIQUE INDEX ON indexed (id); CREATE INDEX ON indexed (list); ANALYZE indexed";
+    let (server, database) = database(schema).await;
+    let before = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'indexed'";
+    let scans = server.psql(before);
+    let one = one(&database, "SELECT * FROM indexed WHERE id = :id", Encoding::Json).await;
+    let many =
+        prepare(&database, "SELECT * FROM indexed WHERE list = :list ORDER BY id", Rows::Many, Encoding::Json).await;
+    load(&one, &["1", "2", "70000"]).await;
+    load(&many, &["1", "2"]).await;
+    drop((one, many, database));
+    // Counted when the connections end, if not before.
+    let watch = server.clone();
+    let found = "SELECT coalesce(sum(idx_scan), 0) FROM pg_stat_user_tables WHERE relname = 'indexed'";
+    wait(move || watch.psql(found).parse::<u32>().unwrap() >= 5).await;
+    assert_eq!(server.psql(before), scans);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! What loads from SQLite promise: exact values, integer parameters, order, and no job that outlives its wish.
 
+#![allow(clippy::unwrap_used)]
+
 mod database_support;
 
 use database_support::*;
@@ -103,6 +105,50 @@ async fn many_rows_keep_the_statements_order_alone_and_in_batches() {
 }
 
 #[tokio::test]
+async fn statements_of_every_shape_run_in_batches() {
+    let schema =
+        "CREATE TABLE shapes (n INTEGER); INSERT INTO shapes VALUES (1), (2), (3), (4), (5), (6), (7), (8), (9)";
+    let (file, _writer) = File::new(schema);
+    let database = file.connect().await;
+    for (sql, expected) in [
+        ("SELECT n FROM shapes ORDER BY n DESC LIMIT :n", [r#"[{"n":9}]"#, r#"[{"n":9},{"n":8}]"#]),
+        (
+            "WITH x AS (SELECT n FROM shapes WHERE n <= CAST(:n AS INTEGER)) SELECT sum(n) FROM x;",
+            [r#"[{"sum(n)":1}]"#, r#"[{"sum(n)":3}]"#],
+        ),
+        ("SELECT n FROM shapes WHERE n = :n UNION ALL SELECT 7", [r#"[{"n":1},{"n":7}]"#, r#"[{"n":2},{"n":7}]"#]),
+        ("VALUES (CAST(:n AS INTEGER))", [r#"[{"column1":1}]"#, r#"[{"column1":2}]"#]),
+        ("SELECT sum(CAST(:n AS INTEGER)) AS s FROM shapes", [r#"[{"s":9}]"#, r#"[{"s":18}]"#]),
+    ] {
+        let statement = prepare(&database, sql, Rows::Many, Encoding::Json).await;
+        assert_eq!(statement.parameter_types(), ["INTEGER"], "{sql}");
+        let expected = expected.map(|text| Some(text.to_owned()));
+        assert_eq!(texts(load(&statement, &["1"]).await), expected[..1], "{sql}");
+        assert_eq!(texts(load(&statement, &["1", "2"]).await), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn several_parameters_bind_by_name_and_statements_without_any_run_too() {
+    let (file, _writer) =
+        File::new("CREATE TABLE pairs (a INTEGER, b TEXT); INSERT INTO pairs VALUES (1, 'x'), (2, 'y')");
+    let database = file.connect().await;
+    let mut pair = spec("SELECT a, :b FROM pairs WHERE b = :b AND a = :a", Rows::One, Encoding::Hash);
+    pair.parameters = vec!["a".into(), "b".into()];
+    let statement = database.prepare(pair).await.unwrap();
+    assert_eq!(statement.parameter_types(), ["INTEGER", "TEXT"]);
+    let lists = [["1", "x"], ["1", "y"], ["2", "y"]].map(|list| list.map(str::to_owned).to_vec());
+    let batch = statement.load(lists.to_vec()).await.unwrap();
+    assert_eq!(batch[1], None);
+    for (list, loaded) in lists.iter().zip(&batch) {
+        assert_eq!(statement.load(vec![list.clone()]).await.unwrap(), [loaded.clone()]);
+    }
+    assert_eq!(fields(&batch[2])[0], ("a".to_owned(), b"2".to_vec()));
+    let none = one(&database, "SELECT max(a) AS m FROM pairs", Encoding::Json).await;
+    assert_eq!(texts(none.load(vec![vec![], vec![]]).await.unwrap()), vec![Some("{\"m\":2}".to_owned()); 2]);
+}
+
+#[tokio::test]
 async fn a_second_row_where_one_is_asked_for_is_an_error() {
     let (file, _writer) = File::new("CREATE TABLE twice (id INTEGER); INSERT INTO twice VALUES (1), (1)");
     let statement = one(&file.connect().await, "SELECT id FROM twice WHERE id = :id", Encoding::Json).await;
@@ -144,6 +190,7 @@ async fn wrong_statements_are_found_at_start_with_the_place() {
         ("SELECT 1, 2", Encoding::Text, "needs exactly one column"),
         ("SELECT 1 AS a, 2 AS a", Encoding::Json, "two columns are named \"a\""),
         ("DELETE FROM items WHERE id = :id RETURNING id", Encoding::Json, "the statement writes"),
+        ("SELECT id FROM items WHERE id = ?", Encoding::Json, "write :name"),
         ("PRAGMA user_version", Encoding::Json, "cannot be a subquery"),
     ] {
         let error = refused(&database, sql, Rows::One, encoding).await.to_string();

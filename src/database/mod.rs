@@ -2,6 +2,10 @@
 //!
 //! The engine meets a database as prepared [`Statement`]s only, so that a test can put one of its own there.
 //! This floor turns rows into [`Value`]s; it knows nothing of keys, TTLs, leases or stores.
+//!
+//! `postgres` and `sqlite` each know how one kind of database runs a statement for a batch and stops it when nobody
+//! waits any more; their pages say what they promise and which tests hold them to it. `template` binds named
+//! parameters, `fits` says which texts are values of a type, `encode` and `msgpack` write what the cells of a row are.
 
 mod encode;
 mod fits;
@@ -21,6 +25,12 @@ use std::sync::Arc;
 pub struct Database {
     name: Arc<str>,
     kind: Kind,
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "database {}", self.name)
+    }
 }
 
 #[derive(Clone)]
@@ -93,7 +103,8 @@ pub trait Statement: Send + Sync {
     /// cancels the query. Every argument list of the batch has passed [`Statement::fits`].
     fn load(&self, batch: Vec<Arguments>) -> BoxFuture<'_, Result<Vec<Loaded>, DatabaseError>>;
 
-    /// The types of the parameters, in the order of [`LoadSpec::parameters`], as the database names them (`bigint`, `text` …).
+    /// The types of the parameters, in the order of [`LoadSpec::parameters`], as the database names them
+    /// (`bigint`, `text` …).
     fn parameter_types(&self) -> Vec<String>;
 }
 

@@ -5,12 +5,14 @@
 //! stopped (so that the cap holds there too) and the connection is closed then: a cancel request that comes late
 //! would hit whatever ran on it next.
 
+use super::cancel::{self, Address};
 use super::failure::Failure;
 use super::url;
 use crate::config;
 use crate::database::DatabaseError;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -19,8 +21,15 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 #[derive(Clone)]
 pub(super) struct Link {
     pool: Pool,
+    cancelling: Arc<Cancelling>,
+}
+
+/// What it takes to stop a query.
+struct Cancelling {
     tls: MakeRustlsConnect,
-    timeout: Duration,
+    addresses: Vec<Address>,
+    /// The longest that the server may take to stop.
+    limit: Duration,
 }
 
 impl Link {
@@ -35,23 +44,24 @@ impl Link {
         // PgBouncer refuses startup options; there, cancelling has to do.
         if config.prepare {
             let own = target.config.get_options().unwrap_or_default().to_owned();
-            target.config.options(format!("-c statement_timeout={} {own}", config.timeout.as_millis()));
+            target.config.options(format!("-c statement_timeout={} {own}", config.timeout.as_millis().max(1)));
         }
+        let addresses = Address::all(&target.config);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_config(target.config, tls.clone(), recycling))
-            .max_size(config.pool)
+            .max_size(config.pool.max(1))
             .runtime(Runtime::Tokio1)
             .create_timeout(Some(config.timeout))
             .recycle_timeout(Some(config.timeout))
             .build()
             .map_err(|error| DatabaseError::Unavailable(error.to_string()))?;
-        Ok(Link { pool, tls, timeout: config.timeout })
+        Ok(Link { pool, cancelling: Arc::new(Cancelling { tls, addresses, limit: config.timeout }) })
     }
 
     /// Waits for a connection as long as the caller does.
     pub(super) async fn lease(&self) -> Result<Lease, Failure> {
         let object = self.pool.get().await?;
-        Ok(Lease { object: Some(object), tls: self.tls.clone(), runtime: Handle::current(), timeout: self.timeout })
+        Ok(Lease { object: Some(object), runtime: Handle::current(), cancelling: self.cancelling.clone() })
     }
 
     /// Closes the connections that nobody uses: if one broke, none of them is to be trusted.
@@ -69,9 +79,8 @@ impl Link {
 pub(super) struct Lease {
     /// `None` once it is given away.
     object: Option<Object>,
-    tls: MakeRustlsConnect,
     runtime: Handle,
-    timeout: Duration,
+    cancelling: Arc<Cancelling>,
 }
 
 impl Lease {
@@ -97,20 +106,22 @@ impl Deref for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            self.runtime.spawn(cancel(object, self.tls.clone(), self.timeout));
+            self.runtime.spawn(stop(object, self.cancelling.clone()));
         }
     }
 }
 
-async fn cancel(object: Object, tls: MakeRustlsConnect, limit: Duration) {
+async fn stop(object: Object, cancelling: Arc<Cancelling>) {
+    let token = object.cancel_token();
     let stopped = async {
-        let token = object.cancel_token();
-        if let Err(error) = token.cancel_query(tls).await {
-            tracing::debug!(%error, "a query could not be cancelled");
+        for address in &cancelling.addresses {
+            if let Err(error) = cancel::cancel(&token, address, cancelling.tls.clone()).await {
+                tracing::debug!(%error, "a query could not be cancelled");
+            }
         }
         // Answered only after the cancelled query has ended. Whether well or not is all the same.
         let _ = object.simple_query("").await;
     };
-    let _ = tokio::time::timeout(limit, stopped).await;
+    let _ = tokio::time::timeout(cancelling.limit, stopped).await;
     drop(Object::take(object));
 }

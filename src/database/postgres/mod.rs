@@ -1,17 +1,18 @@
 //! PostgreSQL: the route's statements on pooled connections, every type as PostgreSQL itself writes it.
 //!
 //! - `plan` says which SQL runs and has the table of types; `probe` learns them from the live database.
-//! - Parameters are bound, never spliced, as text in the form that `parameter` checks, so a key part that is no value of its
-//!   type costs no query. Of types that only the server knows (inet, domains with checks, …) it decides, and "invalid
-//!   input" then means "no such row".
+//! - Parameters are bound, never spliced, as text in the form that `parameter` checks, so a key part that is no value
+//!   of its type costs no query. Of types that only the server knows (inet, domains with checks, …) it decides, and
+//!   "invalid input" then means "no such row".
 //! - `link` holds the cap on concurrent loads and cancels what nobody waits for.
 //! - With `prepare = false` no statement outlives its transaction, as PgBouncer's transaction mode needs it.
 //! - A broken connection and a schema that changed below a prepared statement are each met by one more attempt:
 //!   a load only reads, so it may run twice. Columns that are added to a table later appear in a `SELECT *` at once as
 //!   JSON; as hash and MessagePack once the statement is prepared anew.
 //!
-//! It does not know how keys look. Held by tests/database_postgres.rs, database_tls.rs and database_pgbouncer.rs.
+//! It does not know how keys look. Held by tests/database_postgres.rs and tests/database_servers.rs.
 
+mod cancel;
 mod failure;
 mod link;
 mod parameter;
@@ -55,7 +56,7 @@ impl Postgres {
 
     pub(super) async fn prepare(&self, spec: LoadSpec) -> Result<Arc<dyn Statement>, DatabaseError> {
         let template = Template::new(&spec)?;
-        let plan = prepare(&self.link, &spec, &template).await.map_err(|failure| failure.error)?;
+        let plan = prepare(&self.link, self.named, &spec, &template).await.map_err(|failure| failure.error)?;
         let current = RwLock::new(Arc::new(plan));
         let preparing = tokio::sync::Mutex::new(None);
         Ok(Arc::new(PostgresStatement {
@@ -69,9 +70,14 @@ impl Postgres {
     }
 }
 
-async fn prepare(link: &Link, spec: &LoadSpec, template: &Template) -> Result<Plan, Failure> {
+async fn prepare(link: &Link, named: bool, spec: &LoadSpec, template: &Template) -> Result<Plan, Failure> {
     let lease = link.lease().await?;
-    let plan = probe::plan(&lease, spec, template).await;
+    if named {
+        let plan = probe::learn(&lease, spec, template).await;
+        lease.give_back();
+        return plan;
+    }
+    let plan = probe::learn_in_transaction(&lease, spec, template).await;
     lease.close();
     plan
 }
@@ -134,7 +140,7 @@ impl PostgresStatement {
             return Err(failure);
         }
         *last = Some(Instant::now());
-        let plan = prepare(&self.link, &self.spec, &self.template).await?;
+        let plan = prepare(&self.link, self.named, &self.spec, &self.template).await?;
         *self.current.write() = Arc::new(plan);
         Ok(())
     }
@@ -147,6 +153,7 @@ impl PostgresStatement {
                 return Ok(vec![answer; batch.len()]);
             }
             [arguments] => self.load_one(plan, arguments).await.map(|answer| vec![answer]),
+            _ if plan.alone => self.one_by_one(plan, batch).await,
             _ => self.load_many(plan, batch).await,
         };
         match answered {
@@ -155,12 +162,12 @@ impl PostgresStatement {
         }
     }
 
-    /// After the server refused some key part: which one, only it can say.
+    /// Where the server takes no batch, or refused some key part of one: which, only it can say.
     async fn one_by_one(&self, plan: &Plan, batch: &[Arguments]) -> Result<Vec<Loaded>, Failure> {
         let mut answers = Vec::with_capacity(batch.len());
         for arguments in batch {
             answers.push(match self.load_one(plan, arguments).await {
-                Err(failure) if failure.remedy == Remedy::Unfit => plan.nothing()?,
+                Err(failure) if failure.remedy == Remedy::Unfit && !plan.is_checked() => plan.nothing()?,
                 other => other?,
             });
         }

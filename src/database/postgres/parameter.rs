@@ -55,7 +55,8 @@ pub(super) struct Parameter {
 }
 
 impl Parameter {
-    /// Whether `text` is one of the type's values. What [`Parameter::is_checked`] denies passes, and the server decides.
+    /// Whether `text` is one of the type's values. Of a type that is not checked everything passes, and the server
+    /// decides.
     pub(super) fn fits(&self, text: &str) -> bool {
         !text.contains('\0') && check(&self.kind).is_none_or(|fits| fits(text))
     }

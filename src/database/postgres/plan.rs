@@ -9,7 +9,9 @@
 //! LEFT JOIN LATERAL (SELECT …, row_number() OVER () AS n FROM (statement) AS q) AS r ON true ORDER BY w.place, r.n
 //! ```
 //! with `(w.a1::bigint)` for the statement's first parameter. LEFT: absent rows are known; n: rows of one list keep the
-//! order that the statement gave them. All names begin with a prefix that neither the statement nor its columns contain.
+//! order that the statement gave them. The rare statement that PostgreSQL takes alone but not there (an aggregate over
+//! nothing but a parameter belongs to the wrong query) runs once for each list, and a warning says so. All names begin
+//! with a prefix that neither the statement nor its columns contain.
 //!
 //! **Columns** are read in the binary form where that is the value itself, else as text:
 //!
@@ -42,6 +44,8 @@ use tokio_postgres::types::{FromSql, Kind, Type};
 pub(super) struct Plan {
     pub(super) single: String,
     pub(super) batch: String,
+    /// PostgreSQL takes the statement alone only: a batch runs it once for each list.
+    pub(super) alone: bool,
     /// Never run: prepared, it tells the names of the statement's columns in a batch.
     pub(super) batch_columns: String,
     pub(super) parameters: Vec<Parameter>,
@@ -109,7 +113,7 @@ impl Plan {
         let single = shell.single(&template.render(placeholder));
         let batch = shell.batch(&parameters, template);
         let batch_columns = shell.batch_columns(&parameters, template);
-        Ok(Plan { single, batch, batch_columns, parameters, encoder, outputs, whole })
+        Ok(Plan { single, batch, alone: false, batch_columns, parameters, encoder, outputs, whole })
     }
 
     /// The answer for one argument list.

@@ -1,9 +1,9 @@
 //! What the live database says of a statement: its parameters' types and its columns.
 //!
-//! It all happens in one transaction, so that behind PgBouncer in transaction mode it happens on one server
-//! connection; the named statements that it leaves there are removed before the transaction ends. (Not those that
-//! a newer PgBouncer has named itself: it keeps count of them.) The client's connection is closed afterwards, for
-//! tokio-postgres remembers on it statements that are no longer there.
+//! Without named statements (behind PgBouncer in transaction mode) it all happens in one transaction, so that it
+//! happens on one server connection; the named statements that it leaves there are removed before the transaction
+//! ends. (Not those that a newer PgBouncer has named itself: it keeps count of them.) The client's connection must be
+//! closed afterwards, for tokio-postgres remembers on it statements that are no longer there.
 
 use super::failure::{Failure, causes};
 use super::parameter::Parameter;
@@ -14,26 +14,26 @@ use tokio_postgres::error::{DbError, ErrorPosition};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
 
-/// Prepares the statement and the SQL around it, and forgets both.
-pub(super) async fn plan(client: &Client, spec: &LoadSpec, template: &Template) -> Result<Plan, Failure> {
+/// As `learn`, and leaves nothing on the server. The connection must not be used again.
+pub(super) async fn learn_in_transaction(
+    client: &Client,
+    spec: &LoadSpec,
+    template: &Template,
+) -> Result<Plan, Failure> {
     client.batch_execute("BEGIN").await?;
+    let row = client.query_typed("SELECT quote_literal(now()::text)", &[]).await?;
+    let begun: String =
+        row.first().map(|row| row.get(0)).ok_or_else(|| DatabaseError::Unavailable("no time".into()))?;
     let plan = learn(client, spec, template).await;
-    match plan {
-        Ok(plan) => {
-            forget(client).await?;
-            client.batch_execute("COMMIT").await?;
-            Ok(plan)
-        }
-        Err(failure) => {
-            // The connection is closed next, so a failure here changes nothing.
-            let _ = client.batch_execute("ROLLBACK").await;
-            let _ = forget(client).await;
-            Err(failure)
-        }
-    }
+    // Chained, so that what a failure leaves is removed from that same server connection.
+    client.batch_execute("ROLLBACK AND CHAIN").await?;
+    forget(client, &begun).await?;
+    client.batch_execute("COMMIT").await?;
+    plan
 }
 
-async fn learn(client: &Client, spec: &LoadSpec, template: &Template) -> Result<Plan, Failure> {
+/// Prepares the statement and the SQL around it, and forgets both.
+pub(super) async fn learn(client: &Client, spec: &LoadSpec, template: &Template) -> Result<Plan, Failure> {
     let statement = client.prepare(&template.render(placeholder)).await.map_err(|error| refused(error, template))?;
     let parameters = parameters(client, &statement).await?;
     let columns: Vec<Column> = statement
@@ -43,16 +43,30 @@ async fn learn(client: &Client, spec: &LoadSpec, template: &Template) -> Result<
         .collect();
     let mut plan = Plan::new(spec, template, parameters, &columns, Naming::Own)?;
     client.prepare(&plan.single).await.map_err(|error| no_subquery(&error))?;
-    if !plan.parameters.is_empty() {
-        let batch = client.prepare(&plan.batch_columns).await.map_err(|error| no_subquery(&error))?;
-        let names = |statement: &Statement| {
-            statement.columns().iter().map(|column| column.name().to_owned()).collect::<Vec<_>>()
-        };
-        if names(&batch) != names(&statement) {
-            plan = Plan::new(spec, template, plan.parameters, &columns, Naming::Given)?;
-        }
-        client.prepare(&plan.batch).await.map_err(|error| no_subquery(&error))?;
+    if plan.parameters.is_empty() {
+        return Ok(plan);
     }
+    let refused = match client.prepare(&plan.batch_columns).await {
+        Ok(batch) => {
+            if !batch.columns().iter().map(|column| column.name()).eq(columns.iter().map(|column| column.name.as_str()))
+            {
+                plan = Plan::new(spec, template, plan.parameters, &columns, Naming::Given)?;
+            }
+            client.prepare(&plan.batch).await.err()
+        }
+        Err(error) => Some(error),
+    };
+    match refused {
+        None => Ok(plan),
+        Some(error) => alone(plan, spec, error),
+    }
+}
+
+/// The plan for a statement that PostgreSQL takes alone, and nowhere else.
+fn alone(mut plan: Plan, spec: &LoadSpec, error: Error) -> Result<Plan, Failure> {
+    let Some(refusal) = error.as_db_error() else { return Err(error.into()) };
+    tracing::warn!(sql = spec.sql, "a batch runs this statement once for each key: {}", refusal.message());
+    plan.alone = true;
     Ok(plan)
 }
 
@@ -65,11 +79,13 @@ async fn parameters(client: &Client, statement: &Statement) -> Result<Vec<Parame
     Ok(statement.params().iter().zip(&names).map(described).collect())
 }
 
-/// Removes the named statements that this transaction made.
-async fn forget(client: &Client) -> Result<(), Error> {
-    let made = "SELECT quote_ident(name) FROM pg_prepared_statements \
-        WHERE NOT from_sql AND prepare_time >= now() AND name NOT LIKE 'PGBOUNCER%'";
-    for message in client.simple_query(made).await? {
+/// Removes the named statements that were made since `begun`, a literal.
+async fn forget(client: &Client, begun: &str) -> Result<(), Error> {
+    let made = format!(
+        "SELECT quote_ident(name) FROM pg_prepared_statements \
+         WHERE NOT from_sql AND prepare_time >= {begun}::timestamptz AND name NOT LIKE 'PGBOUNCER%'"
+    );
+    for message in client.simple_query(&made).await? {
         if let SimpleQueryMessage::Row(row) = message
             && let Some(name) = row.get(0)
         {

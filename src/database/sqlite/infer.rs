@@ -1,27 +1,14 @@
 //! Which parameters of an SQLite statement are integers, although SQLite itself has no parameter types.
 //!
 //! A parameter is one only if *every* place where it stands says so: `column = ?`, `? = column` (also `==`, `IS`,
-//! `column IN (?, …)`) with a column whose affinity is INTEGER, or `CAST(? AS INTEGER)`. This reads tokens and the
-//! schema, not SQL's grammar, so whatever it is not sure of (an expression, a column that two tables could mean, a
-//! name of a subquery or a CTE) stays TEXT. TEXT is the safe side: SQLite converts it where it is compared with
+//! `column IN (?, …)`) with a column whose affinity is INTEGER, `CAST(? AS INTEGER)`, or `LIMIT ?`. This reads tokens
+//! and the schema, not SQL's grammar, so whatever it is not sure of (an expression, a column that two tables could
+//! mean, a name of a subquery or a CTE) stays TEXT. TEXT is the safe side: SQLite converts it where it is compared with
 //! such a column, and only the query for a key that cannot match is not spared.
 
+use super::tokens::{Token, identifier, sign, tokens, word};
 use rusqlite::Connection;
-use std::collections::HashMap;
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    /// A bare name or keyword.
-    Word(String),
-    /// A quoted name.
-    Quoted(String),
-    /// `?N`, counted from 0.
-    Parameter(usize),
-    /// A string or a number.
-    Literal,
-    /// An operator or punctuation.
-    Sign(&'static str),
-}
+use std::collections::{HashMap, HashSet};
 
 /// For each of `count` parameters `?1`, `?2` …, whether it is certainly an integer.
 pub(super) fn integers(connection: &Connection, sql: &str, count: usize) -> Vec<bool> {
@@ -42,6 +29,7 @@ pub(super) fn integers(connection: &Connection, sql: &str, count: usize) -> Vec<
 
 fn is_integer(tokens: &[Token], at: usize, schema: &Schema) -> bool {
     is_cast(tokens, at)
+        || is_limit(tokens, at)
         || column_before(tokens, at, schema)
         || column_after(tokens, at, schema)
         || in_list(tokens, at, schema)
@@ -52,6 +40,14 @@ fn is_cast(tokens: &[Token], at: usize) -> bool {
     let before = at >= 2 && word(tokens.get(at - 2), "cast") && sign(tokens.get(at - 1), "(");
     let named = matches!(tokens.get(at + 2), Some(Token::Word(name)) if has_integer_affinity(name));
     before && word(tokens.get(at + 1), "as") && named && sign(tokens.get(at + 3), ")")
+}
+
+/// `LIMIT ?1 OFFSET ?2` and `LIMIT ?1, ?2`, where SQLite takes nothing else.
+fn is_limit(tokens: &[Token], at: usize) -> bool {
+    let after_keyword = |at: usize| at > 0 && (word(tokens.get(at - 1), "limit") || word(tokens.get(at - 1), "offset"));
+    let second = at >= 2 && sign(tokens.get(at - 1), ",") && after_keyword(at - 2);
+    let next = tokens.get(at + 1);
+    (after_keyword(at) || second) && (ends_term(next) || sign(next, ",") || word(next, "offset"))
 }
 
 /// `… WHERE table.column = ?1 AND …`.
@@ -92,21 +88,6 @@ fn in_list(tokens: &[Token], at: usize, schema: &Schema) -> bool {
     let closes = tokens[at..].iter().find(|token| !is_item(token)) == Some(&Token::Sign(")"));
     let is_in = open >= 2 && tokens[open] == Token::Sign("(") && word(tokens.get(open - 1), "in");
     closes && is_in && column_ending_at(tokens, open - 1, schema)
-}
-
-fn word(token: Option<&Token>, keyword: &str) -> bool {
-    matches!(token, Some(Token::Word(name)) if name.eq_ignore_ascii_case(keyword))
-}
-
-fn sign(token: Option<&Token>, sign: &str) -> bool {
-    matches!(token, Some(Token::Sign(other)) if *other == sign)
-}
-
-fn identifier(token: &Token) -> Option<&str> {
-    match token {
-        Token::Word(name) | Token::Quoted(name) => Some(name),
-        _ => None,
-    }
 }
 
 fn is_equality(token: &Token) -> bool {
@@ -161,8 +142,10 @@ fn has_integer_affinity(declared: &str) -> bool {
 struct Schema {
     /// Alias or name, in lower case; `None` where two tables share it.
     tables: HashMap<String, Option<Columns>>,
-    /// Whether an unqualified name can only mean a column of `tables`.
-    one_scope: bool,
+    /// Whether an unqualified name can only mean a column of `tables`, or what `named` holds.
+    closed: bool,
+    /// Names in lower case that the statement gives to columns of its own: `… AS name`, `… name`.
+    named: HashSet<String>,
 }
 
 /// Whether each column, in lower case, has INTEGER affinity.
@@ -170,15 +153,14 @@ type Columns = HashMap<String, bool>;
 
 impl Schema {
     fn of(connection: &Connection, tokens: &[Token]) -> Schema {
-        let count = |keyword: &str| tokens.iter().filter(|token| word(Some(token), keyword)).count();
-        let one_scope = count("select") == 1 && count("with") == 0;
+        let closed = !tokens.iter().any(|token| word(Some(token), "with")) && !has_derived_table(tokens);
         let own = own_names(tokens);
         let mut tables: HashMap<String, Option<Columns>> = HashMap::new();
         for (alias, name) in named_tables(tokens) {
             let known = (!own.contains(&name)).then(|| columns(connection, &name)).flatten();
             tables.entry(alias).and_modify(|entry| *entry = None).or_insert(known);
         }
-        Schema { tables, one_scope }
+        Schema { tables, closed, named: column_names(tokens) }
     }
 
     fn is_integer(&self, table: Option<&str>, column: &str) -> bool {
@@ -188,7 +170,7 @@ impl Schema {
                 Some(Some(columns)) => columns.get(&column) == Some(&true),
                 _ => false,
             },
-            None if !self.one_scope || self.tables.values().any(Option::is_none) => false,
+            None if !self.closed || self.named.contains(&column) || self.tables.values().any(Option::is_none) => false,
             None => {
                 let mut owners = self.tables.values().flatten().filter_map(|columns| columns.get(&column)).peekable();
                 owners.peek().is_some() && owners.all(|integer| *integer)
@@ -208,6 +190,33 @@ fn own_names(tokens: &[Token]) -> Vec<String> {
     };
     let own = tokens.iter().enumerate().filter(|(at, _)| is_own(*at));
     own.filter_map(|(_, token)| identifier(token).map(str::to_ascii_lowercase)).collect()
+}
+
+/// `FROM (…)` and its like: columns that no table of the schema has.
+fn has_derived_table(tokens: &[Token]) -> bool {
+    let mut in_from = false;
+    tokens.windows(2).any(|pair| {
+        let opens = word(Some(&pair[0]), "from") || word(Some(&pair[0]), "join");
+        in_from = opens || (in_from && !ends_from(&pair[0]));
+        (opens || (in_from && sign(Some(&pair[0]), ","))) && sign(Some(&pair[1]), "(")
+    })
+}
+
+/// Whatever follows `AS`, or stands directly behind another name, a value or a `)`. Aliases of tables are among them.
+fn column_names(tokens: &[Token]) -> HashSet<String> {
+    const NO_VALUE: [&str; 24] = [
+        "select", "distinct", "all", "where", "and", "or", "not", "on", "by", "having", "when", "then", "else", "case",
+        "in", "is", "like", "between", "using", "from", "join", "collate", "limit", "offset",
+    ];
+    let named = tokens.windows(2).filter_map(|pair| {
+        let ends_value = match &pair[0] {
+            Token::Word(name) => !NO_VALUE.contains(&name.to_ascii_lowercase().as_str()),
+            Token::Quoted(_) | Token::Literal | Token::Parameter(_) => true,
+            Token::Sign(sign) => *sign == ")",
+        };
+        identifier(&pair[1]).filter(|_| ends_value).map(str::to_ascii_lowercase)
+    });
+    named.collect()
 }
 
 /// `(alias, table)` of every `FROM table`, `JOIN table` and `, table` of a FROM list, in lower case.
@@ -239,6 +248,9 @@ fn named_tables(tokens: &[Token]) -> Vec<(String, String)> {
 }
 
 fn ends_from(token: &Token) -> bool {
+    if sign(Some(token), ")") {
+        return true;
+    }
     ["where", "group", "order", "limit", "having", "union", "except", "intersect", "select", "window"]
         .iter()
         .any(|keyword| word(Some(token), keyword))
@@ -284,73 +296,6 @@ fn columns(connection: &Connection, table: &str) -> Option<Columns> {
     (!columns.is_empty()).then_some(columns)
 }
 
-fn tokens(sql: &str) -> Vec<Token> {
-    let mut rest = sql;
-    let mut tokens = Vec::new();
-    while let Some(first) = rest.chars().next() {
-        let length = match first {
-            _ if first.is_whitespace() => first.len_utf8(),
-            '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |end| end + 2),
-            '\'' => push(&mut tokens, Token::Literal, quoted(rest, '\'')),
-            '"' | '`' => push_name(&mut tokens, rest, quoted(rest, first)),
-            '[' => push_name(&mut tokens, rest, rest.find(']').map_or(rest.len(), |end| end + 1)),
-            '?' => {
-                let digits = 1 + rest[1..].chars().take_while(char::is_ascii_digit).count();
-                let index = rest[1..digits].parse::<usize>().unwrap_or(0).wrapping_sub(1);
-                push(&mut tokens, Token::Parameter(index), digits)
-            }
-            _ if first.is_ascii_digit() => {
-                push(&mut tokens, Token::Literal, span(rest, |c| c.is_alphanumeric() || c == '.'))
-            }
-            _ if first.is_alphabetic() || first == '_' => {
-                let length = span(rest, |c| c.is_alphanumeric() || c == '_' || c == '$');
-                push(&mut tokens, Token::Word(rest[..length].to_owned()), length)
-            }
-            _ => operator(&mut tokens, rest, first),
-        };
-        rest = &rest[length..];
-    }
-    tokens
-}
-
-fn push(tokens: &mut Vec<Token>, token: Token, length: usize) -> usize {
-    tokens.push(token);
-    length
-}
-
-fn push_name(tokens: &mut Vec<Token>, rest: &str, length: usize) -> usize {
-    let inner = rest.get(1..length.saturating_sub(1)).unwrap_or_default().to_owned();
-    push(tokens, Token::Quoted(inner), length)
-}
-
-fn operator(tokens: &mut Vec<Token>, rest: &str, first: char) -> usize {
-    const KNOWN: [&str; 6] = ["==", "=", "(", ")", ",", "."];
-    // `<=`, `>=` and `!=` must not leave a `=` behind that would read as equality.
-    let two = ["<=", ">=", "!=", "<>", "||"].iter().any(|sign| rest.starts_with(sign));
-    match KNOWN.iter().find(|sign| rest.starts_with(**sign)) {
-        Some(sign) => push(tokens, Token::Sign(sign), sign.len()),
-        None => push(tokens, Token::Sign("other"), if two { 2 } else { first.len_utf8() }),
-    }
-}
-
-fn span(rest: &str, belongs: impl Fn(char) -> bool) -> usize {
-    rest.find(|c| !belongs(c)).unwrap_or(rest.len())
-}
-
-/// Length of a quoted text with its quotes; a doubled quote stands for itself.
-fn quoted(rest: &str, quote: char) -> usize {
-    let mut at = 1;
-    while let Some(found) = rest[at..].find(quote) {
-        at += found + 1;
-        if !rest[at..].starts_with(quote) {
-            return at;
-        }
-        at += 1;
-    }
-    rest.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,6 +326,12 @@ mod tests {
             "SELECT * FROM main.products WHERE [id] = ?1 -- = 'x'",
             "SELECT * FROM products WHERE id IN (?1, 5)",
             "SELECT * FROM shop WHERE id = ?1",
+            "SELECT * FROM products LIMIT ?1",
+            "SELECT (SELECT count(*) FROM categories c WHERE c.id = category_id), name FROM products WHERE id = ?1",
+            "SELECT name FROM products WHERE id = ?1 UNION ALL SELECT code FROM categories",
+            "SELECT name FROM products p WHERE EXISTS (SELECT 1 FROM categories c WHERE c.id = 5) AND category_id = ?1",
+            "SELECT * FROM products LIMIT 5 OFFSET ?1",
+            "SELECT * FROM products LIMIT 5, ?1",
             "SELECT * FROM codes WHERE id = CAST(?1 AS INTEGER)",
             "WITH x AS (SELECT 1) SELECT * FROM products p, x WHERE p.id = ?1",
         ] {
@@ -402,10 +353,15 @@ mod tests {
             "SELECT * FROM products WHERE id = ?1 OR name = ?1",
             "SELECT * FROM products WHERE lower(name) = ?1",
             "SELECT ?1, id FROM products",
+            "SELECT * FROM products LIMIT ?1 || 'x'",
             "SELECT * FROM (SELECT 'a' AS id) WHERE id = ?1",
             "WITH products AS (SELECT 'a' AS id) SELECT * FROM products WHERE products.id = ?1",
             "SELECT * FROM (SELECT 'a' AS id FROM products) AS products WHERE products.id = ?1",
             "WITH products(id) AS (SELECT 'a') SELECT * FROM products WHERE products.id = ?1",
+            "SELECT code AS category_id FROM categories WHERE category_id = ?1 OR EXISTS (SELECT 1 FROM products)",
+            "SELECT code category_id FROM categories WHERE category_id = ?1 OR EXISTS (SELECT 1 FROM products)",
+            "SELECT 1 FROM products, (SELECT code AS k FROM categories) WHERE k = ?1",
+            "SELECT 1 FROM codes WHERE id = ?1 AND EXISTS (SELECT 1 FROM products)",
             "SELECT * FROM codes p WHERE p.id = ?1 AND EXISTS (SELECT 1 FROM products p WHERE p.id = 1)",
             "SELECT * FROM products WHERE name = '?2 id = ' AND name = ?1",
         ] {

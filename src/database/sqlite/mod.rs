@@ -14,6 +14,7 @@
 
 mod infer;
 mod pool;
+mod tokens;
 
 use super::encode::{Cell, Encoder};
 use super::template::Template;
@@ -135,6 +136,9 @@ impl Plan {
         let statement = connection.prepare(&single).map_err(|error| compile_error(&error, template))?;
         if !statement.readonly() {
             return Err(DatabaseError::Statement("the statement writes: a load only reads".into()));
+        }
+        if statement.parameter_count() != spec.parameters.len() {
+            return Err(DatabaseError::Statement("a parameter without a name of the key pattern: write :name".into()));
         }
         let columns = names(&statement);
         let encoder = Encoder::new(spec.encoding, spec.rows, &columns)?;

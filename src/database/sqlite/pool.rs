@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, InterruptHandle, OpenFlags};
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -25,8 +26,10 @@ pub(super) struct Pool {
 
 struct Job {
     state: Arc<Mutex<State>>,
-    work: Box<dyn FnOnce(Result<&Connection, DatabaseError>) + Send>,
+    work: Work,
 }
+
+type Work = Box<dyn FnOnce(Result<&Connection, DatabaseError>) + Send>;
 
 enum State {
     Waiting,
@@ -58,7 +61,7 @@ impl Pool {
         let (sender, receiver) = oneshot::channel();
         let state = Arc::new(Mutex::new(State::Waiting));
         let _guard = TakeBack(state.clone());
-        let work = Box::new(move |connection: Result<&Connection, DatabaseError>| {
+        let work: Work = Box::new(move |connection: Result<&Connection, DatabaseError>| {
             // Nobody listens to a job that was taken back.
             let _ = sender.send(connection.and_then(work));
         });
@@ -120,8 +123,12 @@ impl Worker {
             }
             *state = State::Running(connection.get_interrupt_handle());
         }
-        (job.work)(Ok(connection));
+        // A thread that dies of one job's bug would take its part of the pool with it.
+        let ran = catch_unwind(AssertUnwindSafe(|| (job.work)(Ok(connection))));
         *job.state.lock() = State::Over;
+        if ran.is_err() {
+            self.open = None;
+        }
     }
 
     fn connection(&mut self) -> Result<&Connection, DatabaseError> {
