@@ -17,7 +17,9 @@ pub fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
             })
         }
         None => server::run(demo::prepare()?, |app| announce(app, demo::HINT)).map_err(|error| match error {
-            StartError::Config(diagnostics) => Failure::Other(anyhow::anyhow!("the demo does not start: {diagnostics:?}")),
+            StartError::Config(diagnostics) => {
+                Failure::Other(anyhow::anyhow!("the demo does not start: {diagnostics:?}"))
+            }
             StartError::Other(error) => Failure::Other(error),
         }),
     }

@@ -13,7 +13,9 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
     match spec.resolve(args).name {
         "explain" => {
             let Some(route) = app.routes.find(&args[2]) else {
-                conn.answer_now(|out| write::error(out, "ERR no route matches this key; WEIR ROUTES lists the patterns"));
+                conn.answer_now(|out| {
+                    write::error(out, "ERR no route matches this key; WEIR ROUTES lists the patterns")
+                });
                 return Flow::Next;
             };
             let explanation = explain(route, &args[2]);
@@ -39,7 +41,10 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
         other => {
             let name = other.to_uppercase();
             conn.answer_now(|out| {
-                write::error(out, format!("ERR 'WEIR {name}' is not supported by this version; WEIR HELP lists what is"));
+                write::error(
+                    out,
+                    format!("ERR 'WEIR {name}' is not supported by this version; WEIR HELP lists what is"),
+                );
             });
         }
     }
