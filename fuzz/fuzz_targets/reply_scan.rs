@@ -2,6 +2,7 @@
 #![no_main]
 
 #[path = "../../tests/resp_scan/properties.rs"]
+#[expect(dead_code, reason = "the half of the other target")]
 mod properties;
 
 use libfuzzer_sys::fuzz_target;

@@ -28,6 +28,8 @@ pub struct RouteMetrics {
     pub coalesced: Counter,
     /// `weir_coalesced_total{scope="fleet"}`.
     pub coalesced_fleet: Counter,
+    /// `weir_invalidations_total{source="command"}`: a client's command changed a routed key.
+    pub invalidations: Counter,
     /// `weir_loads_in_flight{database}`.
     pub in_flight: metrics::Gauge,
     /// `weir_load_duration_seconds{route}`.
@@ -136,6 +138,7 @@ impl RouteMetrics {
             },
             coalesced: coalesced("process"),
             coalesced_fleet: coalesced("fleet"),
+            invalidations: metrics::counter!("weir_invalidations_total", "source" => "command"),
             in_flight: metrics::gauge!("weir_loads_in_flight", "database" => database.to_string()),
             load_duration: metrics::histogram!("weir_load_duration_seconds", "route" => route.to_string()),
         }

@@ -2,17 +2,8 @@
 
 use crate::config::{self, Config, demo};
 use anyhow::{Context, anyhow};
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
-
-/// What to try first.
-pub const HINT: &str = "\
-This is the demo: a sample shop in SQLite. Try
-  redis-cli -p 6380 GET product:1          a row as JSON; the second time it is a hit
-  redis-cli -p 6380 HGETALL user:7         a row as a hash
-  curl -s 127.0.0.1:9600/metrics | grep -E 'weir_(loads|lookups)_total'
-Ctrl-C ends it.
-";
 
 /// Makes the shop where it is missing, and reads the demo's configuration.
 pub fn prepare() -> anyhow::Result<Config> {
@@ -24,6 +15,21 @@ fn folders(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> Vec<PathBuf> {
     let absolute = |name| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/share")));
     data.into_iter().chain([std::env::temp_dir()]).map(|folder| folder.join("weir/demo")).collect()
+}
+
+/// What to try, for the terminal that the demo was started from.
+pub fn greeting(config: &Config) -> String {
+    let address = config.server.listen.first().copied();
+    let port = address.map_or(6380, |address| address.port());
+    format!(
+        "Weir serves the demo shop on {listen}, with status and metrics on http://{admin}/. Try:\n\n  \
+         redis-cli -p {port} GET product:1\n  \
+         redis-cli -p {port} HGETALL user:7\n  \
+         curl http://{admin}/metrics\n\n\
+         Your own file: weir serve --config weir.toml. Ctrl-C ends it.\n",
+        listen = address.map_or_else(String::new, |address| address.to_string()),
+        admin = config.server.admin,
+    )
 }
 
 /// The first folder that can be written wins; the last one's error is told.
@@ -53,18 +59,29 @@ pub fn prepare_in(folder: &Path) -> anyhow::Result<Config> {
 /// Whether a shop of this version is there. Whatever else is there is made anew.
 fn is_current(shop: &Path) -> bool {
     let version = |connection: Connection| connection.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
-    shop.is_file() && Connection::open(shop).and_then(version).is_ok_and(|version| version == demo::SQL_VERSION)
+    let opened = Connection::open_with_flags(shop, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    opened.and_then(version).is_ok_and(|version| version == demo::SQL_VERSION)
 }
 
 /// Builds beside the place and renames: a start that is interrupted, or two at once, leave no half shop.
 fn make_shop(shop: &Path) -> anyhow::Result<()> {
     let building = shop.with_extension(format!("{}.building", std::process::id()));
-    let built = fill_shop(&building).and_then(|()| Ok(std::fs::rename(&building, shop)?));
+    let built = fill_shop(&building).and_then(|()| put_in_place(&building, shop));
     if built.is_err() {
         // What is left over would only lie about; the error that matters is the one above.
         let _ = std::fs::remove_file(&building);
     }
     built
+}
+
+/// The write-ahead log of an older shop must not be read into the new one.
+fn put_in_place(building: &Path, shop: &Path) -> anyhow::Result<()> {
+    for log in ["sqlite-wal", "sqlite-shm"].map(|extension| shop.with_extension(extension)) {
+        if log.exists() {
+            std::fs::remove_file(log)?;
+        }
+    }
+    Ok(std::fs::rename(building, shop)?)
 }
 
 fn fill_shop(file: &Path) -> anyhow::Result<()> {
@@ -106,6 +123,22 @@ mod tests {
     }
 
     #[test]
+    fn the_greeting_names_three_commands() {
+        let folder = tempfile::tempdir().unwrap();
+        let greeting = greeting(&prepare_in(folder.path()).unwrap());
+        let expected =
+            "Weir serves the demo shop on 127.0.0.1:6380, with status and metrics on http://127.0.0.1:9600/. Try:
+
+  redis-cli -p 6380 GET product:1
+  redis-cli -p 6380 HGETALL user:7
+  curl http://127.0.0.1:9600/metrics
+
+Your own file: weir serve --config weir.toml. Ctrl-C ends it.
+";
+        assert_eq!(greeting, expected);
+    }
+
+    #[test]
     fn what_is_no_shop_of_this_version_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let shop = folder.path().join(demo::SHOP);
@@ -138,7 +171,7 @@ mod tests {
         let blocked = folder.path().join("file");
         std::fs::write(&blocked, "").unwrap();
         assert!(prepare_in_one_of(&[blocked.clone(), folder.path().join("ok")]).is_ok());
-        let error = prepare_in_one_of(&[blocked.clone()]).unwrap_err();
+        let error = prepare_in_one_of(std::slice::from_ref(&blocked)).unwrap_err();
         assert_eq!(error.to_string(), format!("cannot make the demo's shop in {}", blocked.display()));
     }
 }

@@ -26,6 +26,12 @@ impl ConfigFile {
         }
     }
 
+    /// The demo, as if its text were a file beside its shop.
+    pub fn demo() -> Result<Self, Failure> {
+        let config = super::demo::prepare()?;
+        Ok(Self { config, name: "demo.toml".into(), text: config::demo::TOML.into() })
+    }
+
     /// The failure that errors found later come to: a wrong configuration outweighs an unreachable service.
     pub fn failure(&self, diagnostics: &[Diagnostic]) -> Failure {
         let text = shown(diagnostics, &self.name, &self.text);

@@ -6,34 +6,30 @@ use crate::server::{self, App, StartError, StoreKind};
 
 /// Runs the proxy with the file that the arguments name, or the demo.
 pub fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
+    let file = match &arguments.config {
+        Some(path) => ConfigFile::read(path)?,
+        None => ConfigFile::demo()?,
+    };
     logging::start(arguments.log_format)?;
-    match &arguments.config {
-        Some(path) => {
-            let file = ConfigFile::read(path)?;
-            let started = server::run(file.config.clone(), |app| announce(app, ""));
-            started.map_err(|error| match error {
-                StartError::Config(diagnostics) => file.failure(&diagnostics),
-                StartError::Other(error) => Failure::Other(error),
-            })
-        }
-        None => server::run(demo::prepare()?, |app| announce(app, demo::HINT)).map_err(|error| match error {
-            StartError::Config(diagnostics) => {
-                Failure::Other(anyhow::anyhow!("the demo does not start: {diagnostics:?}"))
-            }
-            StartError::Other(error) => Failure::Other(error),
-        }),
-    }
+    let is_demo = arguments.config.is_none();
+    let ended = server::run(file.config.clone(), |app| {
+        let greeting = if is_demo { demo::greeting(&app.config) } else { greeting(app) };
+        // A closed standard output is no reason not to serve.
+        let _ = print(&greeting);
+    });
+    ended.map_err(|error| match error {
+        StartError::Config(diagnostics) => file.failure(&diagnostics),
+        StartError::Other(error) => Failure::Other(error),
+    })
 }
 
-/// Says where it listens, once it does.
-fn announce(app: &App, hint: &str) {
+/// Where it listens, and over what.
+fn greeting(app: &App) -> String {
     let server = &app.config.server;
     let addresses: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
     let store = match &app.store {
         StoreKind::Redis(upstream) => format!("Redis at {}", upstream.address()),
         StoreKind::Embedded(_) => "the embedded store".into(),
     };
-    let listening = format!("weir listens on {} (admin http://{}), over {store}\n", addresses.join(", "), server.admin);
-    // A closed standard output is no reason not to serve.
-    let _ = print(&format!("{listening}{hint}"));
+    format!("weir listens on {} (admin http://{}), over {store}\n", addresses.join(", "), server.admin)
 }

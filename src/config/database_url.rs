@@ -10,7 +10,8 @@ use std::time::Duration;
 /// One `[database.NAME]`, validated. `section` is the place of its header.
 pub fn database(context: &mut Context<'_>, name: &str, raw: &raw::Database, section: &Origin) -> Option<Database> {
     let bounds = (Duration::from_millis(1), Duration::from_secs(3600));
-    let timeout = context.read_within(&raw.timeout, Duration::from_secs(2), bounds, |&d| durations::show(d));
+    let timeout =
+        context.read_within(&raw.timeout, Duration::from_secs(2), bounds, |&d| format!("{:?}", durations::show(d)));
     let pool = context.read_within(&raw.pool, 16, (1, 1024), usize::to_string);
     let prepare = context.read_or(&raw.prepare, true).value;
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
@@ -60,6 +61,9 @@ fn sqlite_path(path: &str, folder: &Path) -> Result<PathBuf, Problem> {
             let hint = format!("write \"sqlite:{path}\", or \"sqlite:/{path}\" for a path from the root");
             Err(Problem::new("a SQLite path has no `//` before it", hint))
         }
+        _ if path.contains('?') => {
+            Err(Problem::new("a SQLite path takes no options", "write the path alone, as in \"sqlite:shop.sqlite\""))
+        }
         _ => Ok(folder.join(path)),
     }
 }
@@ -88,6 +92,7 @@ mod tests {
             ("postgres:shop", "`//` is missing after the scheme"),
             ("sqlite:", "the path is missing"),
             ("sqlite::memory:", "a database in memory has nothing to load"),
+            ("sqlite:x?mode=ro", "a SQLite path takes no options"),
             ("sqlite:///var/x", "a SQLite path has no `//` before it"),
         ];
         for (url, message) in cases {

@@ -56,10 +56,11 @@ impl Diagnostic {
     /// The error as text of several lines; `source` is the text of `file`.
     pub fn render(&self, file: &str, source: &str, color: bool) -> String {
         let shown = redact(source);
-        let mut group = Level::ERROR.primary_title(self.message.as_str()).elements(self.snippet(file, &shown));
-        if self.origin.0.is_empty() {
-            group = group.element(annotate_snippets::Origin::path(file));
-        }
+        let title = Level::ERROR.primary_title(self.message.as_str());
+        let mut group = match self.snippet(file, &shown) {
+            Some(snippet) => title.element(snippet),
+            None => title.element(annotate_snippets::Origin::path(file)),
+        };
         if !self.hint.is_empty() {
             group = group.element(Level::HELP.message(self.hint.as_str()));
         }

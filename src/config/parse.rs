@@ -53,6 +53,7 @@ fn syntax_error(error: &toml::de::Error, text: &str) -> Diagnostic {
     let end = span.end.min(line_end);
     let origin = if span.start < end { span.start..end } else { last_character(&text[..span.start]) };
     let message = error.message().lines().next().unwrap_or("this is no TOML");
+    let message = message.trim_end_matches(", expected literal string");
     let hint = match message {
         "duplicate key" => "remove one of the two",
         _ => "strings stand in quotes, as in ttl = \"5m\"; sections in brackets, as in [server]",

@@ -1,14 +1,17 @@
 //! Key patterns: `product:{id}:{*rest}`.
 //!
 //! A pattern begins with a literal, so that a key finds its routes by its first bytes and no route swallows every key.
-//! Between two parts stands a literal, and `{*rest}` ends the pattern: a key is cut in one way only.
+//! Between two parts stands a literal, and `{*rest}` ends the pattern. `{a}-{b}` may still cut `1-2-3` in two ways:
+//! which one is for the matcher to say; whether the key matches at all is not, and `shadow` relies on that.
 
 use super::setting::Problem;
 use super::{Part, Pattern};
 use std::ops::Range;
 
-/// Longer patterns are no pattern; bounds the work of comparing them.
-const LONGEST: usize = 512;
+/// Most bytes of a pattern. This and the next bound the work of comparing patterns with each other.
+pub const LONGEST: usize = 512;
+/// Most parts of a pattern.
+pub const MOST_PARTS: usize = 16;
 
 /// A [`Problem`] and the bytes of the pattern that it concerns.
 pub type PatternError = (Range<usize>, Problem);
@@ -20,6 +23,9 @@ pub fn parse(text: &str) -> Result<Pattern, PatternError> {
         return Err((whole, Problem::new(format!("a pattern of more than {LONGEST} bytes"), "write a shorter one")));
     }
     let parts = split(text)?;
+    if names(&parts).count() > MOST_PARTS {
+        return Err((whole, Problem::new(format!("a pattern of more than {MOST_PARTS} parts"), "write fewer")));
+    }
     if !matches!(parts.first(), Some(Part::Literal(_))) {
         let problem =
             Problem::new("the pattern does not begin with a literal", "begin it with one, as in \"product:{id}\"");
@@ -153,6 +159,9 @@ mod tests {
             let (found, problem) = parse(text).unwrap_err();
             assert_eq!((found, problem.message.as_str()), (span, message), "{text}");
         }
-        assert!(parse(&format!("a{}", "b".repeat(LONGEST))).is_err());
+        let many: String = (0..=MOST_PARTS).map(|number| format!(":{{p{number}}}")).collect();
+        for text in [format!("a{}", "b".repeat(LONGEST)), format!("a{many}")] {
+            assert!(parse(&text).unwrap_err().1.message.starts_with("a pattern of more than "), "{text}");
+        }
     }
 }

@@ -48,7 +48,8 @@ pub struct Server {
     pub workers: Option<Setting<usize>>,
     /// Most clients at once. Default: 10000.
     pub max_clients: Option<Setting<usize>>,
-    /// What clients must give to AUTH: the password, "env:NAME" or "file:PATH". Default: none, and then only loopback may connect.
+    /// What clients must give to AUTH: the password, "env:NAME" or "file:PATH".
+    /// Default: none, and then only loopback may connect.
     pub password: Option<Setting<String>>,
 }
 

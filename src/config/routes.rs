@@ -33,9 +33,8 @@ pub fn routes(
     for spanned in raw {
         let section = Origin(spanned.span());
         let mut raw = spanned.into_inner();
-        let own = Own { rows: raw.rows.is_some(), load_timeout: raw.load_timeout.is_some() };
         raw.inherit(defaults);
-        let Some(found) = route(context, databases, &raw, &section, own) else { continue };
+        let Some(found) = route(context, databases, &raw, &section) else { continue };
         if !complain_shadowed(context, &routes, &found) {
             complain_duplicate_name(context, &routes, &found);
         }
@@ -48,11 +47,10 @@ pub fn routes(
 fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults: &raw::Defaults) {
     let mut raw = raw::Route::default();
     raw.inherit(defaults);
-    let own = Own { rows: false, load_timeout: false };
     let database =
         raw.database.as_ref().and_then(|_| read_database(context, databases, &raw.database, &Origin::default()));
-    shape(context, &raw, own);
-    timing(context, &raw, databases, database.as_deref(), own);
+    shape(context, &raw);
+    timing(context, &raw, databases, database.as_deref());
     max_value(context, &raw);
     context.read(&raw.on_modify);
 }
@@ -63,20 +61,7 @@ struct Named {
     name_origin: Origin,
 }
 
-/// Which keys the route says itself: errors point there rather than into `[defaults]`.
-#[derive(Clone, Copy)]
-struct Own {
-    rows: bool,
-    load_timeout: bool,
-}
-
-fn route(
-    context: &mut Context<'_>,
-    databases: &Databases<'_>,
-    raw: &raw::Route,
-    section: &Origin,
-    own: Own,
-) -> Option<Named> {
+fn route(context: &mut Context<'_>, databases: &Databases<'_>, raw: &raw::Route, section: &Origin) -> Option<Named> {
     let key = required(context, &raw.key, section, "key", "write the keys it answers, as in `key = \"product:{id}\"`");
     let load_hint = "write `load = \"SELECT … WHERE id = :id\"`; routes without it are not supported by this version";
     let load = required(context, &raw.load, section, "load", load_hint);
@@ -87,8 +72,8 @@ fn route(
         (Some(pattern), Some(statement), Some(load)) => read_parameters(context, pattern, statement, load),
         _ => Vec::new(),
     };
-    let (rows, value) = shape(context, raw, own);
-    let timing = timing(context, raw, databases, database.as_deref(), own);
+    let (rows, value) = shape(context, raw);
+    let timing = timing(context, raw, databases, database.as_deref());
     let max_value = max_value(context, raw);
     let on_modify = context.read_or(&raw.on_modify, OnModify::Load).value;
     let (name, name_origin) = name(context, &raw.name, key.as_ref(), pattern.as_ref());
@@ -114,7 +99,11 @@ fn route(
 }
 
 fn max_value(context: &mut Context<'_>, raw: &raw::Route) -> usize {
-    context.read_within(&raw.max_value, Size(1 << 20), (Size(1), Size(512 << 20)), |size| sizes::show(size.0)).0
+    context
+        .read_within(&raw.max_value, Size(1 << 20), (Size(1), Size(512 << 20)), |size| {
+            format!("{:?}", sizes::show(size.0))
+        })
+        .0
 }
 
 fn required<T: Clone>(
@@ -237,13 +226,14 @@ fn read_database(
 }
 
 /// `rows` and `value`, which must fit each other.
-fn shape(context: &mut Context<'_>, raw: &raw::Route, own: Own) -> (Rows, Encoding) {
+fn shape(context: &mut Context<'_>, raw: &raw::Route) -> (Rows, Encoding) {
     let rows = context.read_or(&raw.rows, Rows::One);
     let value = context.read_or(&raw.value, Encoding::Json);
     if rows.value == Rows::Many && matches!(value.value, Encoding::Hash | Encoding::Text) {
         let message = format!("value = {:?} holds one row, and rows = \"many\"", value.value.word());
-        let origin = if own.rows { &rows.origin } else { &value.origin };
-        context.complain(origin, message, "write value = \"json\" or \"msgpack\", or rows = \"one\"");
+        let hint = "write value = \"json\" or \"msgpack\", or rows = \"one\"";
+        let diagnostic = Diagnostic::at(&rows.origin, message, hint);
+        context.diagnostics.push(diagnostic.with_related(&value.origin, "one row"));
     }
     (rows.value, value.value)
 }
@@ -256,14 +246,8 @@ struct Timing {
     load_timeout: Duration,
 }
 
-fn timing(
-    context: &mut Context<'_>,
-    raw: &raw::Route,
-    databases: &Databases<'_>,
-    database: Option<&str>,
-    own: Own,
-) -> Timing {
-    let show = |duration: &Duration| durations::show(*duration);
+fn timing(context: &mut Context<'_>, raw: &raw::Route, databases: &Databases<'_>, database: Option<&str>) -> Timing {
+    let show = |duration: &Duration| format!("{:?}", durations::show(*duration));
     let shortest = Duration::from_millis(1);
     let jitter = context.read_or(&raw.jitter, Share(0.1));
     if jitter.value >= Share(1.0) {
@@ -274,43 +258,52 @@ fn timing(
         ttl: context.read_within(&raw.ttl, Duration::from_secs(300), (shortest, YEAR), show),
         jitter: jitter.value.0,
         negative_ttl: context.read_within(&raw.negative_ttl, Duration::from_secs(60), (Duration::ZERO, YEAR), show),
-        load_timeout: load_timeout(context, raw, databases.valid.get(database.unwrap_or_default()), own),
+        load_timeout: load_timeout(context, raw, databases.valid.get(database.unwrap_or_default())),
     }
 }
 
 /// The database ends a statement after its own timeout: a load cannot take longer.
-fn load_timeout(context: &mut Context<'_>, raw: &raw::Route, database: Option<&Database>, own: Own) -> Duration {
+fn load_timeout(context: &mut Context<'_>, raw: &raw::Route, database: Option<&Database>) -> Duration {
     let default = database.map_or(Duration::from_secs(2), |database| database.timeout);
     let bounds = (Duration::from_millis(1), Duration::from_secs(3600));
-    let At { origin, value } = context.read_within_at(&raw.load_timeout, default, bounds, |&d| durations::show(d));
+    let At { origin, value } =
+        context.read_within_at(&raw.load_timeout, default, bounds, |&d| format!("{:?}", durations::show(d)));
     if let Some(database) = database.filter(|database| value > database.timeout) {
         let (name, limit) = (&database.name, durations::show(database.timeout));
         let message = format!("{} is longer than the timeout of [database.{name}], {limit}", durations::show(value));
-        let place = if own.load_timeout { "load_timeout" } else { "load_timeout in [defaults]" };
-        let hint = format!("write {place} = {limit:?} at most, or raise timeout in [database.{name}]");
+        let hint = format!("write {limit:?} at most, or raise `timeout` in [database.{name}]");
         context.complain(&origin, message, hint);
     }
     value
 }
 
-/// The metric label: short, and of characters that need no quoting anywhere.
+/// The label in metrics, logs and error lines: short, and of characters that need no quoting anywhere.
 fn name(
     context: &mut Context<'_>,
     setting: &Option<Setting<String>>,
     key: Option<&At<String>>,
     pattern: Option<&Pattern>,
 ) -> (String, Origin) {
-    let Some(At { origin, value }) = context.read(setting) else {
-        let head = pattern.map_or("", Pattern::head);
-        let origin = key.map_or_else(Origin::default, |key| key.origin.clone());
-        return (head.strip_suffix(':').filter(|name| !name.is_empty()).unwrap_or(head).to_owned(), origin);
-    };
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
-    if value.is_empty() || value.len() > 64 || !value.chars().all(plain) {
-        let hint = "write 1 to 64 of letters, digits, `_`, `-`, `.` and `:`";
-        context.complain(&origin, format!("`{value}` is no name of a route"), hint);
+    if let Some(At { origin, value }) = context.read(setting) {
+        if !is_plain(&value) {
+            let hint = "write 1 to 64 of letters, digits, `_`, `-`, `.` and `:`";
+            context.complain(&origin, format!("{value:?} is no name of a route"), hint);
+        }
+        return (value, origin);
     }
-    (value, origin)
+    let (Some(key), Some(pattern)) = (key, pattern) else { return Default::default() };
+    let head = pattern.head();
+    let name = head.strip_suffix(':').filter(|name| !name.is_empty()).unwrap_or(head);
+    if !is_plain(name) {
+        let hint = "add a `name` of letters, digits, `_`, `-`, `.` and `:` to the route";
+        context.complain(&key.origin, format!("{name:?}, what the key begins with, is no name of a route"), hint);
+    }
+    (name.to_owned(), key.origin.clone())
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
+    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
 }
 
 fn complain_duplicate_name(context: &mut Context<'_>, earlier: &[Named], later: &Named) {

@@ -17,8 +17,14 @@ pub fn resolve(written: &str, folder: &Path, env: &dyn Fn(&str) -> Option<String
 fn from_environment(name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Problem> {
     match env(name) {
         Some(value) if !value.is_empty() => Ok(value),
-        Some(_) => Err(Problem::new(format!("the environment variable {name} is empty"), format!("set {name}"))),
-        None => Err(Problem::new(format!("the environment variable {name} is not set"), format!("set {name}"))),
+        Some(_) => Err(Problem::new(
+            format!("the environment variable {name} is empty"),
+            format!("set {name} before starting weir"),
+        )),
+        None => Err(Problem::new(
+            format!("the environment variable {name} is not set"),
+            format!("set {name} before starting weir"),
+        )),
     }
 }
 

@@ -103,7 +103,7 @@ pub fn embedded(context: &mut Context<'_>, raw: &raw::Embedded) -> Embedded {
 
 /// `[limits]`, validated.
 pub fn limits(context: &mut Context<'_>, raw: &raw::Limits) -> Limits {
-    let max_command = size(context, &raw.max_command, MAX_COMMAND, (KIB, MAX_COMMAND));
+    let max_command = size(context, &raw.max_command, MAX_COMMAND, (KIB, MAX_COMMAND)).clamp(KIB, MAX_COMMAND);
     Limits {
         max_command,
         max_arguments: context.read_within(&raw.max_arguments, 1 << 20, (16, 1 << 20), usize::to_string),
@@ -126,5 +126,5 @@ fn size(
     default: usize,
     (least, most): (usize, usize),
 ) -> usize {
-    context.read_within(raw, Size(default), (Size(least), Size(most)), |size| sizes::show(size.0)).0
+    context.read_within(raw, Size(default), (Size(least), Size(most)), |size| format!("{:?}", sizes::show(size.0))).0
 }

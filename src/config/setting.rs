@@ -204,9 +204,8 @@ impl FromToml for bool {
 impl FromToml for usize {
     fn from_toml(raw: Raw) -> Result<Self, Problem> {
         match raw {
-            Raw::Integer(value) => {
-                usize::try_from(value).map_err(|_| Problem::new("a number of things is never negative", ""))
-            }
+            Raw::Integer(value) => usize::try_from(value)
+                .map_err(|_| Problem::new("a number of things is never negative", "write 0 or more")),
             other => Err(Problem::wrong_type("a whole number", &other, "write it without quotes, as in 16")),
         }
     }

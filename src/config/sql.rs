@@ -1,8 +1,9 @@
 //! SQL with named parameters: finds them, and nothing else.
 //!
-//! `:name` is a parameter. Strings, quoted names, dollar quotes, comments, `::type` casts, `:=` and array slices
-//! (`a[1:2]`, `a[low:high]`) are left alone. One statement only; whether it is valid is for the database to say, which
-//! is why nothing here knows keywords. Held by the tests below, and by a property test that no text makes it panic.
+//! `:name` is a parameter. Strings, quoted names, dollar quotes, comments, `::type` casts, `:=` and array slices are left
+//! alone; a colon directly after a word begins no parameter, as in `a[low:high]`. One statement only; whether it is valid
+//! is for the database to say, which is why nothing here knows keywords. Held by the tests below, and by a property test
+//! that no text makes it panic.
 
 use std::ops::Range;
 
@@ -69,7 +70,7 @@ struct Lexer<'a> {
     /// Start of the text that no piece holds yet.
     text_from: usize,
     /// Whether anything but space and comments was seen.
-    content: bool,
+    seen_content: bool,
     /// Where the statement's `;` stands.
     end: Option<usize>,
     ends_in_line_comment: bool,
@@ -79,44 +80,49 @@ struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     fn new(sql: &'a str) -> Self {
         let named = NamedSql { parameters: Vec::new(), offsets: Vec::new(), pieces: Vec::new() };
-        let (content, end, ends_in_line_comment) = (false, None, false);
-        Self { sql, bytes: sql.as_bytes(), at: 0, text_from: 0, content, end, ends_in_line_comment, named }
+        let (seen_content, end, ends_in_line_comment) = (false, None, false);
+        Self { sql, bytes: sql.as_bytes(), at: 0, text_from: 0, seen_content, end, ends_in_line_comment, named }
     }
 
     /// Passes over one token, the kind of which its first two bytes decide.
     fn step(&mut self) -> Result<(), SqlError> {
-        let (byte, next) = (self.bytes[self.at], self.peek(1));
-        match (byte, next) {
-            (b'-', Some(b'-')) => return Ok(self.line_comment()),
-            (b'/', Some(b'*')) => return self.block_comment(),
-            _ if byte.is_ascii_whitespace() => return Ok(self.at += 1),
+        match (self.bytes[self.at], self.peek(1)) {
+            (b'-', Some(b'-')) => self.line_comment(),
+            (b'/', Some(b'*')) => self.block_comment()?,
+            (byte, _) if byte.is_ascii_whitespace() => self.at += 1,
             (0, _) => return Err(self.error(self.at..self.at + 1, "a NUL byte in SQL", "remove it")),
-            _ => {}
+            (byte, next) => self.content(byte, next)?,
         }
-        self.begin_token()?;
+        Ok(())
+    }
+
+    /// Anything but space and comments.
+    fn content(&mut self, byte: u8, next: Option<u8>) -> Result<(), SqlError> {
+        self.begin_content(byte)?;
         match (byte, next) {
-            (b';', _) => Ok(self.semicolon()),
-            (b'\'', _) => self.quoted(b'\'', self.is_escape_string()),
-            (b'"' | b'`', _) => self.quoted(byte, false),
-            (b'$', _) if !self.follows_word() => self.dollar(),
-            (b':', Some(b':')) => Ok(self.at += 2),
-            (b':', Some(first)) if is_name_start(first) && !self.follows_word() => Ok(self.parameter()),
-            _ => Ok(self.at += 1),
+            (b';', _) => self.semicolon(),
+            (b'\'', _) => self.quoted(b'\'', self.is_escape_string())?,
+            (b'"' | b'`', _) => self.quoted(byte, false)?,
+            (b'$', _) if !self.follows_word() => self.dollar()?,
+            (b':', Some(b':')) => self.at += 2,
+            (b':', Some(first)) if is_name_start(first) && !self.follows_word() => self.parameter(),
+            _ => self.at += 1,
         }
+        Ok(())
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.bytes.get(self.at + ahead).copied()
     }
 
-    /// Anything but space and comments: not allowed once the statement has ended.
-    fn begin_token(&mut self) -> Result<(), SqlError> {
+    /// Nothing but space and comments may follow the statement's end.
+    fn begin_content(&mut self, byte: u8) -> Result<(), SqlError> {
         self.ends_in_line_comment = false;
         if let Some(end) = self.end {
             let message = "more than one statement";
             return Err(self.error(end..end + 1, message, "write one statement, and nothing after its `;`"));
         }
-        self.content |= self.bytes[self.at] != b';';
+        self.seen_content |= byte != b';';
         Ok(())
     }
 
@@ -194,7 +200,10 @@ impl<'a> Lexer<'a> {
         let fence = &self.sql[start..start + tag + 2];
         let body = start + fence.len();
         match self.sql[body..].find(fence) {
-            Some(length) => Ok(self.at = body + length + fence.len()),
+            Some(length) => {
+                self.at = body + length + fence.len();
+                Ok(())
+            }
             None => Err(self.error(start..body, "this quote does not end", &format!("close it with `{fence}`"))),
         }
     }
@@ -221,7 +230,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn finish(mut self) -> Result<NamedSql, SqlError> {
-        if !self.content {
+        if !self.seen_content {
             return Err(self.error(0..self.sql.len(), "no statement", "write a SELECT"));
         }
         self.flush_text(self.end.unwrap_or(self.sql.len()));

@@ -9,7 +9,8 @@ use std::time::Duration;
 /// `[upstream]`, validated. `section` is the place of its header.
 pub fn upstream(context: &mut Context<'_>, raw: &raw::Upstream, section: &Origin) -> Option<Upstream> {
     let bounds = (Duration::from_millis(1), Duration::from_secs(60));
-    let timeout = context.read_within(&raw.timeout, Duration::from_millis(250), bounds, |&d| durations::show(d));
+    let timeout =
+        context.read_within(&raw.timeout, Duration::from_millis(250), bounds, |&d| format!("{:?}", durations::show(d)));
     if raw.url.is_none() {
         let hint = "write `url = \"redis://127.0.0.1:6379/0\"`, or leave [upstream] out for the embedded store";
         context.complain(section, "[upstream] has no url", hint);

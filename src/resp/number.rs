@@ -29,26 +29,33 @@ pub(crate) fn parse(text: &[u8]) -> Option<i64> {
 /// plain case (up to nine digits, whole), which the caller then looks at with care.
 #[inline]
 pub(crate) fn plain_line(buf: &[u8], at: usize) -> Option<(u32, usize)> {
-    let rest = buf.get(at..)?;
-    let (&first, tail) = rest.split_first()?;
-    let mut number = u32::from(first.wrapping_sub(b'0'));
-    if number > 9 {
-        return None;
-    }
-    for (digits, &byte) in (1..=9usize).zip(tail) {
-        let digit = u32::from(byte.wrapping_sub(b'0'));
-        if digit <= 9 {
-            if digits == 9 || number == 0 {
-                return None;
-            }
-            number = number * 10 + digit;
-        } else if byte == b'\r' && tail.get(digits) == Some(&b'\n') {
-            return Some((number, at + digits + 2));
-        } else {
-            return None;
+    let line = buf.get(at..)?;
+    match line.first_chunk()? {
+        [ones, b'\r', b'\n'] => Some((digit(*ones)?, at + 3)),
+        [tens, ones, b'\r'] if line.get(3) == Some(&b'\n') && *tens != b'0' => {
+            Some((digit(*tens)? * 10 + digit(*ones)?, at + 4))
         }
+        _ => longer_line(line).map(|(number, length)| (number, at + length)),
     }
-    None
+}
+
+fn longer_line(line: &[u8]) -> Option<(u32, usize)> {
+    let mut number = digit(*line.first()?)?;
+    let mut length = 1;
+    loop {
+        match line.get(length)? {
+            b'\r' if line.get(length + 1) == Some(&b'\n') => return Some((number, length + 2)),
+            _ if length == 9 || number == 0 => return None,
+            &byte => number = number * 10 + digit(byte)?,
+        }
+        length += 1;
+    }
+}
+
+#[inline]
+fn digit(byte: u8) -> Option<u32> {
+    let digit = byte.wrapping_sub(b'0');
+    (digit <= 9).then_some(u32::from(digit))
 }
 
 #[cfg(test)]

@@ -287,10 +287,10 @@ impl Conn {
     ) -> Flow {
         let keys = || std::iter::once(&first).chain(&others);
         self.send_run(bytes);
-        if let Backend::Redis(redis) = &self.worker.backend {
-            // The embedded store fences by itself, in the step of the write.
-            keys().for_each(|key| redis.fence(key.key, self.protocol));
-        }
+        keys().for_each(|key| {
+            key.route.metrics.invalidations.increment(1);
+            self.worker.backend.fence(key.key, self.protocol);
+        });
         let flow = self.forward(bytes, raw, args, inline);
         self.send_run(bytes);
         if leaves_a_value(spec) {

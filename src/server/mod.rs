@@ -8,6 +8,7 @@ mod app;
 mod clients;
 mod conn;
 mod embedded_server;
+pub mod explain;
 mod info;
 mod listener;
 pub mod metrics;

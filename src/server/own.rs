@@ -164,8 +164,7 @@ fn say_hello(conn: &mut Conn, hello: Hello<'_>) -> Result<(), String> {
         authenticate(conn, user, password)?;
     }
     if !conn.authenticated {
-        return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-                    <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+        return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
                     the same time"
             .into());
     }

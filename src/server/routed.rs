@@ -176,7 +176,10 @@ async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Resu
         }
         let all_known = make_present(worker, modify).await?;
         if all_known || !modify.lone {
-            modify.keys.iter().for_each(|(key, _)| worker.backend.fence(key, protocol));
+            modify.keys.iter().for_each(|(key, route)| {
+                route.metrics.invalidations.increment(1);
+                worker.backend.fence(key, protocol);
+            });
             return worker.backend.run(args, protocol, db).await.map_err(upstream_text);
         }
     }

@@ -1,7 +1,9 @@
 //! `WEIR …`: what Weir says of itself over RESP.
 
 use super::conn::{Conn, Flow};
-use crate::cache::explain::explain;
+use super::explain::explain;
+use super::output::Output;
+use super::replies::KeyHashes;
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::resp::write;
@@ -12,20 +14,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
     let protocol = conn.protocol;
     match spec.resolve(args).name {
         "explain" => {
-            let Some(route) = app.routes.find(&args[2]) else {
-                conn.answer_now(|out| {
-                    write::error(out, "ERR no route matches this key; WEIR ROUTES lists the patterns")
-                });
-                return Flow::Next;
-            };
-            let explanation = explain(route, &args[2]);
-            conn.answer_now(|out| {
-                write::map(out, protocol, explanation.len());
-                for (name, text) in explanation {
-                    write::bulk(out, name);
-                    write::bulk(out, text);
-                }
-            });
+            return explain_key(conn, args);
         }
         "routes" => conn.answer_now(|out| {
             write::map(out, protocol, app.routes.iter().count());
@@ -41,13 +30,34 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
         other => {
             let name = other.to_uppercase();
             conn.answer_now(|out| {
-                write::error(
-                    out,
-                    format!("ERR 'WEIR {name}' is not supported by this version; WEIR HELP lists what is"),
-                );
+                write::error(out, format!("ERR 'WEIR {name}' is not supported by this version; WEIR HELP lists what is"));
             });
         }
     }
+    Flow::Next
+}
+
+/// What the configuration says of the key, and what the store holds at it: the one part that must be asked for.
+fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
+    let key = args[2].to_vec();
+    let (worker, replies, protocol, db) = (conn.worker.clone(), conn.replies.clone(), conn.protocol, conn.db);
+    let hashes = KeyHashes { first: worker.hash(&key), others: Vec::new() };
+    if replies.is_open(&hashes, true) {
+        return Flow::Wait;
+    }
+    let slot = replies.open_slow(hashes, conn.command_index());
+    tokio::task::spawn_local(async move {
+        let explanation = explain(worker.app.routes.find(&key), &worker.backend, &key, db).await;
+        let mut answer = Output::default();
+        answer.write(|out| {
+            write::map(out, protocol, explanation.len());
+            for (name, text) in explanation {
+                write::bulk(out, name);
+                write::bulk(out, text);
+            }
+        });
+        replies.finish(slot, answer);
+    });
     Flow::Next
 }
 

@@ -219,6 +219,8 @@ fn what_a_call_does_depends_on_its_options() {
         ("OBJECT FREQ a", Access::Read),
         ("PING", Access::None),
         ("PUBLISH a b", Access::None),
+        ("MSETEX 1 a b", Access::Write),
+        ("MSETEX 1 a b NX", Access::Modify),
         ("DELEX a", Access::Write),
         ("DELEX a IFEQ b", Access::Modify),
         ("WEIR SET a b", Access::Write),
@@ -243,9 +245,12 @@ fn what_needs_a_connection_of_its_own_is_told_apart() {
         ("own", "PING|HELLO 3|AUTH x|CLIENT ID|CLIENT|QUIT|RESET|SELECT 0|INFO|WEIR STATS"),
         (
             "stateful",
-            "MULTI|EXEC|WATCH a|SUBSCRIBE a|BLPOP a 0|XREAD BLOCK 0 STREAMS a $|WAIT 0 0|MONITOR|CLIENT tracking ON",
+            "MULTI|EXEC|WATCH a|SUBSCRIBE a|BLPOP a 0|XREAD BLOCK 0 STREAMS a $|WAIT 0 0|MONITOR|XREAD NEW BLOCK 0 STREAMS a $",
         ),
-        ("stateful", "XREADGROUP GROUP g c BLOCK 1 STREAMS a >|BZMPOP 0 1 a MIN|WAITAOF 0 0 0|SCRIPT DEBUG YES"),
+        (
+            "stateful",
+            "XREADGROUP GROUP g c BLOCK 1 STREAMS a >|BZMPOP 0 1 a MIN|WAITAOF 0 0 0|SCRIPT DEBUG YES|CLIENT tracking ON",
+        ),
         ("refused", "SYNC|PSYNC a b|REPLICAOF a b|DEBUG SLEEP 1|SHUTDOWN|CONFIG set a b|ACL SETUSER a|MODULE LOAD a"),
         ("refused", "CLUSTER RESET|FAILOVER|SLAVEOF NO ONE|CLIENT KILL a"),
     ] {

@@ -6,7 +6,9 @@ use properties::{DEPTH, LIMITS, commands_hold, replies_hold, scan_commands, scan
 use proptest::collection::vec;
 use proptest::prelude::*;
 use weir::resp::error::ProtocolError;
-use weir::resp::scan::{CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, may_be_absent, nil_elements};
+use weir::resp::scan::{
+    CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, may_be_absent, may_be_absent_among, nil_elements,
+};
 use weir::resp::write::{self, Protocol};
 
 fn payload() -> impl Strategy<Value = Vec<u8>> {
@@ -103,8 +105,11 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![Just(vec![1; 600]), vec(1..5u8, 0..400), vec(any::<u8>(), 0..20)]
 }
 
+/// Appends one reply.
+type Writer<'a> = &'a dyn Fn(&mut Vec<u8>);
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_split_of_commands_scans_alike(bytes in spoiled(vec(command(), 0..6).prop_map(|all| all.concat())), pieces in pieces()) {
@@ -137,7 +142,7 @@ proptest! {
         let protocol = if resp3 { Protocol::Resp3 } else { Protocol::Resp2 };
         let mut out = Vec::new();
         let mut ends = Vec::new();
-        let writers: [&dyn Fn(&mut Vec<u8>); 12] = [
+        let writers: [Writer<'_>; 12] = [
             &|out| write::ok(out),
             &|out| write::simple(out, "PONG"),
             &|out| write::error(out, &text),
@@ -276,6 +281,11 @@ fn replies_that_may_stand_for_an_absent_key_are_told() {
         "*2\r\n$1\r\na\r\n$-1\r\n",
         "*2\r\n_\r\n:1\r\n",
         "*1\r\n*-1\r\n",
+        "*1\r\n:-2\r\n",
+        "*2\r\n$1\r\n0\r\n*0\r\n",
+        "%1\r\n+len\r\n:0\r\n",
+        "-ERR no such key\r\n",
+        "|1\r\n+a\r\n:1\r\n:5\r\n",
     ] {
         assert!(may_be_absent(reply.as_bytes()), "{reply:?}");
     }
@@ -295,8 +305,29 @@ fn replies_that_may_stand_for_an_absent_key_are_told() {
     ] {
         assert!(!may_be_absent(reply.as_bytes()), "{reply:?}");
     }
+    assert!(may_be_absent_among(b":1\r\n", 2));
+    assert!(!may_be_absent_among(b":2\r\n", 2));
+    assert!(may_be_absent_among(b"*2\r\n$-1\r\n+a\r\n", 2));
+}
+
+#[test]
+fn the_positions_of_nils_are_those_of_the_array_itself() {
     let reply = b"*5\r\n$-1\r\n*2\r\n_\r\n_\r\n_\r\n$5\r\n_\r\n_\r\r\n*-1\r\n";
     assert_eq!(nil_elements(reply).collect::<Vec<_>>(), [0, 2, 4]);
+    for torn in ["*2\r\n$-1\r\n", "*9223372036854775807\r\n", "*2\r\n$5\r\nab", "*", "%9223372036854775807\r\n_\r\n"] {
+        assert!(nil_elements(torn.as_bytes()).count() <= 1, "{torn:?}");
+    }
+}
+
+#[test]
+fn a_payload_is_followed_by_crlf() {
+    let mut scanner = ReplyScanner::new(4);
+    assert_eq!(scanner.advance(b"$2\r\nabXY"), Ok(Progress { consumed: 6, complete: false }));
+    assert_eq!(scanner.advance(b"XY"), Err(ProtocolError::ExpectedCrlf));
+    let mut scanner = ReplyScanner::new(4);
+    assert_eq!(scanner.advance(b"$2\r\nab\rY"), Ok(Progress { consumed: 7, complete: false }));
+    assert_eq!(scanner.advance(b"Y"), Err(ProtocolError::ExpectedCrlf));
+    assert_eq!(scan(LIMITS, b"*1\r\n$4\r\nPINGxx"), Err(ProtocolError::ExpectedCrlf));
 }
 
 /// Reads of one byte must not look at the same bytes again and again.

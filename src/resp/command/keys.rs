@@ -1,6 +1,5 @@
 //! Finds the keys of one call, as Redis finds them.
 
-use std::iter::{Chain, StepBy};
 use std::ops::Range;
 
 use super::{Keys, Spec};
@@ -8,34 +7,57 @@ use crate::resp::args::Args;
 use crate::resp::number;
 
 /// Positions of the keys of one call; see [`Spec::key_positions`].
+///
+/// Two strides. (Chained `step_by`s would divide when they are made, which costs more than all the rest.)
 #[derive(Clone, Debug)]
-pub struct KeyPositions(Chain<StepBy<Range<usize>>, StepBy<Range<usize>>>);
+pub struct KeyPositions {
+    fixed: Range<usize>,
+    fixed_step: usize,
+    others: Range<usize>,
+    others_step: usize,
+}
 
 impl Iterator for KeyPositions {
     type Item = usize;
 
+    #[inline]
     fn next(&mut self) -> Option<usize> {
-        self.0.next()
+        take(&mut self.fixed, self.fixed_step).or_else(|| take(&mut self.others, self.others_step))
     }
+}
+
+#[inline]
+fn take(range: &mut Range<usize>, step: usize) -> Option<usize> {
+    let position = range.start;
+    range.start = position + step;
+    (position < range.end).then_some(position)
 }
 
 impl KeyPositions {
     /// `spec` is already the subcommand's.
+    #[inline]
     pub(super) fn of(spec: &Spec, args: Args<'_>) -> Self {
         let fixed = fixed(spec, args.len());
-        let (fixed, (others, step)) = match spec.keys {
-            Keys::None => (0..0, (0..0, 1)),
-            Keys::Range => (fixed, (0..0, 1)),
-            Keys::Numkeys(at) => (fixed, (counted(args, at.into(), 1), 1)),
-            Keys::NumkeysPairs(at) => (fixed, (counted(args, at.into(), 2), 2)),
-            Keys::Streams => (fixed, (streams(args), 1)),
-            Keys::SortStore | Keys::GeoStore => (fixed, (stored(spec, args), 1)),
+        let fixed_step = spec.step.max(1) as usize;
+        match spec.keys {
+            Keys::None | Keys::Range => KeyPositions { fixed, fixed_step, others: 0..0, others_step: 1 },
+            _ => Self::scattered(spec, args, fixed, fixed_step),
+        }
+    }
+
+    fn scattered(spec: &Spec, args: Args<'_>, fixed: Range<usize>, fixed_step: usize) -> Self {
+        let (fixed, others, others_step) = match spec.keys {
+            Keys::None | Keys::Range => (fixed, 0..0, 1),
+            Keys::Numkeys(at) => (fixed, counted(args, at.into(), 1), 1),
+            Keys::NumkeysPairs(at) => (fixed, counted(args, at.into(), 2), 2),
+            Keys::Streams => (fixed, streams(args), 1),
+            Keys::SortStore | Keys::GeoStore => (fixed, stored(spec, args), 1),
             Keys::Migrate => match migrated(args) {
-                Some(keys) => (0..0, (keys, 1)),
-                None => (fixed, (0..0, 1)),
+                Some(keys) => (0..0, keys, 1),
+                None => (fixed, 0..0, 1),
             },
         };
-        KeyPositions(fixed.step_by(spec.step.max(1) as usize).chain(others.step_by(step)))
+        KeyPositions { fixed, fixed_step, others, others_step }
     }
 }
 
@@ -78,17 +100,21 @@ fn streams(args: Args<'_>) -> Range<usize> {
 fn stream_options(args: Args<'_>) -> (Option<usize>, bool) {
     let (mut at, mut blocks) = (1, false);
     while let Some(option) = args.get(at) {
-        at += match option.to_ascii_uppercase().as_slice() {
-            b"STREAMS" => return (Some(at), blocks),
-            b"BLOCK" => {
-                blocks = true;
-                2
-            }
-            b"COUNT" => 2,
-            b"GROUP" => 3,
-            b"NOACK" => 1,
-            _ => break,
+        let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(option);
+        if is("STREAMS") {
+            return (Some(at), blocks);
         }
+        blocks |= is("BLOCK");
+        at += if is("BLOCK") || is("COUNT") || is("CLAIM") {
+            2
+        } else if is("GROUP") {
+            3
+        } else if is("NOACK") {
+            1
+        } else {
+            // Unknown, and perhaps only to us: it must not hide a BLOCK, which would hold up a shared connection.
+            return (None, blocks || args.from(at).iter().any(|option| option.eq_ignore_ascii_case(b"BLOCK")));
+        };
     }
     (None, blocks)
 }
@@ -125,12 +151,17 @@ fn migrated(args: Args<'_>) -> Option<Range<usize>> {
     }
     let mut at = 6;
     while let Some(option) = args.get(at) {
-        at += match option.to_ascii_uppercase().as_slice() {
-            b"KEYS" => return Some(at + 1..args.len()),
-            b"AUTH" => 2,
-            b"AUTH2" => 3,
-            _ => 1,
+        let is = |name: &str| name.as_bytes().eq_ignore_ascii_case(option);
+        if is("KEYS") {
+            return Some(at + 1..args.len());
         }
+        at += if is("AUTH") {
+            2
+        } else if is("AUTH2") {
+            3
+        } else {
+            1
+        };
     }
     None
 }

@@ -152,6 +152,7 @@ impl Spec {
     }
 
     /// The subcommand that `args` call, or the command itself if it has none or not this one.
+    #[inline]
     pub fn resolve(&self, args: Args<'_>) -> &Spec {
         if self.subcommands.is_empty() {
             return self;
@@ -166,26 +167,36 @@ impl Spec {
 
     /// Positions of the keys in `args`, subcommands included. Whatever clients write, each is a position in `args`;
     /// a call with a wrong number of keys has none of those.
+    #[inline]
     pub fn key_positions(&self, args: Args<'_>) -> KeyPositions {
         KeyPositions::of(self.resolve(args), args)
     }
 
     /// What this call does to its keys.
+    #[inline]
     pub fn access_of(&self, args: Args<'_>) -> Access {
         let spec = self.resolve(args);
-        let option = |names: &[&str]| {
-            let mut options = args.from(3).iter();
-            options.any(|option| names.iter().any(|name| name.as_bytes().eq_ignore_ascii_case(option)))
-        };
-        match spec.name {
-            "set" if option(&["NX", "XX", "GET", "IFEQ", "IFNE", "IFDEQ", "IFDNE"]) => Access::Modify,
-            "delex" if args.len() > 2 => Access::Modify,
-            _ if matches!(spec.keys, Keys::SortStore | Keys::GeoStore) && keys::stores(spec, args) => Access::Modify,
+        match spec.keys {
+            Keys::SortStore | Keys::GeoStore if keys::stores(spec, args) => Access::Modify,
+            _ if spec.access == Access::Write && args.len() > 2 && spec.is_conditional(args) => Access::Modify,
             _ => spec.access,
         }
     }
 
+    /// True if a call that would replace what is there looks at it first.
+    fn is_conditional(&self, args: Args<'_>) -> bool {
+        const LOOKS: [&[u8]; 7] = [b"NX", b"XX", b"GET", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"];
+        match self.name {
+            "set" | "msetex" => {
+                args.from(3).iter().any(|option| LOOKS.iter().any(|looks| looks.eq_ignore_ascii_case(option)))
+            }
+            "delex" => true,
+            _ => false,
+        }
+    }
+
     /// Who answers this call.
+    #[inline]
     pub fn handling_of(&self, args: Args<'_>) -> Handling {
         let spec = self.resolve(args);
         if spec.keys == Keys::Streams && keys::blocks(args) {

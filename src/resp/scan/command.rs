@@ -120,9 +120,8 @@ impl CommandScanner {
     /// # Errors
     /// The bytes are no command, or pass a limit. The scanner is of no use afterwards.
     pub fn scan(&mut self, buf: &[u8]) -> Result<Scanned, ProtocolError> {
-        match self.stage {
-            Stage::Done => self.restart(),
-            Stage::Start | Stage::Length | Stage::Payload(_) => {}
+        if self.stage == Stage::Done {
+            self.restart();
         }
         if self.stage == Stage::Start {
             match buf.first() {
@@ -151,7 +150,8 @@ impl CommandScanner {
         }
         if self.inline {
             self.inline = false;
-            self.unquoted = Vec::new();
+            self.unquoted.clear();
+            self.unquoted.shrink_to(KEPT);
         }
     }
 
@@ -197,12 +197,35 @@ impl CommandScanner {
                 self.left -= 1;
                 self.enter(end + 2, Stage::Length);
             }
+            self.whole_arguments(buf);
             if self.left == 0 {
                 return Ok(self.complete(self.at));
             }
             if !self.length(buf)? {
                 return Ok(self.more(buf));
             }
+        }
+    }
+
+    /// Takes the arguments that are whole and plain, which is nearly all of them; the first that is not is left to
+    /// [`CommandScanner::length`], which knows what is wrong with it.
+    fn whole_arguments(&mut self, buf: &[u8]) {
+        let longest = if self.limits.authenticated { u32::MAX } else { UNAUTHENTICATED_LENGTH as u32 };
+        let (mut at, mut left) = (self.at, self.left);
+        while left > 0 && buf.get(at) == Some(&b'$') {
+            let Some((length, start)) = number::plain_line(buf, at + 1) else { break };
+            let end = start + length as usize;
+            let Some([b'\r', b'\n', ..]) = buf.get(end..) else { break };
+            if length > longest || end + 2 > self.limits.max_command {
+                break;
+            }
+            self.spans.push(Span { start: start as u32, end: end as u32 });
+            at = end + 2;
+            left -= 1;
+        }
+        self.left = left;
+        if at > self.at {
+            self.enter(at, Stage::Length);
         }
     }
 

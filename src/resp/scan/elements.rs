@@ -6,17 +6,35 @@ use super::reply::line_end;
 use crate::resp::number;
 use std::ops::Range;
 
-/// True if one whole reply could be what a read command answers for an absent key. False is certain, true is not:
-/// an empty string and a zero look alike for a key that is there.
+/// True if one whole reply could be what a read command answers for an absent key: a nil, an empty string or
+/// aggregate, zero, -1 or -2 (TTL), `+none` (TYPE), or an array or map of which an element is one of these (HMGET,
+/// HTTL, LCS … IDX). False is certain, true is not: an empty string may be stored.
+///
+/// Commands that count several keys (EXISTS a b) need [`may_be_absent_among`].
 pub fn may_be_absent(reply: &[u8]) -> bool {
     match reply {
-        [b'$', b'-' | b'0', ..] | [b'_', ..] => true,
-        [b'*', b'-' | b'0', ..] | [b'%' | b'~', b'0', ..] => true,
-        [b':', ..] => matches!(reply, b":0\r\n" | b":-1\r\n" | b":-2\r\n"),
-        [b'+', ..] => reply == b"+none\r\n",
-        [b'*', ..] => nil_elements(reply).next().is_some(),
+        [b'*' | b'%' | b'~', b'1'..=b'9', ..] => elements(reply).any(|range| is_empty(&reply[range])),
         // Rare enough not to be looked into.
         [b'|', ..] => true,
+        _ => is_empty(reply),
+    }
+}
+
+/// The same for a command with this number of keys, of which a count smaller than that may leave one out.
+pub fn may_be_absent_among(reply: &[u8], keys: usize) -> bool {
+    match reply {
+        [b':', ..] => line(reply, 0).is_none_or(|(count, _)| count < keys as i64),
+        _ => may_be_absent(reply),
+    }
+}
+
+/// As [`may_be_absent`], without looking into aggregates.
+fn is_empty(value: &[u8]) -> bool {
+    match value {
+        [b'$' | b'*', b'-' | b'0', ..] | [b'%' | b'~', b'0', ..] | [b'_', ..] => true,
+        [b':', ..] => matches!(value, b":0\r\n" | b":-1\r\n" | b":-2\r\n"),
+        [b'+', b'n', ..] => value == b"+none\r\n",
+        [b'-', ..] => value.starts_with(b"-ERR no such key"),
         _ => false,
     }
 }

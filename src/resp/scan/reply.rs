@@ -101,18 +101,7 @@ impl ReplyScanner {
         let (mut consumed, mut completed) = (0, 0);
         while completed < replies && consumed < buf.len() {
             let rest = &buf[consumed..];
-            if self.is_idle() {
-                if rest[0] == b'>' {
-                    break;
-                }
-                if let Some(length) = plain_reply(rest) {
-                    self.push = false;
-                    self.searched = 0;
-                    consumed += length;
-                    completed += 1;
-                    continue;
-                }
-            } else if self.push {
+            if (self.is_idle() && rest[0] == b'>') || (!self.is_idle() && self.push) {
                 break;
             }
             let begins_error = self.is_idle() && matches!(rest[0], b'-' | b'!');
@@ -139,21 +128,32 @@ impl ReplyScanner {
         if self.payload > 0 {
             return self.take_payload(buf);
         }
+        if let Some(length) = plain_value(buf) {
+            self.begin(buf[0]);
+            self.close_value();
+            return Ok(Some(length));
+        }
         let Some(&kind) = buf.first() else { return Ok(None) };
         let (head, length) = match self.head(kind, buf)? {
             Some(found) => found,
             None => return Ok(None),
         };
-        self.searched = 0;
-        if self.open.is_empty() {
-            self.push = kind == b'>';
-        }
+        self.begin(kind);
         match head {
             Head::Scalar => self.close_value(),
             Head::Payload(bytes) => self.payload = bytes,
             Head::Aggregate(elements) => self.open.push(elements),
         }
         Ok(Some(length))
+    }
+
+    /// A head of this kind is whole.
+    #[inline]
+    fn begin(&mut self, kind: u8) {
+        self.searched = 0;
+        if self.open.is_empty() {
+            self.push = kind == b'>';
+        }
     }
 
     fn take_payload(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
@@ -194,12 +194,22 @@ impl ReplyScanner {
         {
             return Err(ProtocolError::UnexpectedType(kind));
         }
-        let Some(end) = self.line(buf)? else { return Ok(None) };
-        let head = head(kind, &buf[1..end])?;
+        let Some((head, length)) = self.whole_head(kind, buf)? else { return Ok(None) };
         if matches!(head, Head::Aggregate(_)) && self.open.len() >= self.max_depth {
             return Err(ProtocolError::TooDeep);
         }
-        Ok(Some((head, end + 2)))
+        Ok(Some((head, length)))
+    }
+
+    fn whole_head(&mut self, kind: u8, buf: &[u8]) -> Result<Option<(Head, usize)>, ProtocolError> {
+        if matches!(kind, b'$' | b'*' | b'%' | b'~')
+            && let Some((length, next)) = number::plain_line(buf, 1)
+        {
+            let head = sized(kind, length.into()).ok_or(ProtocolError::InvalidReplyLength)?;
+            return Ok(Some((head, next)));
+        }
+        let Some(end) = self.line(buf)? else { return Ok(None) };
+        Ok(Some((head(kind, &buf[1..end])?, end + 2)))
     }
 
     /// Where the CRLF of the line at `buf[0]` is. A CR or LF alone is a byte like others.
@@ -222,9 +232,9 @@ pub(super) fn line_end(buf: &[u8], from: usize) -> Option<usize> {
         .map(|lf| lf - 1)
 }
 
-/// The length of the reply at `buf[0]`, if it is whole and of the kinds that most replies are.
+/// The length of the value at `buf[0]`, if it is whole and of the kinds that most are.
 #[inline]
-fn plain_reply(buf: &[u8]) -> Option<usize> {
+fn plain_value(buf: &[u8]) -> Option<usize> {
     match buf {
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(5),
         [b'$', b'-', b'1', b'\r', b'\n', ..] => Some(5),
@@ -253,12 +263,14 @@ fn head(kind: u8, text: &[u8]) -> Result<Head, ProtocolError> {
         b',' => scalar(is_double(text)),
         b'(' => scalar(is_big_number(text)),
         b'$' | b'*' if text == b"-1" => Ok(Head::Scalar),
-        _ => sized(kind, text).ok_or(ProtocolError::InvalidReplyLength),
+        _ => {
+            let length = number::parse(text).and_then(|length| u64::try_from(length).ok());
+            length.and_then(|length| sized(kind, length)).ok_or(ProtocolError::InvalidReplyLength)
+        }
     }
 }
 
-fn sized(kind: u8, text: &[u8]) -> Option<Head> {
-    let length = u64::try_from(number::parse(text)?).ok()?;
+fn sized(kind: u8, length: u64) -> Option<Head> {
     Some(match kind {
         b'=' if length < 4 => return None,
         b'$' | b'!' | b'=' => Head::Payload(length + 2),

@@ -1,0 +1,248 @@
+//! What valid files come to, and that the files which the project ships are valid and complete.
+
+#![allow(clippy::unwrap_used)] // a test may stop where it stands
+
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+use weir::config::{self, Config, DatabaseUrl, Encoding, OnModify, Part, Rows, Secret};
+
+const MANUAL: &str = include_str!("../config/weir.toml");
+
+fn env(name: &str) -> Option<String> {
+    match name {
+        "WEIR_PASSWORD" => Some("hunter2".into()),
+        "DATABASE_URL" => Some("postgres://app:secret@db/shop".into()),
+        _ => None,
+    }
+}
+
+fn valid(toml: &str) -> Config {
+    let file = Path::new("/etc/weir/weir.toml");
+    config::parse(toml, file, env).unwrap_or_else(|errors| panic!("{}", config::render_all(&errors, "", toml, false)))
+}
+
+#[test]
+fn an_empty_file_is_a_plain_embedded_store() {
+    let config = valid("");
+    assert_eq!(config.server.listen, ["127.0.0.1:6380".parse().unwrap()]);
+    assert_eq!(config.server.admin, "127.0.0.1:9600".parse().unwrap());
+    assert!(config.server.workers > 0);
+    assert_eq!((config.server.max_clients, config.server.password), (10_000, None));
+    assert!(config.upstream.is_none() && config.databases.is_empty() && config.routes.is_empty());
+    assert_eq!(config.embedded.max_memory, 256 << 20);
+    assert_eq!((config.limits.max_command, config.limits.max_arguments), (512 << 20, 1 << 20));
+    assert_eq!((config.limits.max_inline, config.limits.max_command_before_auth), (64 << 10, 16 << 10));
+    assert_eq!((config.limits.max_output, config.limits.max_pipeline), (1 << 20, 10_000));
+    assert_eq!(config.limits.max_negative, 100_000);
+}
+
+#[test]
+fn a_route_says_less_than_it_means() {
+    let config =
+        valid("[database.main]\nurl = \"sqlite:a/shop.sqlite\"\n[[route]]\nkey = \"a:b:{id}\"\nload = \"SELECT 1\"\n");
+    let database = &config.databases["main"];
+    assert_eq!(database.url, DatabaseUrl::Sqlite("/etc/weir/a/shop.sqlite".into()));
+    assert_eq!((database.pool, database.timeout, database.prepare), (16, Duration::from_secs(2), true));
+    let route = &config.routes[0];
+    assert_eq!((route.name.as_str(), route.database.as_str()), ("a:b", "main"));
+    assert_eq!(route.parameters, Vec::<String>::new());
+    assert_eq!((route.rows, route.value, route.on_modify), (Rows::One, Encoding::Json, OnModify::Load));
+    assert_eq!((route.ttl, route.negative_ttl), (Duration::from_secs(300), Duration::from_secs(60)));
+    assert_eq!((route.jitter, route.max_value), (0.1, 1 << 20));
+    assert_eq!(route.load_timeout, Duration::from_secs(2));
+}
+
+#[test]
+fn every_key_is_heard() {
+    let toml = r#"
+[server]
+listen = ["0.0.0.0:7000", "[::1]:7000", "localhost:0"]
+admin = "0.0.0.0:7001"
+workers = 3
+max_clients = 4
+password = "env:WEIR_PASSWORD"
+[upstream]
+url = "redis://app:pw@cache:6390/2"
+timeout = "1s"
+[embedded]
+max_memory = "2MiB"
+[database.main]
+url = "env:DATABASE_URL"
+pool = 5
+timeout = "3s"
+prepare = false
+[database.other]
+url = "sqlite:/shop.sqlite"
+[defaults]
+database = "other"
+rows = "many"
+value = "msgpack"
+ttl = "1h"
+jitter = "0%"
+negative_ttl = "0s"
+max_value = "4KiB"
+load_timeout = "1s"
+on_modify = "pass"
+[[route]]
+key = "a:{x}"
+load = "SELECT 1"
+[[route]]
+name = "second"
+key = "b:{x}:{y}:{*z}"
+load = "SELECT :z, :x"
+database = "main"
+rows = "one"
+value = "hash"
+ttl = "2h"
+jitter = "99%"
+negative_ttl = "1ms"
+max_value = "7B"
+load_timeout = "3s"
+on_modify = "reject"
+[limits]
+max_command = "1MiB"
+max_arguments = 17
+max_inline = "1KiB"
+max_command_before_auth = "2KiB"
+max_output = "3KiB"
+max_pipeline = 18
+max_negative = 19
+"#;
+    let config = valid(toml);
+    let server = &config.server;
+    let addresses = ["0.0.0.0:7000", "[::1]:7000", "127.0.0.1:0"].map(|address| address.parse().unwrap());
+    assert_eq!((server.listen.as_slice(), server.admin), (addresses.as_slice(), "0.0.0.0:7001".parse().unwrap()));
+    assert_eq!((server.workers, server.max_clients, &server.password), (3, 4, &Some(Secret("hunter2".into()))));
+    let upstream = config.upstream.as_ref().unwrap();
+    assert_eq!((upstream.host.as_str(), upstream.port, upstream.db), ("cache", 6390, 2));
+    assert_eq!((upstream.user.as_deref(), &upstream.password), (Some("app"), &Some(Secret("pw".into()))));
+    assert_eq!(upstream.timeout, Duration::from_secs(1));
+    assert_eq!(config.embedded.max_memory, 2 << 20);
+    let main = &config.databases["main"];
+    assert_eq!(main.url, DatabaseUrl::Postgres(Secret("postgres://app:secret@db/shop".into())));
+    assert_eq!((main.pool, main.timeout, main.prepare), (5, Duration::from_secs(3), false));
+    assert_eq!(&toml[main.origin.0.clone()], "\"env:DATABASE_URL\"");
+
+    let [first, second] = &config.routes[..] else { panic!("two routes") };
+    assert_eq!((first.name.as_str(), first.database.as_str()), ("a", "other"));
+    assert_eq!((first.rows, first.value, first.on_modify), (Rows::Many, Encoding::MsgPack, OnModify::Pass));
+    assert_eq!((first.ttl, first.negative_ttl), (Duration::from_secs(3600), Duration::ZERO));
+    assert_eq!((first.jitter, first.max_value, first.load_timeout), (0.0, 4096, Duration::from_secs(1)));
+    assert_eq!((second.name.as_str(), second.database.as_str()), ("second", "main"));
+    assert_eq!((second.rows, second.value, second.on_modify), (Rows::One, Encoding::Hash, OnModify::Reject));
+    assert_eq!((second.ttl, second.negative_ttl), (Duration::from_secs(7200), Duration::from_millis(1)));
+    assert_eq!((second.jitter, second.max_value, second.load_timeout), (0.99, 7, Duration::from_secs(3)));
+    assert_eq!(second.parameters, ["x", "z"], "in the order of the pattern");
+    assert_eq!(second.key.parts.last(), Some(&Part::Rest("z".into())));
+    assert_eq!(&toml[second.key_origin.0.clone()], "\"b:{x}:{y}:{*z}\"");
+    assert_eq!(&toml[second.load_origin.0.clone()], "\"SELECT :z, :x\"");
+
+    let limits = &config.limits;
+    assert_eq!((limits.max_command, limits.max_arguments, limits.max_inline), (1 << 20, 17, 1 << 10));
+    assert_eq!((limits.max_command_before_auth, limits.max_output), (2 << 10, 3 << 10));
+    assert_eq!((limits.max_pipeline, limits.max_negative), (18, 19));
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_beside_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
+    std::fs::write(folder.path().join("weir.toml"), "[server]\npassword = \"file:password\"\n").unwrap();
+    let config = config::load(&folder.path().join("weir.toml")).unwrap();
+    assert_eq!(config.server.password, Some(Secret("s3cret".into())));
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn routes_that_overlap_only_in_part_are_accepted() {
+    let keys = ["product:count", "product:{id}", "product:{id}:{x}", "product:{*rest}", "a:{x}:b", "a:b:{y}"];
+    let routes = keys
+        .iter()
+        .enumerate()
+        .map(|(n, key)| format!("[[route]]\nname = \"r{n}\"\nkey = {key:?}\nload = \"SELECT 1\"\n"));
+    valid(&format!("[database.main]\nurl = \"sqlite:x\"\n{}", routes.collect::<String>()));
+}
+
+#[test]
+fn the_manual_is_a_valid_file() {
+    let config = valid(MANUAL);
+    let names: Vec<&str> = config.routes.iter().map(|route| route.name.as_str()).collect();
+    assert_eq!(names, ["product", "user", "category"]);
+}
+
+/// The manual with every key that it shows as a comment.
+fn uncommented() -> String {
+    let is_key = |line: &str| {
+        line.strip_prefix("# ").is_some_and(|rest| rest.split_once(" = ").is_some_and(|(key, _)| is_word(key)))
+    };
+    MANUAL.lines().map(|line| if is_key(line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+#[test]
+fn the_manual_shows_the_true_defaults() {
+    let (shown, bare) = (valid(&uncommented()), valid(MANUAL));
+    let without_places = |config: &Config| {
+        let text = format!("{config:?}");
+        let mut pieces = text.split("Origin(");
+        let first = pieces.next().unwrap_or_default().to_owned();
+        pieces.fold(first, |all, piece| all + piece.split_once(')').unwrap().1)
+    };
+    assert_eq!(without_places(&shown), without_places(&bare));
+}
+
+#[test]
+fn the_manual_shows_every_key_of_the_schema_and_no_other() {
+    let manual: toml::Table = uncommented().parse().unwrap();
+    let mut shown = BTreeSet::new();
+    for (section, keys) in &manual {
+        let tables: Vec<&toml::Value> = match (section.as_str(), keys) {
+            ("database", toml::Value::Table(databases)) => databases.values().collect(),
+            (_, toml::Value::Array(routes)) => routes.iter().collect(),
+            _ => vec![keys],
+        };
+        let keys = tables.iter().filter_map(|table| table.as_table()).flat_map(|table| table.keys());
+        shown.extend(keys.map(|key| format!("{section}.{key}")));
+    }
+    // What routes share stands in the manual once, under [[route]].
+    let shared: Vec<String> = shown.iter().filter_map(|key| key.strip_prefix("route.").map(str::to_owned)).collect();
+    let own = ["name", "key", "load"];
+    shown.extend(shared.iter().filter(|key| !own.contains(&key.as_str())).map(|key| format!("defaults.{key}")));
+    assert_eq!(shown, schema_keys());
+}
+
+fn schema_keys() -> BTreeSet<String> {
+    let schema = config::schema();
+    let sections = schema["properties"].as_object().unwrap();
+    let keys = |section: &Value| {
+        let table =
+            [&section["properties"], &section["additionalProperties"]["properties"], &section["items"]["properties"]];
+        table.iter().find_map(|properties| properties.as_object()).unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    sections
+        .iter()
+        .flat_map(|(name, section)| keys(section).into_iter().map(move |key| format!("{name}.{key}")))
+        .collect()
+}
+
+#[test]
+fn the_schema_describes_every_key_and_knows_no_null() {
+    fn walk(schema: &Value, path: &str) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}.{name}");
+            assert!(property["description"].is_string(), "{path} has no description");
+            assert!(property["type"].is_string(), "{path} has no type");
+            walk(property, &path);
+            walk(&property["items"], &path);
+            walk(&property["additionalProperties"], &path);
+        }
+    }
+    walk(&config::schema(), "");
+    assert!(!config::schema().to_string().contains("null"));
+    assert_eq!(config::schema()["properties"]["route"]["items"]["required"], serde_json::json!(["key", "load"]));
+}
