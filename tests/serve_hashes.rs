@@ -21,14 +21,14 @@ load = "SELECT amount FROM counters WHERE name = :name /* counter */"
 name = "passing"
 key = "passing:{name}"
 value = "text"
-load = "SELECT amount FROM counters WHERE name = :name /* passing */"
+load = "SELECT amount + 0 FROM counters WHERE name = :name /* passing */"
 on_modify = "pass"
 
 [[route]]
 name = "rejecting"
 key = "rejecting:{name}"
 value = "text"
-load = "SELECT amount FROM counters WHERE name = :name /* rejecting */"
+load = "SELECT amount - 0 FROM counters WHERE name = :name /* rejecting */"
 on_modify = "reject"
 
 [[route]]

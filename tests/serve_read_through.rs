@@ -19,13 +19,13 @@ negative_ttl = "1h"
 [[route]]
 name = "forgetful"
 key = "forgetful:{id}"
-load = "SELECT id, name, price FROM products WHERE id = :id /* forgetful */"
+load = "SELECT id, name FROM products WHERE id = :id /* forgetful */"
 negative_ttl = "0s"
 
 [[route]]
 name = "fleeting"
 key = "fleeting:{id}"
-load = "SELECT id, name, price FROM products WHERE id = :id /* fleeting */"
+load = "SELECT id, price, name FROM products WHERE id = :id /* fleeting */"
 negative_ttl = "200ms"
 
 [[route]]
@@ -38,7 +38,7 @@ load = "SELECT id, price FROM products WHERE price < :price ORDER BY id /* cheap
 name = "packed"
 key = "packed:{id}"
 value = "msgpack"
-load = "SELECT id, name, price FROM products WHERE id = :id /* packed */"
+load = "SELECT id, name, price FROM products WHERE id = :id AND id > 0 /* packed */"
 
 [[route]]
 name = "name"
@@ -122,7 +122,7 @@ fn a_negative_entry_ends_with_its_ttl(pair: Pair) {
     assert_eq!(client.run("GET fleeting:999"), Reply::Nil);
     stack.database.sql("INSERT INTO products VALUES (999, 'late', 5, '{}')");
     wait_until("the row is seen", || {
-        client.run("GET fleeting:999") == Reply::bulk(r#"{"id":999,"name":"late","price":5}"#)
+        client.run("GET fleeting:999") == Reply::bulk(r#"{"id":999,"price":5,"name":"late"}"#)
     });
 }
 

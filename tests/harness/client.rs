@@ -199,12 +199,14 @@ impl Client {
 
     fn fill(&mut self) -> io::Result<()> {
         let mut piece = [0; 65536];
-        match self.stream.read(&mut piece)? {
-            0 => Err(ErrorKind::UnexpectedEof.into()),
-            n => {
+        match self.stream.read(&mut piece) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(n) => {
                 self.unread.extend_from_slice(&piece[..n]);
                 Ok(())
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

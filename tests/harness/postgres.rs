@@ -84,6 +84,8 @@ impl Postgres {
     }
 
     /// How many statements whose text holds `mark` have ended well. A mark is a comment in a route's `load`.
+    /// Statements that differ in nothing but comments and names are one to PostgreSQL, under the first one's text: give
+    /// routes whose loads are counted apart different statements.
     #[track_caller]
     pub fn runs(&self, mark: &str) -> i64 {
         let not_this_one = "query NOT LIKE '%pg_stat_statements%'";
