@@ -13,6 +13,7 @@ use crate::resp::command::{Spec, lookup};
 use crate::resp::scan::{CommandScanner, ScanLimits, Scanned, elements, is_nil, may_be_absent};
 use crate::resp::write::{self, Protocol};
 use crate::server::replies::Read;
+use crate::store::embedded::evaluate;
 use crate::store::{Backend, StoreError, StoreKey};
 use crate::value::Value;
 use bytes::Bytes;
@@ -87,8 +88,7 @@ fn from_loads(
         (_, [(position, Found::Loaded { value, .. })]) if spec.key_positions(args).count() == 1 => {
             let mut output = Output::default();
             let key = &args[*position];
-            let _ = (value, key, protocol, &mut output);
-            None
+            output.write(|out| evaluate(value, key, args, protocol, out)).then_some(output)
         }
         _ => None,
     }

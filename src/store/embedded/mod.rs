@@ -63,6 +63,11 @@ pub fn supports(name: &[u8]) -> bool {
     commands::find(name).is_some()
 }
 
+/// Whether `text` matches a glob pattern as KEYS and SCAN read it.
+pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    glob::matches(pattern, text)
+}
+
 /// What a session says of itself with each command.
 #[derive(Clone, Copy, Debug)]
 pub struct Context {
