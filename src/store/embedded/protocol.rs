@@ -42,7 +42,7 @@ impl Embedded {
     /// that is larger than the whole store counts as stored and evicted at once.
     pub fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Filled {
         if let Fill::Value { value, .. } = &fill {
-            self.make_room(value.len().min(self.limit));
+            self.make_room(if value.len() <= self.limit { value.len() } else { 0 });
         }
         self.step(key, |space, hash, now| {
             if space.sides.get(hash, &key.name, now) != Some(Side::Lease(token)) {
@@ -297,5 +297,40 @@ mod tests {
             store.fill(&key, Token(number + 1), Fill::Negative { ttl: TTL });
         }
         assert!(store.stats().bytes < (1 << 24) / 6, "{}", store.stats().bytes);
+    }
+
+    #[test]
+    fn a_flood_of_absent_keys_leaves_the_keys_in_use_where_they_are() {
+        let (store, _) = store();
+        let used = |number: u64| run(&store, &format!("GET used:{number}"));
+        (0..1000).for_each(|number| drop(run(&store, &format!("SET used:{number} {}", "v".repeat(1000)))));
+        (0..20).for_each(|_| (0..1000).for_each(|number| drop(used(number))));
+        for number in 0..40_000u64 {
+            run(&store, &format!("SET filler:{number} {}", "v".repeat(1000)));
+            let absent = key(&format!("absent:{number}"));
+            store.acquire(&absent, Token(number + 1), LEASE);
+            store.fill(&absent, Token(number + 1), Fill::Negative { ttl: TTL });
+        }
+        assert!((0..1000).filter(|&number| used(number) != "$-1\r\n").count() > 980);
+    }
+
+    #[test]
+    fn a_value_larger_than_the_store_is_gone_at_once() {
+        let store = Embedded::new(1 << 20);
+        run(&store, "SET other v");
+        store.acquire(&key("k"), Token(1), LEASE);
+        assert_eq!(store.fill(&key("k"), Token(1), value(&"v".repeat(2 << 20))), Filled::Stored);
+        assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Granted);
+    }
+
+    #[test]
+    fn a_loaded_hash_is_read_field_by_field_in_the_order_of_its_columns() {
+        let (store, _) = store();
+        let fields = vec![("id".into(), "7".into()), ("name".into(), "Ada".into()), ("empty".into(), "".into())];
+        store.acquire(&key("k"), Token(1), LEASE);
+        store.fill(&key("k"), Token(1), Fill::Value { value: Value::Hash(fields), ttl: TTL });
+        assert_eq!(run(&store, "HGET k name"), "$3\r\nAda\r\n");
+        let all = "*6\r\n$2\r\nid\r\n$1\r\n7\r\n$4\r\nname\r\n$3\r\nAda\r\n$5\r\nempty\r\n$0\r\n\r\n";
+        assert_eq!(run(&store, "HGETALL k"), all);
     }
 }
