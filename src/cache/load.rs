@@ -48,7 +48,9 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let begun = self.clock.now();
         route.metrics.in_flight.increment(1.0);
         let mut task = CancelOnDrop(self.loads.spawn(async move { statement.load(batch).await }));
+        // In this order, not a random one: a seed replays a test.
         let result = tokio::select! {
+            biased;
             result = &mut task.0 => match result {
                 Ok(Ok(loaded)) if loaded.len() == keys => Ok(loaded),
                 Ok(Ok(_)) => Err(Kind::Panicked),

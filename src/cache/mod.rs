@@ -237,6 +237,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                 None
             }
             Wait::Flight(ticket) => tokio::select! {
+                biased;
                 landed = ticket.landed() => match landed? {
                     (Landed { refused: true, answer: Ok(_) }, false) => None,
                     (Landed { answer, .. }, _) => Some(answer),

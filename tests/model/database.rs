@@ -1,0 +1,108 @@
+//! A table of rows whose values are versions, with loads that read at some moment of their run.
+
+use crate::universe::Chance;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use weir::database::{Arguments, BoxFuture, DatabaseError, Loaded, Statement};
+use weir::value::Value;
+
+/// A row's newest version, and whether that version is a row or its absence.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row {
+    pub version: u64,
+    pub present: bool,
+}
+
+#[derive(Default)]
+pub struct Rows {
+    pub rows: BTreeMap<String, Row>,
+    pub loads: u64,
+    pub failed: u64,
+    pub hung: u64,
+    running: BTreeMap<String, u64>,
+    /// The most loads of one key that ever ran at once.
+    pub most_at_once: u64,
+}
+
+/// The statement `row by id`.
+#[derive(Clone)]
+pub struct SimStatement {
+    pub rows: Arc<Mutex<Rows>>,
+    pub chance: Chance,
+    /// Whether loads fail, hang and panic.
+    pub faulty: bool,
+}
+
+impl SimStatement {
+    fn rows(&self) -> std::sync::MutexGuard<'_, Rows> {
+        self.rows.lock().expect("no simulation panics while it holds the rows")
+    }
+
+    async fn run(&self, batch: Vec<Arguments>) -> Result<Vec<Loaded>, DatabaseError> {
+        let _running = Running::begin(self, &batch);
+        self.chance.pause(30).await;
+        if self.faulty && self.chance.one_in(25) {
+            self.rows().hung += 1;
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+        let loaded = batch.iter().map(|arguments| self.row(&arguments[0])).collect();
+        self.chance.pause(30).await;
+        if self.faulty && self.chance.one_in(15) {
+            self.rows().failed += 1;
+            return Err(DatabaseError::Unavailable("simulated".into()));
+        }
+        Ok(loaded)
+    }
+
+    fn row(&self, id: &str) -> Loaded {
+        let row = self.rows().rows.get(id).copied().unwrap_or_default();
+        row.present.then(|| Value::String(Bytes::from(format!("row:{}", row.version))))
+    }
+}
+
+/// Counts a load while it runs; also when it is cancelled.
+struct Running<'a> {
+    statement: &'a SimStatement,
+    ids: Vec<String>,
+}
+
+impl<'a> Running<'a> {
+    fn begin(statement: &'a SimStatement, batch: &[Arguments]) -> Self {
+        let ids: Vec<String> = batch.iter().map(|arguments| arguments[0].clone()).collect();
+        let mut rows = statement.rows();
+        for id in &ids {
+            rows.loads += 1;
+            let running = rows.running.entry(id.clone()).or_default();
+            *running += 1;
+            let running = *running;
+            rows.most_at_once = rows.most_at_once.max(running);
+        }
+        drop(rows);
+        Running { statement, ids }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut rows = self.statement.rows();
+        for id in &self.ids {
+            *rows.running.get_mut(id).expect("it was counted when it began") -= 1;
+        }
+    }
+}
+
+impl Statement for SimStatement {
+    fn fits(&self, arguments: &[&str]) -> bool {
+        arguments.iter().all(|argument| argument.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+
+    fn load(&self, batch: Vec<Arguments>) -> BoxFuture<'_, Result<Vec<Loaded>, DatabaseError>> {
+        Box::pin(self.run(batch))
+    }
+
+    fn parameter_types(&self) -> Vec<String> {
+        vec!["bigint".into()]
+    }
+}

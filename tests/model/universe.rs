@@ -1,0 +1,296 @@
+//! One universe: everything that happens in it follows from its seed.
+
+use crate::database::{Row, Rows, SimStatement};
+use crate::history::History;
+use crate::store::{SimStore, Table};
+use std::cell::RefCell;
+use std::fmt;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::Instant;
+use weir::cache::route::Route;
+use weir::cache::{Engine, Found, Shared, Wanted};
+use weir::clock::Clock;
+use weir::store::{StoreError, StoreKey};
+use weir::value::Value;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Everything that can happen.
+    Stormy,
+    /// Many readers of one absent key, and nothing goes wrong.
+    Calm,
+    /// Stormy, over a store with a bug.
+    WithoutFence,
+}
+
+/// The universe's one source of chance, which is also its clock.
+#[derive(Clone)]
+pub struct Chance(Arc<Mutex<fastrand::Rng>>);
+
+impl Chance {
+    fn draw<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        draw(&mut self.0.lock().expect("drawing does not panic"))
+    }
+
+    pub fn one_in(&self, many: u64) -> bool {
+        self.draw(|random| random.u64(..many)) == 0
+    }
+
+    fn below(&self, limit: u64) -> u64 {
+        self.draw(|random| random.u64(..limit))
+    }
+
+    /// Waits for up to so many milliseconds; every second time not at all.
+    pub async fn pause(&self, milliseconds: u64) {
+        if self.one_in(2) {
+            return tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_micros(self.below(milliseconds * 1000))).await;
+    }
+}
+
+impl Clock for Chance {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
+        tokio::time::sleep(duration)
+    }
+
+    fn random(&self) -> f64 {
+        self.draw(|random| random.f64())
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.draw(|random| random.u64(..))
+    }
+}
+
+/// What happened; sums over universes.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub violations: Vec<String>,
+    pub reads: u64,
+    pub loads: u64,
+    pub coalesced: u64,
+    pub refused_fills: u64,
+    pub failed_loads: u64,
+    pub hung_loads: u64,
+    pub lost_answers: u64,
+    pub negatives: u64,
+    pub expired: u64,
+}
+
+impl Report {
+    pub fn add(&mut self, other: &Report) {
+        self.reads += other.reads;
+        self.loads += other.loads;
+        self.coalesced += other.coalesced;
+        self.refused_fills += other.refused_fills;
+        self.failed_loads += other.failed_loads;
+        self.hung_loads += other.hung_loads;
+        self.lost_answers += other.lost_answers;
+        self.negatives += other.negatives;
+        self.expired += other.expired;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} reads, {} loads, {} coalesced, {} refused fills, {} failed and {} hung loads, {} lost answers, \
+             {} negative answers, {} expired",
+            self.reads,
+            self.loads,
+            self.coalesced,
+            self.refused_fills,
+            self.failed_loads,
+            self.hung_loads,
+            self.lost_answers,
+            self.negatives,
+            self.expired
+        )
+    }
+}
+
+const KEYS: u64 = 2;
+const MAX_NEGATIVE: usize = 3;
+
+/// What every client of a universe shares.
+#[derive(Clone)]
+struct World {
+    chance: Chance,
+    store: SimStore,
+    rows: Arc<Mutex<Rows>>,
+    route: Arc<Route>,
+    history: Rc<RefCell<History>>,
+    kind: Kind,
+}
+
+/// Runs the universe of `seed` to its end.
+pub fn run(seed: u64, kind: Kind) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build_local(Default::default());
+    runtime.expect("a runtime needs nothing").block_on(universe(seed, kind))
+}
+
+async fn universe(seed: u64, kind: Kind) -> Report {
+    let chance = Chance(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
+    let stormy = kind != Kind::Calm;
+    let table = Rc::new(RefCell::new(Table::default()));
+    let store = SimStore {
+        chance: chance.clone(),
+        table: table.clone(),
+        without_fence: kind == Kind::WithoutFence,
+        lossy: stormy,
+    };
+    let rows = Arc::new(Mutex::new(Rows::default()));
+    let statement = SimStatement { rows: rows.clone(), chance: chance.clone(), faulty: stormy };
+    let world = World {
+        route: Arc::new(Route::new(route(), Arc::new(statement))),
+        history: Rc::default(),
+        chance,
+        store,
+        rows,
+        kind,
+    };
+    for key in 0..KEYS {
+        world.commit(key, kind == Kind::Calm || world.chance.one_in(2));
+    }
+    let clients = if stormy { 4 } else { 12 };
+    let engines = world.engines();
+    let clients: Vec<_> = (0..clients)
+        .map(|client| tokio::task::spawn_local(life(world.clone(), engines[client % engines.len()].clone())))
+        .collect();
+    for client in clients {
+        client.await.expect("a client lives to its end");
+    }
+    world.report(&table.borrow(), kind)
+}
+
+/// A route with short times, so that values expire and loads hang within a universe.
+fn route() -> weir::config::Route {
+    let text = "[database.main]\nurl = \"sqlite:none\"\n[[route]]\nname = \"row\"\nkey = \"row:{id}\"\nttl = \"400ms\"\n\
+                negative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
+                load = \"SELECT value FROM rows WHERE id = :id\"\n";
+    let config = weir::config::parse(text, Path::new("model.toml"), |_| None).expect("the file is valid");
+    config.routes.into_iter().next().expect("it has a route")
+}
+
+impl World {
+    /// Two workers of one process, and another process.
+    fn engines(&self) -> Vec<Engine<SimStore, Chance>> {
+        let one = Arc::new(Shared::new(MAX_NEGATIVE, Instant::now()));
+        let other = Arc::new(Shared::new(MAX_NEGATIVE, Instant::now()));
+        let processes = if self.kind == Kind::Calm { [one.clone(), one.clone(), one] } else { [one.clone(), one, other] };
+        let loads = tokio::runtime::Handle::current();
+        let engine = |shared| Engine::new(self.store.clone(), self.chance.clone(), shared, loads.clone());
+        processes.into_iter().map(engine).collect()
+    }
+
+    /// The database commits a new version of a row, or its absence.
+    fn commit(&self, key: u64, present: bool) {
+        let mut rows = self.rows.lock().expect("no simulation panics while it holds the rows");
+        let row = rows.rows.entry(key.to_string()).or_default();
+        *row = Row { version: row.version + 1, present };
+        self.history.borrow_mut().committed(&key.to_string(), row.version, present);
+    }
+
+    fn report(&self, table: &Table, kind: Kind) -> Report {
+        let rows = self.rows.lock().expect("no simulation panics while it holds the rows");
+        let mut history = self.history.borrow_mut();
+        let mut violations = std::mem::take(&mut history.violations);
+        if kind == Kind::Calm && rows.loads > KEYS {
+            violations.push(format!("{} loads of {KEYS} keys", rows.loads));
+        }
+        // Each of the two processes may keep so many.
+        if table.most_negatives > 2 * MAX_NEGATIVE {
+            violations.push(format!("{} negative entries", table.most_negatives));
+        }
+        let answered_by_loads = rows.loads;
+        Report {
+            violations,
+            reads: history.reads,
+            loads: rows.loads,
+            coalesced: history.reads.saturating_sub(answered_by_loads),
+            refused_fills: table.refused,
+            failed_loads: rows.failed,
+            hung_loads: rows.hung,
+            lost_answers: table.lost,
+            negatives: history.negatives,
+            expired: table.expired,
+        }
+    }
+}
+
+/// One client: some commands, each after the answer to the one before.
+async fn life(world: World, engine: Engine<SimStore, Chance>) {
+    let commands = if world.kind == Kind::Calm { 1 } else { 6 };
+    for _ in 0..commands {
+        world.chance.pause(if world.kind == Kind::Calm { 10 } else { 120 }).await;
+        let number = world.chance.below(KEYS);
+        let key = StoreKey { db: 0, name: format!("row:{number}").into() };
+        match world.chance.below(10) {
+            _ if world.kind == Kind::Calm => get(&world, &engine, number, &key).await,
+            0..6 => get(&world, &engine, number, &key).await,
+            6..9 => change(&world, number, &key).await,
+            _ => set(&world, number, &key).await,
+        }
+    }
+}
+
+/// As the server does it: at the store first; the engine if there is nothing; at the store again if it says so.
+async fn get(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
+    let name = number.to_string();
+    let begun = world.history.borrow_mut().reading(&name);
+    if let Ok(answer) = look_up(world, engine, key).await {
+        world.history.borrow_mut().read(&name, begun, answer.as_deref());
+    }
+}
+
+async fn look_up(world: &World, engine: &Engine<SimStore, Chance>, key: &StoreKey) -> Result<Option<String>, StoreError> {
+    for _ in 0..4 {
+        if let Some(value) = world.store.get(key).await? {
+            return Ok(Some(value));
+        }
+        let found = engine.ensure_one(Wanted { route: world.route.clone(), key: key.clone() }).await;
+        match found.map_err(|_| StoreError::Timeout)? {
+            Found::Absent => return Ok(None),
+            Found::Present => {}
+            Found::Loaded { value, .. } => {
+                let Value::String(bytes) = &*value else { unreachable!("the simulated rows are strings") };
+                return Ok(Some(String::from_utf8_lossy(bytes).into_owned()));
+            }
+        }
+    }
+    Err(StoreError::Timeout)
+}
+
+/// An application's write: commit, then DEL.
+async fn change(world: &World, number: u64, key: &StoreKey) {
+    let name = number.to_string();
+    world.commit(number, !world.chance.one_in(3));
+    let invalidation = world.history.borrow_mut().invalidating(&name);
+    if world.store.del(key).await.is_ok() {
+        world.history.borrow_mut().invalidated(&name, invalidation);
+    }
+}
+
+/// An application that stores a value of its own.
+async fn set(world: &World, number: u64, key: &StoreKey) {
+    let name = number.to_string();
+    let set = world.history.borrow_mut().next_set();
+    let invalidation = world.history.borrow_mut().invalidating(&name);
+    if world.store.set(key, format!("set:{set}"), Duration::from_millis(60)).await.is_ok() {
+        let mut history = world.history.borrow_mut();
+        history.set(&name, set);
+        history.invalidated(&name, invalidation);
+    }
+}
