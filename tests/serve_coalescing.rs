@@ -76,10 +76,10 @@ fn the_load_survives_the_client_that_began_it(pair: Pair) {
     many_descriptors();
     let stack = Stack::with(pair, routes);
     let gate = stack.database.shut_gate();
-    let first = ask(&stack, 1, "GET slow:1");
+    let mut first = ask(&stack, 1, "GET slow:1");
     stack.wait_until_loading(1);
     let mut others = ask(&stack, CLIENTS - 1, "GET slow:1");
-    drop(first);
+    first.pop().expect("one client").abort();
     wait_until("the first client is gone", || stack.weir.metric("weir_clients", &[]) as usize == CLIENTS - 1);
     wait_until_coalesced(&stack, "slow", CLIENTS - 1);
     drop(gate);

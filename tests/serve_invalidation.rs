@@ -75,7 +75,8 @@ fn a_get_after_an_invalidation_never_sees_the_old_row(pair: Pair) {
 #[track_caller]
 fn overtake(stack: &Stack, id: u32, way: &[&str]) {
     let key = format!("slow:{id}");
-    let way: Vec<String> = way.iter().map(|word| word.replace("KEY", &key)).collect();
+    let way: Vec<String> =
+        way.iter().map(|word| if *word == "KEY" { key.clone() } else { (*word).to_owned() }).collect();
     let (mut a, mut b) = (stack.weir.client(), stack.weir.client());
     let gate = stack.database.shut_gate();
     a.cmd_later(&["GET", &key]);
@@ -113,7 +114,6 @@ fn a_set_during_a_load_stays(pair: Pair) {
         "MSET other x KEY mine",
         "PSETEX KEY 500000 mine",
         "RENAME source KEY",
-        "COPY source KEY",
     ];
     for (id, way) in (1..).zip(ways) {
         let key = format!("slow:{id}");
@@ -124,9 +124,6 @@ fn a_set_during_a_load_stays(pair: Pair) {
         a.cmd_later(&["GET", &key]);
         stack.wait_until_loading(1);
         let reply = b.run(&way);
-        if way.starts_with("COPY") && matches!(reply, Reply::Error(_)) && !pair.has_redis() {
-            continue;
-        }
         assert!(!matches!(reply, Reply::Error(_)), "{way}: {reply:?}");
         assert_eq!(b.cmd(&["GET", &key]), Reply::bulk("mine"), "after {way}, while the load runs");
         drop(gate);
@@ -148,7 +145,12 @@ fn a_negative_load_that_an_insert_overtook_is_not_remembered(pair: Pair) {
     let (mut a, mut b) = (stack.weir.client(), stack.weir.client());
     let gate = stack.database.shut_gate();
     a.run_later("GET slow:999");
-    stack.wait_until_loading(1);
+    if gate.is_some() {
+        stack.wait_until_loading(1);
+    } else {
+        // SQLite may look for the row first, find none and be done.
+        wait_until("the load has begun", || stack.weir.metric("weir_lookups_total", &[("outcome", "miss")]) == 1.0);
+    }
     stack.database.sql("INSERT INTO products VALUES (999, 'late', 5, '{}')");
     b.run("DEL slow:999");
     drop(gate);

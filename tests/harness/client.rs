@@ -168,6 +168,12 @@ impl Client {
         commands.iter().map(|_| self.recv()).collect()
     }
 
+    /// The same, where the connection may be cut.
+    pub fn try_pipeline<A: AsRef<[u8]>>(&mut self, commands: &[Vec<A>]) -> io::Result<Vec<Reply>> {
+        self.stream.write_all(&commands.iter().flat_map(|one| command(one)).collect::<Vec<u8>>())?;
+        commands.iter().map(|_| self.try_recv()).collect()
+    }
+
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("send");
@@ -240,6 +246,11 @@ impl Client {
 
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.stream.set_read_timeout(Some(timeout)).expect("socket option");
+    }
+
+    /// Hangs up for good: a reset, which no one can take for a client that has only finished sending.
+    pub fn abort(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("socket option");
     }
 
     /// No more commands; replies can still be read.
