@@ -33,8 +33,6 @@ pub use diagnostic::{Diagnostic, render_all};
 pub use parse::{load, parse};
 pub use schema::schema;
 
-
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
