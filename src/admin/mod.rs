@@ -76,7 +76,8 @@ async fn ready(State(admin): State<Admin>) -> Response {
     match &admin.app.store {
         _ if admin.app.is_ready() => "ready\n".into_response(),
         StoreKind::Redis(upstream) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("upstream {} is not connected\n", upstream.address())).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, format!("upstream {} is not connected\n", upstream.address()))
+                .into_response()
         }
         StoreKind::Embedded(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
     }

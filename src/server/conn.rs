@@ -11,10 +11,10 @@
 use super::clients::Client;
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
-use super::{embedded_server, own};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::routed::{self, Modify};
 use super::worker::Worker;
+use super::{embedded_server, own};
 use crate::cache::route::Route;
 use crate::config::OnModify;
 use crate::resp::args::Args;
@@ -176,7 +176,11 @@ impl Conn {
         if access == Access::None {
             // FLUSHALL, KEYS, SCRIPT …: it may see or change every key.
             let wide = spec.flags.contains(Flags::WRITE) || spec.flags.contains(Flags::READONLY);
-            return if wide && self.replies.any_routed_open() { Flow::Wait } else { self.forward(bytes, raw, args, inline) };
+            return if wide && self.replies.any_routed_open() {
+                Flow::Wait
+            } else {
+                self.forward(bytes, raw, args, inline)
+            };
         }
         let worker = self.worker.clone();
         let mut routed = spec.key_positions(args).filter_map(|position| {

@@ -119,10 +119,8 @@ fn config(app: &App, words: &[&str], protocol: Protocol, out: &mut Vec<u8>) {
     match words {
         [sub, patterns @ ..] if sub.eq_ignore_ascii_case("get") && !patterns.is_empty() => {
             let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-            let found: Vec<(&str, String)> = settings(app)
-                .into_iter()
-                .filter(|(name, _)| patterns.iter().any(|pattern| pattern == name))
-                .collect();
+            let found: Vec<(&str, String)> =
+                settings(app).into_iter().filter(|(name, _)| patterns.iter().any(|pattern| pattern == name)).collect();
             write::map(out, protocol, found.len());
             for (name, value) in found {
                 write::bulk(out, name);

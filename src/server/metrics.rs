@@ -24,7 +24,8 @@ pub enum Path {
 const PATHS: [(Path, &str); 3] = [(Path::Upstream, "upstream"), (Path::Load, "load"), (Path::Pass, "pass")];
 
 /// Upper bounds of the buckets in seconds: from a command in memory to a slow load.
-const BOUNDS: [f64; 14] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+const BOUNDS: [f64; 14] =
+    [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
 
 /// One worker's counters.
 pub struct CommandCounts {
@@ -85,7 +86,9 @@ pub fn render(workers: &[Arc<CommandCounts>], out: &mut String) {
     out.push_str("# TYPE weir_commands_total counter\n");
     let names = COMMANDS.iter().map(|spec| spec.name).chain(["unknown"]);
     for (index, name) in names.enumerate() {
-        for (result, count) in [("ok", sum(&|worker| read(&worker.ok[index]))), ("error", sum(&|worker| read(&worker.error[index])))] {
+        for (result, count) in
+            [("ok", sum(&|worker| read(&worker.ok[index]))), ("error", sum(&|worker| read(&worker.error[index])))]
+        {
             if count > 0 {
                 line(out, &format!("weir_commands_total{{command=\"{name}\",result=\"{result}\"}} {count}"));
             }

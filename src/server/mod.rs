@@ -83,8 +83,10 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
         config,
     });
     let workers = Arc::new(Workers::start(&app, tokio::runtime::Handle::current())?);
-    let accepting: Vec<_> =
-        listeners.into_iter().map(|listener| tokio::spawn(listener::accept(listener, app.clone(), workers.clone()))).collect();
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(listener::accept(listener, app.clone(), workers.clone())))
+        .collect();
     let house_keeping = tokio::spawn(keep_house(app.store.clone(), recorder.clone()));
     let admin = tokio::spawn(admin::serve(admin_listener, app.clone(), workers.counts(), recorder));
     on_start(&app);

@@ -101,13 +101,14 @@ struct Hello<'a> {
 impl<'a> Hello<'a> {
     /// Errors are Redis's.
     fn parse(args: Args<'a>) -> Result<Self, String> {
-        let protocol = match args.get(1).map(|version| std::str::from_utf8(version).ok().and_then(|text| text.parse().ok())) {
-            None => None,
-            Some(None) => return Err("ERR Protocol version is not an integer or out of range".into()),
-            Some(Some(2)) => Some(Protocol::Resp2),
-            Some(Some(3)) => Some(Protocol::Resp3),
-            Some(Some(0_i64..) | Some(_)) => return Err("NOPROTO unsupported protocol version".into()),
-        };
+        let protocol =
+            match args.get(1).map(|version| std::str::from_utf8(version).ok().and_then(|text| text.parse().ok())) {
+                None => None,
+                Some(None) => return Err("ERR Protocol version is not an integer or out of range".into()),
+                Some(Some(2)) => Some(Protocol::Resp2),
+                Some(Some(3)) => Some(Protocol::Resp3),
+                Some(Some(0_i64..) | Some(_)) => return Err("NOPROTO unsupported protocol version".into()),
+            };
         let mut hello = Hello { protocol, auth: None, name: None };
         let mut at = 2;
         while let Some(option) = args.get(at) {
@@ -220,7 +221,8 @@ fn reset(conn: &mut Conn) -> Flow {
 }
 
 fn client(conn: &Conn, sub: &str, args: Args<'_>) {
-    let text = |index: usize| args.get(index).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+    let text =
+        |index: usize| args.get(index).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
     let word = |index: usize| text(index).to_ascii_lowercase();
     match sub {
         "id" => conn.answer_now(|out| write::integer(out, conn.client.id as i64)),
@@ -244,7 +246,10 @@ fn client(conn: &Conn, sub: &str, args: Args<'_>) {
         _ => {
             let name = sub.to_uppercase();
             conn.answer_now(|out| {
-                write::error(out, format!("ERR 'CLIENT {name}' is not served by Weir with these arguments; leave it out"));
+                write::error(
+                    out,
+                    format!("ERR 'CLIENT {name}' is not served by Weir with these arguments; leave it out"),
+                );
             });
         }
     }
@@ -270,7 +275,8 @@ fn set_info(conn: &Conn, attribute: &str, value: &[u8], out: &mut Vec<u8>) {
 }
 
 fn list(conn: &Conn, args: Args<'_>, out: &mut Vec<u8>) {
-    let words: Vec<String> = args.from(2).iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
+    let words: Vec<String> =
+        args.from(2).iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let clients = &conn.worker.app.clients;
     match words.as_slice() {

@@ -7,6 +7,7 @@
 //!
 //! Holds no socket and starts nothing: it only keeps order, and wakes the session when there is something to do.
 
+use super::metrics::{CommandCounts, Path};
 use super::output::Output;
 use crate::cache::error::upstream_error;
 use crate::resp::scan::may_be_absent;
@@ -15,7 +16,6 @@ use crate::store::StoreError;
 use crate::store::redis::link::Sink;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use super::metrics::{CommandCounts, Path};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;

@@ -211,7 +211,9 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
             Found::Absent => {}
             Found::Loaded { value, stored: false } if value.len() > wanted.route.config.max_value => {
                 let name = &wanted.route.config.name;
-                return Err(format!("LOAD route '{name}': the value is larger than max_value, so it cannot be changed here"));
+                return Err(format!(
+                    "LOAD route '{name}': the value is larger than max_value, so it cannot be changed here"
+                ));
             }
             Found::Present | Found::Loaded { .. } => all_absent = false,
         }

@@ -8,9 +8,9 @@ use crate::store::Backend;
 use foldhash::fast::RandomState;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
 /// Size of one read from a client.
@@ -37,7 +37,12 @@ pub struct Worker {
 
 impl Worker {
     /// A worker over its own links.
-    pub fn new(app: Arc<App>, backend: Backend, engine: Engine<Backend, SystemClock>, counts: Arc<CommandCounts>) -> Self {
+    pub fn new(
+        app: Arc<App>,
+        backend: Backend,
+        engine: Engine<Backend, SystemClock>,
+        counts: Arc<CommandCounts>,
+    ) -> Self {
         Worker {
             counts,
             app,

@@ -160,7 +160,14 @@ impl Link {
 impl Inner {
     fn enqueue(&self, commands: &[u8], replies: u32, sink: Rc<dyn Sink>, id: u64) {
         self.out.borrow_mut().extend_from_slice(commands);
-        self.entries.borrow_mut().push_back(Entry { replies, missing: replies, torn: false, sink, id, sent: Instant::now() });
+        self.entries.borrow_mut().push_back(Entry {
+            replies,
+            missing: replies,
+            torn: false,
+            sink,
+            id,
+            sent: Instant::now(),
+        });
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
