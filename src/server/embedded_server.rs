@@ -40,7 +40,11 @@ fn time(out: &mut Vec<u8>) {
 
 /// COMMAND and its subcommands, over the commands that are served here.
 fn command(words: &[&str], args: Args<'_>, protocol: Protocol, out: &mut Vec<u8>) {
-    let served = || COMMANDS.iter().filter(|spec| supports(spec.name.as_bytes()) || spec.handling == crate::resp::command::Handling::Own);
+    let served = || {
+        COMMANDS
+            .iter()
+            .filter(|spec| supports(spec.name.as_bytes()) || spec.handling == crate::resp::command::Handling::Own)
+    };
     let sub = words.first().map(|word| word.to_ascii_lowercase());
     match (sub.as_deref(), words.len()) {
         (None, _) => {

@@ -5,7 +5,7 @@
 //! or for an earlier command on the same key) stay unparsed in `input`.
 
 use super::clients::Client;
-use super::conn::{Conn, Flow};
+use super::conn::{Conn, Flow, Request};
 use super::worker::Worker;
 use crate::resp::scan::{CommandScanner, Scanned};
 use crate::store::Backend;
@@ -151,8 +151,8 @@ impl Session {
             }
             match self.scanner.scan(&bytes[used..]) {
                 Ok(Scanned::Complete { len, inline }) => {
-                    let raw = &bytes[used..used + len];
-                    match self.conn.command(bytes, used..used + len, self.scanner.args(raw), inline) {
+                    let args = self.scanner.args(&bytes[used..used + len]);
+                    match self.conn.act(Request { bytes, start: used, end: used + len, args, inline }) {
                         Flow::Next => used += len,
                         Flow::Limits => {
                             used += len;
