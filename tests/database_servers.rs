@@ -113,6 +113,7 @@ async fn wait(what: &'static str, condition: impl Fn() -> bool + Send + 'static)
 /// A server with a certificate for `localhost`, and the authorities that did and did not sign it.
 struct Secure {
     server: Server,
+    _certificates: tempfile::TempDir,
     authority: String,
     stranger: String,
 }
@@ -141,12 +142,12 @@ impl Secure {
         let certificate = format!("ssl_cert_file={}", path("server.pem"));
         let key = format!("ssl_key_file={}", path("server.key"));
         let server = Server::start(&["ssl=on", &certificate, &key]);
-        let secure = Secure { server, authority: path("authority.pem"), stranger: path("stranger.pem") };
+        let (trusted, stranger) = (path("authority.pem"), path("stranger.pem"));
+        let secure = Secure { server, _certificates: folder, authority: trusted, stranger };
         secure.server.psql("CREATE ROLE app LOGIN PASSWORD 'pass?w@rd'");
         let rules = "hostssl all app all scram-sha-256\nhost all postgres all trust\n";
         std::fs::write(secure.server.folder.path().join("data/pg_hba.conf"), rules).unwrap();
         secure.server.psql("SELECT pg_reload_conf()");
-        std::mem::forget(folder.keep());
         secure
     }
 

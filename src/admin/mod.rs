@@ -2,9 +2,8 @@
 
 mod process;
 
-use crate::cache::explain::explain;
-use crate::server::metrics::{self, CommandCounts};
-use crate::server::{App, StoreKind};
+use crate::server::metrics;
+use crate::server::{App, StoreKind, Workers};
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -32,19 +31,19 @@ pub fn install_recorder() -> anyhow::Result<PrometheusHandle> {
 #[derive(Clone)]
 struct Admin {
     app: Arc<App>,
-    counts: Arc<Vec<Arc<CommandCounts>>>,
+    workers: Arc<Workers>,
     recorder: PrometheusHandle,
 }
 
 /// Serves the admin port for ever.
-pub async fn serve(listener: TcpListener, app: Arc<App>, counts: Vec<Arc<CommandCounts>>, recorder: PrometheusHandle) {
+pub async fn serve(listener: TcpListener, app: Arc<App>, workers: Arc<Workers>, recorder: PrometheusHandle) {
     let router = Router::new()
         .route("/", get(status))
         .route("/metrics", get(render_metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/api/explain", get(explain_key))
-        .with_state(Admin { app, counts: Arc::new(counts), recorder });
+        .with_state(Admin { app, workers, recorder });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the admin port has ended");
     }
@@ -67,7 +66,7 @@ async fn status(State(admin): State<Admin>) -> String {
 
 async fn render_metrics(State(admin): State<Admin>) -> String {
     let mut text = admin.recorder.render();
-    metrics::render(&admin.counts, &mut text);
+    metrics::render(&admin.workers.counts(), &mut text);
     process::render(&mut text);
     text
 }
@@ -89,11 +88,11 @@ struct Key {
 }
 
 async fn explain_key(State(admin): State<Admin>, Query(Key { key }): Query<Key>) -> Response {
-    match admin.app.routes.find(key.as_bytes()) {
-        Some(route) => {
-            let fields = explain(route, key.as_bytes()).into_iter().map(|(name, text)| (name.to_string(), text.into()));
+    match admin.workers.explain(key.as_bytes()).await {
+        Some(explanation) => {
+            let fields = explanation.into_iter().map(|(name, text)| (name.to_string(), text.into()));
             axum::Json(serde_json::Value::Object(fields.collect())).into_response()
         }
-        None => (StatusCode::NOT_FOUND, format!("no route matches {key:?}\n")).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response(),
     }
 }

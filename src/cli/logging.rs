@@ -9,7 +9,10 @@ pub fn start(format: LogFormat) -> Result<(), Failure> {
     let directives = std::env::var("WEIR_LOG").unwrap_or_else(|_| "info".into());
     let filter = EnvFilter::try_new(&directives)
         .map_err(|error| Failure::Usage(format!("error: WEIR_LOG is no filter: {error}\n")))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => subscriber.with_target(false).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),

@@ -10,7 +10,6 @@
 
 use super::clients::Client;
 use super::metrics::{CommandCounts, Path};
-use super::output::Output;
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::routed::{self, Modify};
 use super::worker::Worker;
@@ -24,6 +23,7 @@ use crate::resp::write::{self, Protocol};
 use crate::store::Backend;
 use crate::store::embedded::Context;
 use crate::store::redis::link::Sink;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -71,11 +71,65 @@ struct Run {
     commands: Vec<u16>,
 }
 
-/// A routed key among a command's arguments.
+/// One command, where it stands among the bytes that came with it.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// All bytes being acted on.
+    pub bytes: &'a [u8],
+    /// Where in them the command begins.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// Its arguments.
+    pub args: Args<'a>,
+    /// In the telnet style: the upstream is sent another form of it.
+    pub inline: bool,
+}
+
+impl<'a> Request<'a> {
+    /// The command as an array of bulk strings, whatever it came as.
+    fn command(&self) -> Cow<'a, [u8]> {
+        if !self.inline {
+            return self.bytes[self.start..self.end].into();
+        }
+        let mut command = Vec::new();
+        write::command(&mut command, self.args.iter());
+        command.into()
+    }
+}
+
+/// The routed keys of a command: there is at least one.
+struct RoutedKeys<'a> {
+    first: RoutedKey<'a>,
+    others: Vec<RoutedKey<'a>>,
+    hashes: KeyHashes,
+}
+
 struct RoutedKey<'a> {
     key: &'a [u8],
     index: usize,
     route: &'a Arc<Route>,
+}
+
+impl<'a> RoutedKeys<'a> {
+    fn find(worker: &'a Worker, spec: &Spec, args: Args<'a>) -> Option<Self> {
+        let routes = &worker.app.routes;
+        let mut routed = spec.key_positions(args).filter_map(|position| {
+            let key = args.get(position)?;
+            routes.find_indexed(key).map(|(index, route)| RoutedKey { key, index, route })
+        });
+        let first = routed.next()?;
+        let others: Vec<RoutedKey<'a>> = routed.collect();
+        let hashes = KeyHashes {
+            first: worker.hash(first.key),
+            others: others.iter().map(|key| worker.hash(key.key)).collect(),
+        };
+        Some(RoutedKeys { first, others, hashes })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &RoutedKey<'a>> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
 }
 
 impl Conn {
@@ -103,61 +157,44 @@ impl Conn {
     /// What this client may send now.
     pub fn scan_limits(&self) -> ScanLimits {
         let limits = &self.worker.app.config.limits;
-        let max_command = if self.authenticated { limits.max_command } else { limits.max_command_before_auth };
         ScanLimits {
-            max_command,
+            max_command: if self.authenticated { limits.max_command } else { limits.max_command_before_auth },
             max_arguments: limits.max_arguments,
             max_inline: limits.max_inline,
             authenticated: self.authenticated,
         }
     }
 
-    /// Acts on one command, which stands at `raw` in `bytes`.
-    pub fn command(&mut self, bytes: &[u8], raw: Range<usize>, args: Args<'_>, inline: bool) -> Flow {
-        let Some(name) = args.get(0) else { return Flow::Next };
+    /// Acts on one command.
+    pub fn act(&mut self, request: Request<'_>) -> Flow {
+        let Some(name) = request.args.get(0) else { return Flow::Next };
         let known = lookup_indexed(name);
         self.command = known.map_or(CommandCounts::UNKNOWN, |(index, _)| index);
         if !self.authenticated && !known.is_some_and(|(_, spec)| spec.flags.contains(Flags::NO_AUTH)) {
-            return self.answer(bytes, |out| write::error(out, "NOAUTH Authentication required."));
+            return self.answer(request, |out| write::error(out, "NOAUTH Authentication required."));
         }
-        let Some((_, spec)) = known else { return self.unknown(bytes, raw, args, inline) };
-        match spec.handling_of(args) {
-            Handling::Forward => self.data(spec, bytes, raw, args, inline),
-            Handling::Own => self.own(spec, bytes, args),
+        let Some((_, spec)) = known else { return self.unknown(request) };
+        match spec.handling_of(request.args) {
+            Handling::Forward => self.data(spec, request),
+            Handling::Own => {
+                self.send_run(request.bytes);
+                own::run(self, spec, request.args)
+            }
             Handling::Stateful(why) | Handling::Refused(why) => {
-                let name = full_name(spec, args);
-                self.answer(bytes, |out| write::error(out, format!("ERR '{name}' is not served by Weir: {why}")))
+                let name = full_name(spec, request.args);
+                self.answer(request, |out| write::error(out, format!("ERR '{name}' is not served by Weir: {why}")))
             }
         }
-    }
-
-    /// A command of a module, or of a newer Redis: the upstream knows. Its first argument may be a key that it changes.
-    fn unknown(&mut self, bytes: &[u8], raw: Range<usize>, args: Args<'_>, inline: bool) -> Flow {
-        if self.replies.any_routed_open() {
-            return Flow::Wait;
-        }
-        if let (Backend::Redis(redis), Some(key)) = (self.worker.backend.clone(), args.get(1)) {
-            if self.worker.app.routes.find(key).is_some() {
-                self.send_run(bytes);
-                redis.fence(key, self.protocol);
-            }
-        }
-        self.forward(bytes, raw, args, inline)
-    }
-
-    fn own(&mut self, spec: &'static Spec, bytes: &[u8], args: Args<'_>) -> Flow {
-        self.send_run(bytes);
-        own::run(self, spec, args)
     }
 
     /// Answers at once, in order.
-    fn answer(&mut self, bytes: &[u8], writer: impl FnOnce(&mut Vec<u8>)) -> Flow {
-        self.send_run(bytes);
+    fn answer(&mut self, request: Request<'_>, writer: impl FnOnce(&mut Vec<u8>)) -> Flow {
+        self.send_run(request.bytes);
         self.answer_now(writer);
         Flow::Next
     }
 
-    /// Answers in order and counts the command.
+    /// Answers in order, with no run before it, and counts the command.
     pub fn answer_now(&self, writer: impl FnOnce(&mut Vec<u8>)) {
         let is_error = self.replies.now(|out| {
             let begin = out.len();
@@ -167,162 +204,127 @@ impl Conn {
         self.worker.counts.count(self.command, is_error);
     }
 
-    /// A command on data.
-    fn data(&mut self, spec: &'static Spec, bytes: &[u8], raw: Range<usize>, args: Args<'_>, inline: bool) -> Flow {
-        if self.worker.app.routes.is_empty() {
-            return self.forward(bytes, raw, args, inline);
+    /// A command of a module, or of a newer Redis: the upstream knows. Its first argument may be a key that it changes.
+    fn unknown(&mut self, request: Request<'_>) -> Flow {
+        if self.replies.any_routed_open() {
+            return Flow::Wait;
         }
-        let access = spec.access_of(args);
+        let key = request.args.get(1).filter(|key| self.worker.app.routes.find(key).is_some());
+        if let Some(key) = key {
+            self.send_run(request.bytes);
+            self.worker.backend.fence(key, self.protocol);
+        }
+        self.forward(request)
+    }
+
+    /// A command on data.
+    fn data(&mut self, spec: &'static Spec, request: Request<'_>) -> Flow {
+        if self.worker.app.routes.is_empty() {
+            return self.forward(request);
+        }
+        let access = spec.access_of(request.args);
         if access == Access::None {
             // FLUSHALL, KEYS, SCRIPT …: it may see or change every key.
             let wide = spec.flags.contains(Flags::WRITE) || spec.flags.contains(Flags::READONLY);
-            return if wide && self.replies.any_routed_open() {
-                Flow::Wait
-            } else {
-                self.forward(bytes, raw, args, inline)
-            };
+            return if wide && self.replies.any_routed_open() { Flow::Wait } else { self.forward(request) };
         }
         let worker = self.worker.clone();
-        let mut routed = spec.key_positions(args).filter_map(|position| {
-            let key = args.get(position)?;
-            let (index, route) = worker.app.routes.find_indexed(key)?;
-            Some(RoutedKey { key, index, route })
-        });
-        let Some(first) = routed.next() else { return self.forward(bytes, raw, args, inline) };
-        let others: Vec<RoutedKey<'_>> = routed.collect();
-        let writes = access != Access::Read;
-        let hashes = KeyHashes {
-            first: worker.hash(first.key),
-            others: others.iter().map(|key| worker.hash(key.key)).collect(),
-        };
-        if self.replies.is_open(&hashes, writes) {
+        let Some(keys) = RoutedKeys::find(&worker, spec, request.args) else { return self.forward(request) };
+        if self.replies.is_open(&keys.hashes, access != Access::Read) {
             return Flow::Wait;
         }
         match access {
-            Access::Read => self.read(bytes, raw, args, inline, first, hashes),
-            Access::Modify if first.route.on_modify() != OnModify::Pass => {
-                self.modify(spec, bytes, args, first, others, hashes)
+            Access::Read => self.read(request, keys),
+            Access::Modify if keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
+                self.modify(spec, request, keys)
             }
-            _ => self.write(spec, bytes, raw, args, inline, first, others),
-        }
-    }
-
-    /// A routed read: at the store first.
-    fn read(
-        &mut self,
-        bytes: &[u8],
-        raw: Range<usize>,
-        args: Args<'_>,
-        inline: bool,
-        key: RoutedKey<'_>,
-        keys: KeyHashes,
-    ) -> Flow {
-        self.send_run(bytes);
-        let command = whole_command(&bytes[raw], args, inline);
-        let (protocol, db, route) = (self.protocol, self.db, key.index);
-        let read = |keys| Read { command: command.to_vec(), keys, route, protocol, db };
-        match self.worker.backend.clone() {
-            Backend::Redis(redis) => {
-                let link = redis.link(self.protocol);
-                let slot = self.replies.open_read(read(keys), self.command);
-                link.send(&command, 1, &self.sink, slot);
-            }
-            Backend::Embedded(embedded) => {
-                let context = self.context();
-                let mut reply = Vec::new();
-                embedded.execute(context, args, &mut reply);
-                if !may_be_absent(&reply) {
-                    key.route.metrics.lookups.hit.increment(1);
-                    self.embedded.1 += 1;
-                    self.answer_now(|out| out.extend_from_slice(&reply));
-                    return Flow::Next;
-                }
-                let slot = self.replies.open_slow(keys.clone(), self.command);
-                self.start_read(Missed { slot, read: read(keys), reply });
-            }
+            _ => self.write(spec, request, keys),
         }
         Flow::Next
     }
 
+    /// A routed read: at the store first.
+    fn read(&mut self, request: Request<'_>, keys: RoutedKeys<'_>) {
+        self.send_run(request.bytes);
+        let command = request.command();
+        let (protocol, db, RoutedKey { index, route, .. }) = (self.protocol, self.db, keys.first);
+        let read = |keys| Read { command: command.to_vec(), keys, route: index, protocol, db };
+        match &self.worker.backend {
+            Backend::Redis(redis) => {
+                let slot = self.replies.open_read(read(keys.hashes), self.command);
+                redis.link(protocol).send(&command, 1, &self.sink, slot);
+            }
+            Backend::Embedded(embedded) => {
+                let mut reply = Vec::new();
+                embedded.execute(self.context(), request.args, &mut reply);
+                if may_be_absent(&reply) {
+                    let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
+                    return self.start_read(Missed { slot, read: read(keys.hashes), reply });
+                }
+                route.metrics.lookups.hit.increment(1);
+                self.embedded.1 += 1;
+                self.answer_now(|out| out.extend_from_slice(&reply));
+            }
+        }
+    }
+
     /// A routed command that needs the old value: the engine's work.
-    fn modify(
-        &mut self,
-        spec: &'static Spec,
-        bytes: &[u8],
-        args: Args<'_>,
-        first: RoutedKey<'_>,
-        others: Vec<RoutedKey<'_>>,
-        hashes: KeyHashes,
-    ) -> Flow {
-        self.send_run(bytes);
-        let slot = self.replies.open_slow(hashes, self.command);
-        let keys = std::iter::once(first).chain(others).map(|key| (key.key.to_vec(), key.route.clone())).collect();
+    fn modify(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
+        self.send_run(request.bytes);
         let modify = Modify {
-            keys,
-            lone: spec.key_positions(args).count() == 1,
-            command: whole_command(&[], args, true).into_owned(),
+            keys: keys.iter().map(|key| (key.key.to_vec(), key.route.clone())).collect(),
+            lone: spec.key_positions(request.args).count() == 1,
+            command: request.command().into_owned(),
             caps: leaves_a_value(spec),
             protocol: self.protocol,
             db: self.db,
         };
+        let slot = self.replies.open_slow(keys.hashes, self.command);
         let (worker, replies) = (self.worker.clone(), self.replies.clone());
         tokio::task::spawn_local(async move {
             let answer = routed::modify(&worker, modify).await;
             replies.finish(slot, answer);
         });
-        Flow::Next
     }
 
     /// A routed write: fenced, as it is, and capped.
-    #[expect(clippy::too_many_arguments, reason = "one command with its bytes, its arguments and its routed keys")]
-    fn write(
-        &mut self,
-        spec: &'static Spec,
-        bytes: &[u8],
-        raw: Range<usize>,
-        args: Args<'_>,
-        inline: bool,
-        first: RoutedKey<'_>,
-        others: Vec<RoutedKey<'_>>,
-    ) -> Flow {
-        let keys = || std::iter::once(&first).chain(&others);
-        self.send_run(bytes);
-        keys().for_each(|key| {
+    fn write(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
+        self.send_run(request.bytes);
+        for key in keys.iter() {
             key.route.metrics.invalidations.increment(1);
             self.worker.backend.fence(key.key, self.protocol);
-        });
-        let flow = self.forward(bytes, raw, args, inline);
-        self.send_run(bytes);
-        if leaves_a_value(spec) {
-            keys().for_each(|key| routed::cap(&self.worker, key.route, key.key, self.protocol, self.db));
         }
-        flow
+        self.forward(request);
+        self.send_run(request.bytes);
+        if leaves_a_value(spec) {
+            keys.iter().for_each(|key| routed::cap(&self.worker, key.route, key.key, self.protocol, self.db));
+        }
     }
 
     /// Hands a command to the store as it is.
-    fn forward(&mut self, bytes: &[u8], raw: Range<usize>, args: Args<'_>, inline: bool) -> Flow {
+    fn forward(&mut self, request: Request<'_>) -> Flow {
         match &self.worker.backend {
             Backend::Embedded(embedded) => {
                 let context = self.context();
                 self.answer_now(|out| {
-                    if !embedded_server::answer(&self.worker.app, context, args, out) {
-                        embedded.execute(context, args, out);
+                    if !embedded_server::answer(&self.worker.app, context, request.args, out) {
+                        embedded.execute(context, request.args, out);
                     }
                 });
                 self.embedded.0 += 1;
             }
-            Backend::Redis(_) if inline => {
-                self.send_run(bytes);
-                let command = whole_command(&[], args, true);
+            Backend::Redis(_) if request.inline => {
+                self.send_run(request.bytes);
+                let command = request.command();
                 self.run = Run { bytes: 0..command.len(), commands: vec![self.command] };
                 self.send_run(&command);
             }
             Backend::Redis(_) => {
-                if self.run.commands.is_empty() || self.run.bytes.end != raw.start {
-                    self.send_run(bytes);
-                    self.run.bytes.start = raw.start;
+                if self.run.commands.is_empty() || self.run.bytes.end != request.start {
+                    self.send_run(request.bytes);
+                    self.run.bytes.start = request.start;
                 }
-                self.run.bytes.end = raw.end;
+                self.run.bytes.end = request.end;
                 self.run.commands.push(self.command);
             }
         }
@@ -331,14 +333,14 @@ impl Conn {
 
     /// Sends the run that has gathered, as one slice with one slot.
     pub fn send_run(&mut self, bytes: &[u8]) {
-        let run = std::mem::take(&mut self.run);
-        if run.commands.is_empty() {
+        if self.run.commands.is_empty() {
             return;
         }
+        let Run { bytes: range, commands } = std::mem::take(&mut self.run);
         let Backend::Redis(redis) = &self.worker.backend else { return };
-        let replies = run.commands.len() as u32;
-        let slot = self.replies.open_plain(run.commands);
-        redis.link(self.protocol).send(&bytes[run.bytes], replies, &self.sink, slot);
+        let replies = commands.len() as u32;
+        let slot = self.replies.open_plain(commands);
+        redis.link(self.protocol).send(&bytes[range], replies, &self.sink, slot);
     }
 
     /// All whole commands that came together, at `begun`, are acted on.
@@ -354,8 +356,8 @@ impl Conn {
 
     /// Starts the engine on the reads that found nothing at the store, and counts those that found something.
     pub fn start_missed(&mut self) {
-        let app = &self.worker.app;
-        self.replies.take_hits(|route| app.routes.get(route).metrics.lookups.hit.increment(1));
+        let routes = &self.worker.app.routes;
+        self.replies.take_hits(|route| routes.get(route).metrics.lookups.hit.increment(1));
         for missed in self.replies.take_missed() {
             self.start_read(missed);
         }
@@ -364,7 +366,7 @@ impl Conn {
     fn start_read(&self, missed: Missed) {
         let (worker, replies) = (self.worker.clone(), self.replies.clone());
         tokio::task::spawn_local(async move {
-            let answer: Output = routed::read(&worker, missed.read, missed.reply).await;
+            let answer = routed::read(&worker, missed.read, missed.reply).await;
             replies.finish(missed.slot, answer);
         });
     }
@@ -375,19 +377,9 @@ impl Conn {
     }
 
     /// What the embedded store must know of this client.
-    pub fn context(&self) -> Context {
+    fn context(&self) -> Context {
         Context { db: self.db, protocol: self.protocol }
     }
-}
-
-/// The bytes of a command as an array of bulk strings, whatever it came as.
-fn whole_command<'a>(raw: &'a [u8], args: Args<'_>, encode: bool) -> std::borrow::Cow<'a, [u8]> {
-    if !encode {
-        return raw.into();
-    }
-    let mut command = Vec::new();
-    write::command(&mut command, args.iter());
-    command.into()
 }
 
 /// Whether the key may hold a value after this command, which the route's TTL then caps.

@@ -4,7 +4,7 @@ use super::app::{App, EMBEDDED_VERSION};
 use crate::resp::args::Args;
 use crate::resp::command::{COMMANDS, Flags, Spec, lookup};
 use crate::resp::write::{self, Protocol};
-use crate::store::embedded::{Context, supports};
+use crate::store::embedded::{Context, glob, supports};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Answers `args` if it is such a command; false: it is the embedded store's.
@@ -40,7 +40,11 @@ fn time(out: &mut Vec<u8>) {
 
 /// COMMAND and its subcommands, over the commands that are served here.
 fn command(words: &[&str], args: Args<'_>, protocol: Protocol, out: &mut Vec<u8>) {
-    let served = || COMMANDS.iter().filter(|spec| supports(spec.name.as_bytes()) || spec.handling == crate::resp::command::Handling::Own);
+    let served = || {
+        COMMANDS
+            .iter()
+            .filter(|spec| supports(spec.name.as_bytes()) || spec.handling == crate::resp::command::Handling::Own)
+    };
     let sub = words.first().map(|word| word.to_ascii_lowercase());
     match (sub.as_deref(), words.len()) {
         (None, _) => {
@@ -118,9 +122,10 @@ fn describe(spec: &Spec, protocol: Protocol, out: &mut Vec<u8>) {
 fn config(app: &App, words: &[&str], protocol: Protocol, out: &mut Vec<u8>) {
     match words {
         [sub, patterns @ ..] if sub.eq_ignore_ascii_case("get") && !patterns.is_empty() => {
-            let patterns: Vec<String> = patterns.iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-            let found: Vec<(&str, String)> =
-                settings(app).into_iter().filter(|(name, _)| patterns.iter().any(|pattern| crate::store::embedded::glob(pattern.as_bytes(), name.as_bytes()))).collect();
+            let asked = |name: &str| {
+                patterns.iter().any(|pattern| glob(pattern.to_ascii_lowercase().as_bytes(), name.as_bytes()))
+            };
+            let found: Vec<(&str, String)> = settings(app).into_iter().filter(|(name, _)| asked(name)).collect();
             write::map(out, protocol, found.len());
             for (name, value) in found {
                 write::bulk(out, name);

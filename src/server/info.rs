@@ -58,7 +58,10 @@ fn write_section(text: &mut String, app: &App, embedded: &Embedded, section: &st
         "cluster" => write!(text, "# Cluster\r\ncluster_enabled:0\r\n"),
         "keyspace" => {
             text.push_str("# Keyspace\r\n");
-            Ok(())
+            embedded
+                .databases()
+                .into_iter()
+                .try_for_each(|(db, keys, expires)| write!(text, "db{db}:keys={keys},expires={expires},avg_ttl=0\r\n"))
         }
         _ => write_own_section(text, app),
     }

@@ -8,7 +8,7 @@ mod app;
 mod clients;
 mod conn;
 mod embedded_server;
-pub mod explain;
+mod explain;
 mod info;
 mod listener;
 pub mod metrics;
@@ -22,9 +22,9 @@ mod weir;
 mod worker;
 
 pub use self::app::{App, StoreKind};
+pub use self::threads::Workers;
 
 use self::clients::Clients;
-use self::threads::Workers;
 use crate::admin;
 use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
@@ -88,7 +88,7 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
         .map(|listener| tokio::spawn(listener::accept(listener, app.clone(), workers.clone())))
         .collect();
     let house_keeping = tokio::spawn(keep_house(app.store.clone(), recorder.clone()));
-    let admin = tokio::spawn(admin::serve(admin_listener, app.clone(), workers.counts(), recorder));
+    let admin = tokio::spawn(admin::serve(admin_listener, app.clone(), workers.clone(), recorder));
     on_start(&app);
 
     let [interrupt, terminate] = &mut stop;

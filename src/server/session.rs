@@ -5,7 +5,7 @@
 //! or for an earlier command on the same key) stay unparsed in `input`.
 
 use super::clients::Client;
-use super::conn::{Conn, Flow};
+use super::conn::{Conn, Flow, Request};
 use super::worker::Worker;
 use crate::resp::scan::{CommandScanner, Scanned};
 use crate::store::Backend;
@@ -21,15 +21,13 @@ use tokio::net::TcpStream;
 
 /// Reads of one poll; after them other clients get their turn.
 const MOST_READS: usize = 4;
-/// Room made at once for a command that says it is large: a claim is no reason to hold memory.
-const MOST_RESERVED: usize = 1 << 20;
 
 /// Serves one client to its end.
 pub async fn serve(stream: TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
     let id = client.id;
     let conn = Conn::new(worker.clone(), client);
     let scanner = CommandScanner::new(conn.scan_limits());
-    let mut session = Session { stream, conn, scanner, input: Vec::new(), blocked: false, ended: false };
+    let mut session = Session { stream, conn, scanner, input: Vec::new(), waits: Waits::No, ended: false };
     poll_fn(|cx| {
         // A task's waker stays the same for its life: once is enough.
         worker.arrived(id, cx.waker());
@@ -48,10 +46,21 @@ struct Session {
     scanner: CommandScanner,
     /// Bytes read and not yet acted on: part of a command, or commands that wait.
     input: Vec<u8>,
-    /// The first command of `input` is whole, and waits.
-    blocked: bool,
+    /// Why the commands in `input` wait.
+    waits: Waits,
     /// The client will send no more.
     ended: bool,
+}
+
+/// What the first command of a session's `input` waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// For the rest of its own bytes, if there is any of it.
+    No,
+    /// For room: the client takes its replies slowly, or the link is full.
+    Room,
+    /// For the reply to an earlier command. Only that reply's arrival, which wakes the session, is a reason to look again.
+    Reply,
 }
 
 impl Session {
@@ -71,7 +80,7 @@ impl Session {
             if readable.is_err() || (self.is_over() && written.is_ready()) {
                 return Poll::Ready(());
             }
-            let room = self.blocked && !self.must_wait(cx);
+            let room = self.waits == Waits::Room && !self.must_wait(cx);
             if !room || written.is_pending() {
                 return Poll::Pending;
             }
@@ -81,21 +90,21 @@ impl Session {
     /// Nothing more will be read, and everything that was read is answered.
     fn is_over(&self) -> bool {
         let no_more = self.conn.closing || self.ended || self.conn.worker.is_draining();
-        no_more && !self.conn.replies.any_open() && (self.conn.closing || !self.blocked)
+        no_more && !self.conn.replies.any_open() && (self.conn.closing || self.waits == Waits::No)
     }
 
     /// Acts on the commands that have come, and reads for more.
     fn take_commands(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.blocked {
+        if self.waits != Waits::No {
             self.act_on_input(cx);
         }
         for _ in 0..MOST_READS {
-            if self.blocked || self.conn.closing || self.ended || self.conn.worker.is_draining() {
+            if self.waits != Waits::No || self.conn.closing || self.ended || self.conn.worker.is_draining() {
                 return Ok(());
             }
             if self.must_wait(cx) {
                 // What has been read is acted on already; what has not, stays with the kernel.
-                self.blocked = !self.input.is_empty();
+                self.waits = Waits::Room;
                 return Ok(());
             }
             match self.poll_read(cx) {
@@ -143,31 +152,29 @@ impl Session {
     fn act(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
         let begun = Instant::now();
         let mut used = 0;
-        self.blocked = false;
+        self.waits = Waits::No;
         while !self.conn.closing && used < bytes.len() {
             if self.must_wait(cx) {
-                self.blocked = true;
+                self.waits = Waits::Room;
                 break;
             }
             match self.scanner.scan(&bytes[used..]) {
                 Ok(Scanned::Complete { len, inline }) => {
-                    let raw = &bytes[used..used + len];
-                    match self.conn.command(bytes, used..used + len, self.scanner.args(raw), inline) {
+                    let args = self.scanner.args(&bytes[used..used + len]);
+                    match self.conn.act(Request { bytes, start: used, end: used + len, args, inline }) {
                         Flow::Next => used += len,
                         Flow::Limits => {
                             used += len;
                             self.scanner.set_limits(self.conn.scan_limits());
                         }
                         Flow::Wait => {
-                            self.blocked = true;
+                            self.waits = Waits::Reply;
                             break;
                         }
                     }
                 }
-                Ok(Scanned::Incomplete { needed }) => {
-                    self.input.reserve(needed.saturating_sub(self.input.capacity()).min(MOST_RESERVED));
-                    break;
-                }
+                // How much more is needed is a client's claim, and no reason to hold memory for it.
+                Ok(Scanned::Incomplete { .. }) => break,
                 Err(error) => {
                     self.conn.send_run(bytes);
                     self.conn.replies.now(|out| error.reply(out));

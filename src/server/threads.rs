@@ -2,9 +2,11 @@
 
 use super::app::{App, StoreKind};
 use super::clients::Client;
+use super::explain::explain;
 use super::metrics::CommandCounts;
 use super::session;
 use super::worker::Worker;
+use crate::cache::explain::Explanation;
 use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
 use crate::store::Backend;
@@ -26,11 +28,19 @@ pub struct Workers {
 }
 
 struct WorkerHandle {
-    clients: mpsc::UnboundedSender<(std::net::TcpStream, Arc<Client>)>,
+    tasks: mpsc::UnboundedSender<Task>,
     count: Arc<AtomicUsize>,
     counts: Arc<CommandCounts>,
     ended: parking_lot::Mutex<Option<oneshot::Receiver<()>>>,
     _thread: JoinHandle<()>,
+}
+
+/// What a worker is asked to do.
+enum Task {
+    /// Serve a client.
+    Serve(std::net::TcpStream, Arc<Client>),
+    /// Tell what answers a key.
+    Explain(Vec<u8>, oneshot::Sender<Explanation>),
 }
 
 impl Workers {
@@ -53,7 +63,14 @@ impl Workers {
         let stream = stream.into_std()?;
         let idlest = self.handles.iter().min_by_key(|handle| handle.count.load(Relaxed)).expect("there is a worker");
         idlest.count.fetch_add(1, Relaxed);
-        idlest.clients.send((stream, client)).map_err(|_| io::Error::other("the worker has ended"))
+        idlest.tasks.send(Task::Serve(stream, client)).map_err(|_| io::Error::other("the worker has ended"))
+    }
+
+    /// Which route and state answer a key; `None` if the workers have ended.
+    pub async fn explain(&self, key: &[u8]) -> Option<Explanation> {
+        let (answer, answered) = oneshot::channel();
+        self.handles.first()?.tasks.send(Task::Explain(key.to_vec(), answer)).ok()?;
+        answered.await.ok()
     }
 
     /// Lets every client have the answers to what it has sent, then ends it; answers how many had to be cut.
@@ -75,7 +92,7 @@ fn start_one(
     loads: Handle,
     draining: watch::Receiver<bool>,
 ) -> io::Result<WorkerHandle> {
-    let (clients, assigned) = mpsc::unbounded_channel();
+    let (tasks, assigned) = mpsc::unbounded_channel();
     let (end, ended) = oneshot::channel();
     let count = Arc::new(AtomicUsize::new(0));
     let counts: Arc<CommandCounts> = Arc::default();
@@ -92,7 +109,7 @@ fn start_one(
         }
     };
     let thread = std::thread::Builder::new().name(format!("weir-worker-{number}")).spawn(work)?;
-    Ok(WorkerHandle { clients, count, counts, ended: parking_lot::Mutex::new(Some(ended)), _thread: thread })
+    Ok(WorkerHandle { tasks, count, counts, ended: parking_lot::Mutex::new(Some(ended)), _thread: thread })
 }
 
 /// One worker's life: serves the clients that it is assigned, until it is told to drain and all have ended.
@@ -102,7 +119,7 @@ async fn work(
     loads: Handle,
     counts: Arc<CommandCounts>,
     count: Arc<AtomicUsize>,
-    mut assigned: mpsc::UnboundedReceiver<(std::net::TcpStream, Arc<Client>)>,
+    mut assigned: mpsc::UnboundedReceiver<Task>,
     mut draining: watch::Receiver<bool>,
 ) {
     let backend = match &app.store {
@@ -113,18 +130,29 @@ async fn work(
     let worker = Rc::new(Worker::new(app, backend, engine, counts));
     loop {
         tokio::select! {
-            Some((stream, client)) = assigned.recv() => {
+            Some(task) = assigned.recv() => {
                 let (worker, count) = (worker.clone(), count.clone());
-                tokio::task::spawn_local(async move {
-                    serve(stream, client, worker).await;
-                    count.fetch_sub(1, Relaxed);
-                });
+                tokio::task::spawn_local(run(task, worker, count));
             }
             _ = draining.wait_for(|&draining| draining) => break,
         }
     }
     worker.drain();
     worker.all_left().await;
+}
+
+async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
+    match task {
+        Task::Serve(stream, client) => {
+            serve(stream, client, worker).await;
+            count.fetch_sub(1, Relaxed);
+        }
+        Task::Explain(key, answer) => {
+            let db = worker.backend.first_db();
+            // Whoever asked may have left.
+            let _ = answer.send(explain(worker.app.routes.find(&key), &worker.backend, &key, db).await);
+        }
+    }
 }
 
 async fn serve(stream: std::net::TcpStream, client: Arc<Client>, worker: Rc<Worker>) {

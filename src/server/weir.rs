@@ -30,7 +30,10 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
         other => {
             let name = other.to_uppercase();
             conn.answer_now(|out| {
-                write::error(out, format!("ERR 'WEIR {name}' is not supported by this version; WEIR HELP lists what is"));
+                write::error(
+                    out,
+                    format!("ERR 'WEIR {name}' is not supported by this version; WEIR HELP lists what is"),
+                );
             });
         }
     }

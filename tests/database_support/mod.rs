@@ -151,7 +151,7 @@ pub fn is_root() -> bool {
     output.stdout == b"0\n"
 }
 
-/// Ends with the test, also when that is killed: the kernel then sends it QUIT.
+/// A command that runs as the user that PostgreSQL accepts.
 pub fn as_postgres(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {

@@ -14,7 +14,8 @@ mod universe;
 use universe::{Kind, Report, run};
 
 fn universes() -> impl Iterator<Item = u64> {
-    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number =
+        |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let first = number("WEIR_SEED", 1);
     first..first + number("WEIR_UNIVERSES", 3_000)
 }

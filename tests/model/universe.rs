@@ -134,10 +134,8 @@ struct World {
 
 /// Runs the universe of `seed` to its end.
 pub fn run(seed: u64, kind: Kind) -> Report {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build_local(Default::default());
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build_local(Default::default());
     runtime.expect("a runtime needs nothing").block_on(universe(seed, kind))
 }
 
@@ -189,7 +187,8 @@ impl World {
     fn engines(&self) -> Vec<Engine<SimStore, Chance>> {
         let one = Arc::new(Shared::new(MAX_NEGATIVE, Instant::now()));
         let other = Arc::new(Shared::new(MAX_NEGATIVE, Instant::now()));
-        let processes = if self.kind == Kind::Calm { [one.clone(), one.clone(), one] } else { [one.clone(), one, other] };
+        let processes =
+            if self.kind == Kind::Calm { [one.clone(), one.clone(), one] } else { [one.clone(), one, other] };
         let loads = tokio::runtime::Handle::current();
         let engine = |shared| Engine::new(self.store.clone(), self.chance.clone(), shared, loads.clone());
         processes.into_iter().map(engine).collect()
@@ -255,7 +254,11 @@ async fn get(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key:
     }
 }
 
-async fn look_up(world: &World, engine: &Engine<SimStore, Chance>, key: &StoreKey) -> Result<Option<String>, StoreError> {
+async fn look_up(
+    world: &World,
+    engine: &Engine<SimStore, Chance>,
+    key: &StoreKey,
+) -> Result<Option<String>, StoreError> {
     for _ in 0..4 {
         if let Some(value) = world.store.get(key).await? {
             return Ok(Some(value));

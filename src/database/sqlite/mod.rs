@@ -28,8 +28,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Most argument lists of one statement: SQLite refuses more than 500 arms, and compiles each of them anew.
-const ARMS: usize = 100;
+/// Most argument lists of one statement: SQLite refuses more than 500 arms (its SQLITE_MAX_COMPOUND_SELECT). Larger
+/// batches are several statements in one read transaction.
+const ARMS: usize = 500;
 /// Parameters of one statement at most, SQLite's own default.
 const MAX_PARAMETERS: usize = 32_766;
 

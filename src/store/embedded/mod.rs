@@ -141,6 +141,19 @@ impl Embedded {
         stats
     }
 
+    /// Number, keys and keys with a deadline of each database that holds any.
+    pub fn databases(&self) -> Vec<(usize, usize, usize)> {
+        let mut databases: Vec<(usize, usize, usize)> = (0..keyspace::DATABASES).map(|db| (db, 0, 0)).collect();
+        for shard in &self.shards {
+            for (space, (_, keys, expires)) in shard.lock().spaces.iter().zip(&mut databases) {
+                *keys += space.entries().len();
+                *expires += space.entries().iter().filter(|entry| entry.expires != keyspace::NEVER).count();
+            }
+        }
+        databases.retain(|&(_, keys, _)| keys > 0);
+        databases
+    }
+
     /// One bounded step of active expiry over all shards; to be called about ten times a second.
     pub fn sweep(&self) {
         let now = self.time.now();
