@@ -248,7 +248,12 @@ impl Conn {
         self.send_run(request.bytes);
         let command = request.command();
         let (protocol, db, RoutedKey { index, route, .. }) = (self.protocol, self.db, keys.first);
-        let read = |keys| Read { command: command.to_vec(), keys, route: index, protocol, db };
+        let other_routes: Vec<usize> = keys.others.iter().map(|key| key.index).collect();
+        let count_hits = || {
+            route.metrics.lookups.hit.increment(1);
+            keys.others.iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
+        };
+        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, protocol, db };
         match &self.worker.backend {
             Backend::Redis(redis) => {
                 let slot = self.replies.open_read(read(keys.hashes), self.command);
@@ -261,7 +266,7 @@ impl Conn {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
                     return self.start_read(Missed { slot, read: read(keys.hashes), reply });
                 }
-                route.metrics.lookups.hit.increment(1);
+                count_hits();
                 self.embedded.1 += 1;
                 self.answer_now(|out| out.extend_from_slice(&reply));
             }

@@ -13,7 +13,7 @@ use crate::cache::error::upstream_error;
 use crate::resp::scan::may_be_absent;
 use crate::resp::write::{self, Protocol};
 use crate::store::StoreError;
-use crate::store::redis::link::Sink;
+use crate::store::redis::link::{Part, Sink};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -49,6 +49,8 @@ pub struct Read {
     pub keys: KeyHashes,
     /// Index of the first one's route.
     pub route: usize,
+    /// Indices of the others' routes.
+    pub other_routes: Vec<usize>,
     /// What its reply must look like.
     pub protocol: Protocol,
     /// Database number.
@@ -91,7 +93,15 @@ struct Slot {
     opened: Instant,
     done: bool,
     output: Output,
+    /// Of forwarded commands: the beginning of a reply that is not yet whole. A link that breaks in it leaves nothing
+    /// behind but an error in its place.
+    partial: Vec<u8>,
+    /// The reply has grown so large that its beginning is passed on before its end is known.
+    streams: bool,
 }
+
+/// From this size on a reply streams through, byte by byte as it comes.
+const STREAMED: usize = 64 << 10;
 
 enum Kind {
     /// Commands that were forwarded, or an answer that is ready.
@@ -115,8 +125,7 @@ impl Replies {
             None => state.output.write(writer),
             Some(Slot { kind: Kind::Plain, done: true, output, .. }) => output.write(writer),
             Some(&mut Slot { opened, .. }) => {
-                let output = Output::default();
-                let mut slot = Slot { kind: Kind::Plain, commands: Vec::new(), opened, done: true, output };
+                let mut slot = Slot { opened, done: true, ..Slot::new(Kind::Plain, Vec::new()) };
                 let result = slot.output.write(writer);
                 state.slots.push_back(slot);
                 result
@@ -216,10 +225,16 @@ impl Replies {
     }
 }
 
+impl Slot {
+    fn new(kind: Kind, commands: Vec<u16>) -> Self {
+        let (output, partial) = (Output::default(), Vec::new());
+        Slot { kind, commands, opened: Instant::now(), done: false, output, partial, streams: false }
+    }
+}
+
 impl State {
     fn open(&mut self, kind: Kind, commands: Vec<u16>) -> u64 {
-        let output = Output::default();
-        self.slots.push_back(Slot { kind, commands, opened: Instant::now(), done: false, output });
+        self.slots.push_back(Slot::new(kind, commands));
         self.first + self.slots.len() as u64 - 1
     }
 
@@ -244,16 +259,35 @@ impl State {
         }
     }
 
+    /// Bytes of forwarded commands' replies: whole replies go on to the client if it is their turn.
+    fn pass_on(&mut self, index: usize, part: &Part<'_>) {
+        let slot = &mut self.slots[index];
+        let output = if index == 0 { &mut self.output } else { &mut slot.output };
+        let (whole, begun) = part.bytes.split_at(part.whole);
+        if !whole.is_empty() {
+            output.extend(&slot.partial);
+            output.extend(whole);
+            slot.partial.clear();
+            slot.streams = false;
+        }
+        slot.partial.extend_from_slice(begun);
+        if slot.streams || slot.partial.len() > STREAMED {
+            output.extend(&slot.partial);
+            slot.partial = Vec::new();
+            slot.streams = true;
+        }
+    }
+
     /// A read's reply is whole: it is a hit and goes on, or a miss and is handed to the session.
     fn judge(&mut self, index: usize, counts: &CommandCounts) {
         let slot = &mut self.slots[index];
         let reply = slot.output.single().expect("a reply from a link is never shared");
         let Kind::Read(read) = &slot.kind else { return };
         if !may_be_absent(reply) {
-            let route = read.route;
+            self.hits.push(read.route);
+            self.hits.extend(&read.other_routes);
             counts.count(slot.commands[0], false);
             counts.observe(Path::Upstream, slot.opened, 1);
-            self.hits.push(route);
             return self.close(index);
         }
         let reply = reply.to_vec();
@@ -273,52 +307,50 @@ impl Replies {
 }
 
 impl Sink for Replies {
-    fn reply(&self, slot: u64, bytes: &[u8], done: bool, errors: &[u32]) {
+    fn reply(&self, slot: u64, part: Part<'_>) {
         let mut state = self.state.borrow_mut();
         if state.closed {
             return;
         }
         let index = (slot - state.first) as usize;
         let slot = &mut state.slots[index];
-        for &error in errors {
+        for &error in part.errors {
             let command = std::mem::replace(&mut slot.commands[error as usize], CommandCounts::COUNTED);
             self.counts.count(command, true);
         }
-        let plain = matches!(slot.kind, Kind::Plain);
-        if done && plain {
+        if !matches!(slot.kind, Kind::Plain) {
+            slot.output.extend(part.bytes);
+            return if part.done {
+                state.judge(index, &self.counts)
+            };
+        }
+        if part.done {
             self.count_plain(slot);
         }
-        if index == 0 && plain {
-            state.output.extend(bytes);
-        } else {
-            state.slots[index].output.extend(bytes);
-        }
-        match (done, plain) {
-            (true, true) => state.close(index),
-            (true, false) => state.judge(index, &self.counts),
-            (false, _) => state.wake(),
-        }
+        state.pass_on(index, &part);
+        if part.done { state.close(index) } else { state.wake() }
     }
 
-    fn failed(&self, slot: u64, missing: u32, torn: bool, error: &StoreError) {
+    fn failed(&self, slot: u64, missing: u32, error: &StoreError) {
         let mut state = self.state.borrow_mut();
         if state.closed {
             return;
         }
         let index = (slot - state.first) as usize;
-        if torn && matches!(state.slots[index].kind, Kind::Plain) {
+        let slot = &mut state.slots[index];
+        if slot.streams {
+            // The client has the beginning of a reply that will have no end.
             state.closed = true;
             return state.wake();
         }
-        let mut text = String::new();
-        upstream_error(&mut text, error).expect("a string takes every text");
-        let slot = &mut state.slots[index];
         let first_missing = slot.commands.len() - missing as usize;
         slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));
         slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
-        if torn {
+        if !matches!(slot.kind, Kind::Plain) {
             slot.output = Output::default();
         }
+        let mut text = String::new();
+        upstream_error(&mut text, error).expect("a string takes every text");
         for _ in 0..missing {
             slot.output.write(|out| write::error(out, &text));
         }

@@ -26,6 +26,7 @@ const ATTEMPTS: usize = 4;
 pub async fn read(worker: &Worker, read: Read, reply: Vec<u8>) -> Output {
     let args = parse(&read.command);
     let args = args.as_args();
+    count_hits(worker, args, &reply);
     match answer_read(worker, &read, args, reply).await {
         Ok(output) => output,
         Err(text) => error(&text),
@@ -55,6 +56,18 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
         }
     }
     Ok(whole(reply))
+}
+
+/// An MGET that missed some of its keys has found the others.
+fn count_hits(worker: &Worker, args: Args<'_>, reply: &[u8]) {
+    if !args[0].eq_ignore_ascii_case(b"mget") {
+        return;
+    }
+    for (key, element) in args.from(1).iter().zip(elements(reply)) {
+        if let Some(route) = worker.app.routes.find(key).filter(|_| !is_nil(&reply[element])) {
+            route.metrics.lookups.hit.increment(1);
+        }
+    }
 }
 
 /// The positions of the keys that may be absent: for MGET those whose element is nil, else all that are routed.

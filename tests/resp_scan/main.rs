@@ -7,7 +7,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use weir::resp::error::ProtocolError;
 use weir::resp::scan::{
-    CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, may_be_absent, may_be_absent_among, nil_elements,
+    Advanced, CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, may_be_absent, may_be_absent_among,
+    nil_elements,
 };
 use weir::resp::write::{self, Protocol};
 
@@ -247,21 +248,21 @@ fn a_push_inside_a_reply_is_an_error() {
 fn a_run_stops_before_a_push() {
     let mut scanner = ReplyScanner::new(4);
     let bytes = b"+OK\r\n$2\r\nab\r\n>2\r\n+x\r\n+y\r\n:1\r\n";
-    assert_eq!(scanner.advance_many(bytes, 9, |_| ()), Ok((13, 2)));
+    assert_eq!(scanner.advance_many(bytes, 9, |_| ()), Ok(advanced(13, 2, 13)));
     assert!(!scanner.is_push());
-    assert_eq!(scanner.advance_many(&bytes[13..], 9, |_| ()), Ok((0, 0)));
+    assert_eq!(scanner.advance_many(&bytes[13..], 9, |_| ()), Ok(advanced(0, 0, 0)));
     assert_eq!(scanner.advance(&bytes[13..]), Ok(Progress { consumed: 12, complete: true }));
     assert!(scanner.is_push());
-    assert_eq!(scanner.advance_many(&bytes[25..], 9, |_| ()), Ok((4, 1)));
+    assert_eq!(scanner.advance_many(&bytes[25..], 9, |_| ()), Ok(advanced(4, 1, 4)));
     assert!(!scanner.is_push());
 }
 
 #[test]
 fn a_run_takes_no_more_than_its_replies() {
     let mut scanner = ReplyScanner::new(4);
-    assert_eq!(scanner.advance_many(b"+OK\r\n+OK\r\n+OK\r\n", 2, |_| ()), Ok((10, 2)));
-    assert_eq!(scanner.advance_many(b"+OK\r\n$5\r\nab", 2, |_| ()), Ok((11, 1)));
-    assert_eq!(scanner.advance_many(b"cde\r\n+OK\r\n", 1, |_| ()), Ok((5, 1)));
+    assert_eq!(scanner.advance_many(b"+OK\r\n+OK\r\n+OK\r\n", 2, |_| ()), Ok(advanced(10, 2, 10)));
+    assert_eq!(scanner.advance_many(b"+OK\r\n$5\r\nab", 2, |_| ()), Ok(advanced(11, 1, 5)));
+    assert_eq!(scanner.advance_many(b"cde\r\n+OK\r\n", 1, |_| ()), Ok(advanced(5, 1, 5)));
 }
 
 #[test]
@@ -354,4 +355,8 @@ fn many_small_reads_cost_no_more_than_the_bytes() {
     }
     // A quadratic scanner takes minutes; this one well under a second, even unoptimised.
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+fn advanced(consumed: usize, completed: usize, whole: usize) -> Advanced {
+    Advanced { consumed, completed, whole }
 }

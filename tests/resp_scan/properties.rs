@@ -6,7 +6,8 @@ use weir::resp::command::lookup;
 use weir::resp::error::ProtocolError;
 use weir::resp::frame::{self, Reply};
 use weir::resp::scan::{
-    self, CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, elements, is_nil, may_be_absent, nil_elements,
+    self, Advanced, CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, elements, is_nil, may_be_absent,
+    nil_elements,
 };
 use weir::resp::write;
 
@@ -118,7 +119,7 @@ fn scan_runs(bytes: &[u8], pieces: &[u8], run: usize) -> (usize, usize, Option<P
     for end in ends(bytes.len(), pieces) {
         loop {
             let buf = &bytes[at..end];
-            let (consumed, completed) = match scanner.advance_many(buf, run, |_| ()) {
+            let Advanced { consumed, completed, .. } = match scanner.advance_many(buf, run, |_| ()) {
                 Ok(progress) => progress,
                 Err(error) => return (replies, pushes, Some(error)),
             };

@@ -11,6 +11,6 @@ mod reply;
 
 pub use command::{CommandScanner, ScanLimits, Scanned};
 pub use elements::{Elements, elements, is_nil, may_be_absent, may_be_absent_among, nil_elements};
-pub use reply::{Progress, ReplyScanner};
+pub use reply::{Advanced, Progress, ReplyScanner};
 
 pub use crate::resp::error::ProtocolError;

@@ -8,6 +8,17 @@ use crate::resp::number;
 /// No header line, simple string or error is longer.
 const MAX_LINE: usize = 64 * 1024;
 
+/// How far [`ReplyScanner::advance_many`] came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Advanced {
+    /// Bytes used.
+    pub consumed: usize,
+    /// Replies that ended.
+    pub completed: usize,
+    /// Of the bytes used, those up to the end of the last reply that ended; the others belong to one that did not.
+    pub whole: usize,
+}
+
 /// How far [`ReplyScanner::advance`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -86,8 +97,7 @@ impl ReplyScanner {
         }
     }
 
-    /// Consumes up to `replies` replies, the last one perhaps in part, and answers the bytes consumed and the replies
-    /// completed. It stops before a top-level push, which the caller then takes with [`ReplyScanner::advance`];
+    /// Consumes up to `replies` replies, the last one perhaps in part, and answers how far it came. It stops before a top-level push, which the caller then takes with [`ReplyScanner::advance`];
     /// inside a push it does nothing. Replies that are errors are told to `on_error` as they begin, counted from 0.
     ///
     /// # Errors
@@ -97,8 +107,8 @@ impl ReplyScanner {
         buf: &[u8],
         replies: usize,
         mut on_error: impl FnMut(usize),
-    ) -> Result<(usize, usize), ProtocolError> {
-        let (mut consumed, mut completed) = (0, 0);
+    ) -> Result<Advanced, ProtocolError> {
+        let Advanced { mut consumed, mut completed, mut whole } = Advanced::default();
         while completed < replies && consumed < buf.len() {
             let rest = &buf[consumed..];
             if (self.is_idle() && rest[0] == b'>') || (!self.is_idle() && self.push) {
@@ -111,16 +121,17 @@ impl ReplyScanner {
                         on_error(completed);
                     }
                     consumed += more;
-                    completed += usize::from(complete);
                     if !complete {
                         break;
                     }
+                    completed += 1;
+                    whole = consumed;
                 }
                 Err(error) if consumed == 0 => return Err(error),
                 Err(_) => break,
             }
         }
-        Ok((consumed, completed))
+        Ok(Advanced { consumed, completed, whole })
     }
 
     /// One piece of payload, or one line; `None` if there is too little.

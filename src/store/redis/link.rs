@@ -10,7 +10,7 @@
 //! Everything here stays on one thread. tests/serve_upstream.rs holds it to this with a stopped and a restarted Redis.
 
 use super::handshake::{self, Upstream};
-use crate::resp::scan::ReplyScanner;
+use crate::resp::scan::{Advanced, ReplyScanner};
 use crate::resp::write::Protocol;
 use crate::store::StoreError;
 use std::cell::{Cell, RefCell};
@@ -27,27 +27,36 @@ use tokio::time::Instant;
 
 /// Who is owed replies. Called on the link's thread, while nothing of the link is borrowed.
 pub trait Sink {
-    /// Some more bytes of the replies to entry `id`; the last of them when `done`. `errors`: which of the entry's
-    /// replies, counted from its first, begin here and are errors.
-    fn reply(&self, id: u64, bytes: &[u8], done: bool, errors: &[u32]);
+    /// Some more bytes of the replies to entry `id`.
+    fn reply(&self, id: u64, part: Part<'_>);
 
-    /// Entry `id` will get no more: `missing` replies were not begun. If `torn`, the bytes already handed over end
-    /// within a reply.
-    fn failed(&self, id: u64, missing: u32, torn: bool, error: &StoreError);
+    /// Entry `id` will get no more: `missing` replies did not come, or not to their end.
+    fn failed(&self, id: u64, missing: u32, error: &StoreError);
+}
+
+/// Bytes of an entry's replies, as they came.
+pub struct Part<'a> {
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// So many of them go up to the end of a reply; the others belong to a reply that is not yet whole.
+    pub whole: usize,
+    /// These are the last.
+    pub done: bool,
+    /// Which of the entry's replies, counted from its first, begin here and are errors.
+    pub errors: &'a [u32],
 }
 
 /// Takes replies that nobody wants.
 struct Discard;
 
 impl Sink for Discard {
-    fn reply(&self, _: u64, _: &[u8], _: bool, _: &[u32]) {}
-    fn failed(&self, _: u64, _: u32, _: bool, _: &StoreError) {}
+    fn reply(&self, _: u64, _: Part<'_>) {}
+    fn failed(&self, _: u64, _: u32, _: &StoreError) {}
 }
 
 struct Entry {
     replies: u32,
     missing: u32,
-    torn: bool,
     sink: Rc<dyn Sink>,
     id: u64,
     sent: Instant,
@@ -127,8 +136,8 @@ impl Link {
         let inner = &self.0;
         match inner.state.get() {
             State::Up | State::Connecting => inner.enqueue(commands, replies, sink.clone(), id),
-            State::Stalled => sink.failed(id, replies, false, &StoreError::Timeout),
-            State::Down => sink.failed(id, replies, false, &inner.why_down.borrow().clone()),
+            State::Stalled => sink.failed(id, replies, &StoreError::Timeout),
+            State::Down => sink.failed(id, replies, &inner.why_down.borrow().clone()),
         }
     }
 
@@ -160,14 +169,7 @@ impl Link {
 impl Inner {
     fn enqueue(&self, commands: &[u8], replies: u32, sink: Rc<dyn Sink>, id: u64) {
         self.out.borrow_mut().extend_from_slice(commands);
-        self.entries.borrow_mut().push_back(Entry {
-            replies,
-            missing: replies,
-            torn: false,
-            sink,
-            id,
-            sent: Instant::now(),
-        });
+        self.entries.borrow_mut().push_back(Entry { replies, missing: replies, sink, id, sent: Instant::now() });
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
@@ -180,18 +182,18 @@ impl Inner {
         while used < bytes.len() {
             let (answered, missing) = self.entries.borrow().front().map_or((0, 0), Entry::progress);
             errors.clear();
-            let (consumed, completed) = scanner
+            let advanced = scanner
                 .advance_many(&bytes[used..], missing as usize, |reply| errors.push(answered + reply as u32))
                 .map_err(broken)?;
-            if consumed == 0 {
+            if advanced.consumed == 0 {
                 match self.skip_push(scanner, &bytes[used..])? {
                     0 => break,
                     skipped => used += skipped,
                 }
                 continue;
             }
-            self.hand_over(&bytes[used..used + consumed], completed as u32, !scanner.is_idle(), &errors);
-            used += consumed;
+            self.hand_over(&bytes[used..used + advanced.consumed], advanced, &errors);
+            used += advanced.consumed;
         }
         Ok(used)
     }
@@ -205,12 +207,11 @@ impl Inner {
         Ok(scanner.advance(bytes).map_err(broken)?.consumed)
     }
 
-    fn hand_over(&self, bytes: &[u8], completed: u32, torn: bool, errors: &[u32]) {
+    fn hand_over(&self, bytes: &[u8], advanced: Advanced, errors: &[u32]) {
         let (sink, id, done) = {
             let mut entries = self.entries.borrow_mut();
             let entry = entries.front_mut().expect("bytes are consumed only for an entry that misses replies");
-            entry.missing -= completed;
-            entry.torn = torn;
+            entry.missing -= advanced.completed as u32;
             let done = entry.missing == 0;
             let answered = (entry.sink.clone(), entry.id, done);
             if done {
@@ -218,7 +219,7 @@ impl Inner {
             }
             answered
         };
-        sink.reply(id, bytes, done, errors);
+        sink.reply(id, Part { bytes, whole: advanced.whole, done, errors });
     }
 
     /// The instant at which the oldest entry that still waits will have waited too long.
@@ -231,16 +232,17 @@ impl Inner {
     /// Fails the entries that have waited too long. They stay in the queue, so that their late replies are swallowed.
     fn time_out(&self, now: Instant) {
         loop {
-            let overdue = {
-                let mut entries = self.entries.borrow_mut();
-                let late = |entry: &&mut Entry| !Rc::ptr_eq(&entry.sink, &self.discard);
-                entries.iter_mut().find(late).filter(|entry| entry.sent + self.upstream.timeout <= now).map(|entry| {
-                    (std::mem::replace(&mut entry.sink, self.discard.clone()), entry.id, entry.missing, entry.torn)
-                })
-            };
-            let Some((sink, id, missing, torn)) = overdue else { return };
+            let overdue =
+                {
+                    let mut entries = self.entries.borrow_mut();
+                    let late = |entry: &&mut Entry| !Rc::ptr_eq(&entry.sink, &self.discard);
+                    entries.iter_mut().find(late).filter(|entry| entry.sent + self.upstream.timeout <= now).map(
+                        |entry| (std::mem::replace(&mut entry.sink, self.discard.clone()), entry.id, entry.missing),
+                    )
+                };
+            let Some((sink, id, missing)) = overdue else { return };
             self.state.set(State::Stalled);
-            sink.failed(id, missing, torn, &StoreError::Timeout);
+            sink.failed(id, missing, &StoreError::Timeout);
         }
     }
 
@@ -250,7 +252,7 @@ impl Inner {
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.entries.borrow_mut());
         for entry in entries {
-            entry.sink.failed(entry.id, entry.missing, entry.torn, error);
+            entry.sink.failed(entry.id, entry.missing, error);
         }
         self.wake_waiting_for_room();
     }

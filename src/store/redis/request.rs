@@ -1,6 +1,6 @@
 //! One command whose reply Weir itself waits for, over a link that clients share.
 
-use super::link::{Link, Sink};
+use super::link::{Link, Part, Sink};
 use crate::store::StoreError;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -45,16 +45,16 @@ impl State {
 }
 
 impl Sink for Pending {
-    fn reply(&self, _: u64, bytes: &[u8], done: bool, _: &[u32]) {
+    fn reply(&self, _: u64, part: Part<'_>) {
         let mut state = self.0.borrow_mut();
-        state.bytes.extend_from_slice(bytes);
-        if done {
+        state.bytes.extend_from_slice(part.bytes);
+        if part.done {
             let bytes = std::mem::take(&mut state.bytes);
             state.finish(Ok(bytes));
         }
     }
 
-    fn failed(&self, _: u64, _: u32, _: bool, error: &StoreError) {
+    fn failed(&self, _: u64, _: u32, error: &StoreError) {
         self.0.borrow_mut().finish(Err(error.clone()));
     }
 }
