@@ -1,5 +1,7 @@
 //! The harness itself: its servers start, count and end, and its proxy's faults bite.
 
+#![allow(clippy::unwrap_used)]
+
 mod harness;
 
 use harness::*;

@@ -232,7 +232,9 @@ fn the_log_says_where_it_listens_and_no_secret() {
         file.display()
     ));
     weir.client().run("AUTH hunter3");
-    let log = weir.log();
-    assert!(log.contains(&weir.port().to_string()) && log.contains(&weir.admin().to_string()), "{log}");
-    assert!(!log.contains("hunter"), "{log}");
+    wait_until("both ports are told", || {
+        let log = weir.log();
+        log.contains(&weir.port().to_string()) && log.contains(&weir.admin().to_string())
+    });
+    assert!(!weir.log().contains("hunter"), "{}", weir.log());
 }

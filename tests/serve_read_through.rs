@@ -189,5 +189,6 @@ fn every_string_read_reads_through(pair: Pair) {
     assert_eq!(client.run("GETEX product:14 EX 50"), Reply::bulk(product(14)));
     assert!(client.run("PTTL product:14").int() <= 50_000);
     assert_eq!(client.run("EXISTS product:15 product:16 product:998"), Reply::Int(2));
+    assert_eq!(client.run("EXISTS product:11 product:17"), Reply::Int(2), "one is present and one is cold");
     assert_eq!(client.run("TYPE product:11"), Reply::Simple("string".into()));
 }
