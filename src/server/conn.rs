@@ -18,7 +18,7 @@ use crate::cache::route::Route;
 use crate::config::OnModify;
 use crate::resp::args::Args;
 use crate::resp::command::{Access, Flags, Handling, Spec, lookup_indexed};
-use crate::resp::scan::{ScanLimits, may_be_absent};
+use crate::resp::scan::{ScanLimits, may_be_absent_among};
 use crate::resp::write::{self, Protocol};
 use crate::store::Backend;
 use crate::store::embedded::Context;
@@ -234,7 +234,7 @@ impl Conn {
             return Flow::Wait;
         }
         match access {
-            Access::Read => self.read(request, keys),
+            Access::Read => self.read(spec, request, keys),
             Access::Modify if keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
                 self.modify(spec, request, keys)
             }
@@ -244,16 +244,17 @@ impl Conn {
     }
 
     /// A routed read: at the store first.
-    fn read(&mut self, request: Request<'_>, keys: RoutedKeys<'_>) {
+    fn read(&mut self, spec: &Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
         let command = request.command();
         let (protocol, db, RoutedKey { index, route, .. }) = (self.protocol, self.db, keys.first);
         let other_routes: Vec<usize> = keys.others.iter().map(|key| key.index).collect();
+        let all_keys = if spec.first == spec.last { 1 } else { spec.key_positions(request.args).count() };
         let count_hits = || {
             route.metrics.lookups.hit.increment(1);
             keys.others.iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
         };
-        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, protocol, db };
+        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, all_keys, protocol, db };
         match &self.worker.backend {
             Backend::Redis(redis) => {
                 let slot = self.replies.open_read(read(keys.hashes), self.command);
@@ -262,7 +263,7 @@ impl Conn {
             Backend::Embedded(embedded) => {
                 let mut reply = Vec::new();
                 embedded.execute(self.context(), request.args, &mut reply);
-                if may_be_absent(&reply) {
+                if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
                     return self.start_read(Missed { slot, read: read(keys.hashes), reply });
                 }

@@ -10,7 +10,7 @@
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
 use crate::cache::error::upstream_error;
-use crate::resp::scan::may_be_absent;
+use crate::resp::scan::may_be_absent_among;
 use crate::resp::write::{self, Protocol};
 use crate::store::StoreError;
 use crate::store::redis::link::{Part, Sink};
@@ -51,6 +51,8 @@ pub struct Read {
     pub route: usize,
     /// Indices of the others' routes.
     pub other_routes: Vec<usize>,
+    /// How many keys it has, routed or not: EXISTS counts those that are there.
+    pub all_keys: usize,
     /// What its reply must look like.
     pub protocol: Protocol,
     /// Database number.
@@ -283,7 +285,7 @@ impl State {
         let slot = &mut self.slots[index];
         let reply = slot.output.single().expect("a reply from a link is never shared");
         let Kind::Read(read) = &slot.kind else { return };
-        if !may_be_absent(reply) {
+        if !may_be_absent_among(reply, read.all_keys) {
             self.hits.push(read.route);
             self.hits.extend(&read.other_routes);
             counts.count(slot.commands[0], false);

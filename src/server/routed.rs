@@ -10,7 +10,7 @@ use crate::cache::{Found, Wanted};
 use crate::config::OnModify;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::{Spec, lookup};
-use crate::resp::scan::{CommandScanner, ScanLimits, Scanned, elements, is_nil, may_be_absent};
+use crate::resp::scan::{CommandScanner, ScanLimits, Scanned, elements, is_nil, may_be_absent_among};
 use crate::resp::write::{self, Protocol};
 use crate::server::replies::Read;
 use crate::store::embedded::evaluate;
@@ -51,7 +51,7 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
         }
         let unstored = found.iter().any(|(_, found)| matches!(found, Found::Loaded { stored: false, .. }));
         reply = worker.backend.run(args, read.protocol, read.db).await.map_err(upstream_text)?;
-        if !may_be_absent(&reply) || unstored {
+        if !may_be_absent_among(&reply, read.all_keys) || unstored {
             break;
         }
     }
