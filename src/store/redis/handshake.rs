@@ -186,10 +186,16 @@ async fn read_replies(stream: &mut TcpStream, count: usize) -> Result<Vec<Reply>
                 frame::decode(&bytes[begun..scanned], 16).map_err(|error| StoreError::Protocol(error.to_string()))?;
             begun = scanned;
             replies.push(reply);
-        } else if progress.consumed == 0 {
-            if bytes.len() > MOST_HANDSHAKE || stream.read_buf(&mut bytes).await.map_err(unreachable)? == 0 {
-                return Err(StoreError::Unavailable("the upstream closed the connection during the handshake".into()));
-            }
+            continue;
+        }
+        if progress.consumed > 0 {
+            continue;
+        }
+        if bytes.len() > MOST_HANDSHAKE {
+            return Err(StoreError::Protocol("the handshake's replies are too long for a Redis".into()));
+        }
+        if stream.read_buf(&mut bytes).await.map_err(unreachable)? == 0 {
+            return Err(StoreError::Unavailable("the upstream closed the connection during the handshake".into()));
         }
     }
     Ok(replies)
