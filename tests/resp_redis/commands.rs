@@ -214,7 +214,7 @@ fn what_a_call_does_depends_on_its_options() {
         ("SORT a STORE b", Access::Modify),
         ("GEORADIUS a 1 2 3 m STORE b", Access::Modify),
         ("GEORADIUS a 1 2 3 m", Access::Read),
-        ("EVAL s 1 a", Access::Modify),
+        ("EVAL s 1 a", Access::Write),
         ("EVAL_RO s 1 a", Access::Read),
         ("OBJECT FREQ a", Access::Read),
         ("PING", Access::None),

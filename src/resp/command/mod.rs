@@ -138,9 +138,10 @@ pub enum Access {
     None,
     /// It only looks (or, as GETEX, changes no more than the TTL of what it has read).
     Read,
-    /// What it does depends on the old value: INCR, HSET, SET … NX, scripts.
+    /// What it does depends on the old value: INCR, HSET, SET … NX.
     Modify,
-    /// It replaces or removes whatever is there: SET, DEL, EXPIRE.
+    /// It replaces or removes whatever is there: SET, DEL, EXPIRE. Scripts too: what they do cannot be known, and they are
+    /// written for what the store holds.
     Write,
 }
 
