@@ -29,7 +29,7 @@
 //! A file uses its own folder, or lower floors only.
 //!
 //! ```text
-//! 5  main.rs, cli     arguments, exit codes
+//! 5  main.rs, cli     arguments, start and end, exit codes
 //! 4  server           listeners, workers, sessions, ordered replies, drain      admin   metrics, health, explanations
 //! 3  cache            the engine: look up -> lease -> load -> fill
 //! 2  store            where cached data lives: redis, embedded                  database   where the truth lives

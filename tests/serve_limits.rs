@@ -95,7 +95,9 @@ fn one_client_too_many_is_told_so() {
     assert!(fourth.recv().is_error("ERR max number of clients reached"));
     assert!(fourth.is_closed());
     drop(clients.pop());
-    wait_until("there is room again", || weir.client().try_cmd(&["PING"]).is_ok_and(|reply| reply.text() == "PONG"));
+    wait_until("there is room again", || {
+        weir.client().try_cmd(&["PING"]).is_ok_and(|reply| reply == Reply::Simple("PONG".into()))
+    });
 }
 
 #[test]

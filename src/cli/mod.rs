@@ -10,6 +10,7 @@ mod failure;
 mod files;
 mod logging;
 mod report;
+mod run;
 mod serve;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -1,8 +1,9 @@
 //! `weir serve`: runs the proxy until it is told to stop.
 
 use super::files::ConfigFile;
+use super::run::{self, StartError};
 use super::{Failure, ServeArguments, demo, logging, print};
-use crate::server::{self, App, StartError, StoreKind};
+use crate::server::{App, StoreKind};
 
 /// Runs the proxy with the file that the arguments name, or the demo.
 pub fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
@@ -12,7 +13,7 @@ pub fn serve(arguments: &ServeArguments) -> Result<(), Failure> {
     };
     logging::start(arguments.log_format)?;
     let is_demo = arguments.config.is_none();
-    let ended = server::run(file.config.clone(), |app| {
+    let ended = run::run(file.config.clone(), |app| {
         let greeting = if is_demo { demo::greeting(&app.config) } else { greeting(app) };
         // A closed standard output is no reason not to serve.
         let _ = print(&greeting);

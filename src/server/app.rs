@@ -32,6 +32,15 @@ pub enum StoreKind {
 }
 
 impl App {
+    /// A proxy that is about to start.
+    pub fn new(config: Config, routes: Routes) -> Self {
+        let store = match &config.upstream {
+            Some(upstream) => StoreKind::Redis(Arc::new(Upstream::new(upstream.clone()))),
+            None => StoreKind::Embedded(Arc::new(Embedded::new(config.embedded.max_memory))),
+        };
+        App { routes, clients: Clients::new(config.server.max_clients), store, started: Instant::now(), config }
+    }
+
     /// Whether clients may be sent here: the upstream can be reached.
     pub fn is_ready(&self) -> bool {
         match &self.store {

@@ -1,0 +1,89 @@
+//! The proxy's life: start everything, wait for a signal, drain.
+
+use crate::admin;
+use crate::cache::prepare::prepare;
+use crate::config::{Config, Diagnostic};
+use crate::server::{App, StoreKind, Workers, listener};
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why the proxy did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// Statements that do not prepare, or databases that cannot be reached: each at its place in the file.
+    Config(Vec<Diagnostic>),
+    /// Anything else, such as an address that is taken.
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for StartError {
+    fn from(error: E) -> Self {
+        StartError::Other(error.into())
+    }
+}
+
+/// Clients have so long to take their last replies.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often the embedded store looks for expired keys.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// Runs the proxy until SIGINT or SIGTERM; `on_start` is called with it once it listens.
+pub fn run(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("weir-loads")
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(config, on_start));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartError> {
+    let recorder = admin::install_recorder()?;
+    let mut stop = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    let routes = prepare(&config).await.map_err(StartError::Config)?;
+    let listeners = listener::bind(&config.server.listen).await?;
+    let admin_listener = listener::bind_one(config.server.admin).await?;
+    let app = Arc::new(App::new(config, routes));
+    let workers = Arc::new(Workers::start(&app, tokio::runtime::Handle::current())?);
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(listener::accept(listener, app.clone(), workers.clone())))
+        .collect();
+    let house_keeping = tokio::spawn(keep_house(app.store.clone(), recorder.clone()));
+    let admin = tokio::spawn(admin::serve(admin_listener, app.clone(), workers.clone(), recorder));
+    on_start(&app);
+
+    let [interrupt, terminate] = &mut stop;
+    tokio::select! {
+        _ = interrupt.recv() => tracing::info!("interrupted, draining"),
+        _ = terminate.recv() => tracing::info!("terminated, draining"),
+    }
+    accepting.iter().for_each(tokio::task::JoinHandle::abort);
+    tokio::select! {
+        left = workers.drain(GRACE) => tracing::info!(clients_cut = left, "drained"),
+        _ = interrupt.recv() => tracing::warn!("interrupted again, not waiting for clients"),
+    }
+    admin.abort();
+    house_keeping.abort();
+    Ok(())
+}
+
+/// What must happen now and then: expired keys are dropped, and samples of histograms become buckets.
+async fn keep_house(store: StoreKind, recorder: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    for tick in 0_u64.. {
+        ticks.tick().await;
+        if let StoreKind::Embedded(embedded) = &store {
+            embedded.sweep();
+        }
+        if tick % 50 == 0 {
+            recorder.run_upkeep();
+        }
+    }
+}
