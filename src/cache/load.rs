@@ -22,6 +22,8 @@ pub struct Leading {
     pub arguments: Arguments,
     /// When the lease was asked for: it stands no longer than a lease time from here.
     pub asked: Instant,
+    /// False where the store refused to hold a lease: then nothing is filled.
+    pub leased: bool,
     pub pilot: Pilot,
 }
 
@@ -66,10 +68,13 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// Fills what was loaded and tells everybody.
     async fn land(&self, leading: Leading, loaded: Loaded) {
-        let Leading { route, key, token, asked, pilot, .. } = leading;
+        let Leading { route, key, token, asked, leased, pilot, .. } = leading;
         route.count_load(if loaded.is_some() { "row" } else { "empty" }, 1);
         let (fill, unstored) = self.fill_of(&route, &loaded);
-        let filled = self.store.fill(&key, token, fill).await;
+        let filled = match leased {
+            true => self.store.fill(&key, token, fill).await,
+            false => Err(StoreError::Refused("no lease".into())),
+        };
         let overdue = self.clock.now() - asked >= route.lease_time();
         count_fill(&route, &filled, unstored, overdue);
         self.shared.backoff.lock().succeeded(&key);

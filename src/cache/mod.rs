@@ -36,7 +36,7 @@ use self::load::Leading;
 use self::negative::NegativeBudget;
 use self::route::Route;
 use crate::clock::Clock;
-use crate::store::{Acquired, Store, StoreKey, Token};
+use crate::store::{Acquired, Store, StoreError, StoreKey, Token};
 use crate::value::Value;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -176,8 +176,17 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
                 route.metrics.lookups.miss.increment(1);
-                let key = key.clone();
-                Begun::Lead(Leading { route: route.clone(), key, token, arguments, asked, pilot }, ticket.of_leader())
+                let (route, key) = (route.clone(), key.clone());
+                let leading = Leading { route, key, token, arguments, asked, leased: true, pilot };
+                Begun::Lead(leading, ticket.of_leader())
+            }
+            // It can be read and not written (full, or a replica): the row is served to this reader alone.
+            Err(StoreError::Refused(text)) => {
+                tracing::debug!(route = route.config.name, text, "the upstream refuses leases");
+                route.metrics.lookups.miss.increment(1);
+                let (route, key) = (route.clone(), key.clone());
+                let leading = Leading { route, key, token, arguments, asked, leased: false, pilot };
+                Begun::Lead(leading, ticket.of_leader())
             }
             Ok(Acquired::Present) => Begun::Answer(Ok(Found::Present)),
             Ok(Acquired::Negative) => {

@@ -98,10 +98,11 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The routed keys of a command: there is at least one.
+/// The keys of a command of which at least one is routed.
 struct RoutedKeys<'a> {
     first: RoutedKey<'a>,
     others: Vec<RoutedKey<'a>>,
+    /// Of all its keys: a later command on one of the others waits for this one too.
     hashes: KeyHashes,
 }
 
@@ -120,16 +121,19 @@ impl<'a> RoutedKeys<'a> {
         });
         let first = routed.next()?;
         let others: Vec<RoutedKey<'a>> = routed.collect();
-        let hashes = KeyHashes {
-            first: worker.hash(first.key),
-            others: others.iter().map(|key| worker.hash(key.key)).collect(),
-        };
+        let hashes = hashes(worker, spec, args)?;
         Some(RoutedKeys { first, others, hashes })
     }
 
     fn iter(&self) -> impl Iterator<Item = &RoutedKey<'a>> {
         std::iter::once(&self.first).chain(&self.others)
     }
+}
+
+/// Those of all keys of a command; `None` if it has none.
+fn hashes(worker: &Worker, spec: &Spec, args: Args<'_>) -> Option<KeyHashes> {
+    let mut hashes = spec.key_positions(args).filter_map(|position| Some(worker.hash(args.get(position)?)));
+    Some(KeyHashes { first: hashes.next()?, others: hashes.collect() })
 }
 
 impl Conn {
@@ -229,7 +233,12 @@ impl Conn {
             return if wide && self.replies.any_routed_open() { Flow::Wait } else { self.forward(request) };
         }
         let worker = self.worker.clone();
-        let Some(keys) = RoutedKeys::find(&worker, spec, request.args) else { return self.forward(request) };
+        let Some(keys) = RoutedKeys::find(&worker, spec, request.args) else {
+            let waits = self.replies.any_routed_open()
+                && hashes(&worker, spec, request.args)
+                    .is_some_and(|hashes| self.replies.is_open(&hashes, access != Access::Read));
+            return if waits { Flow::Wait } else { self.forward(request) };
+        };
         if self.replies.is_open(&keys.hashes, access != Access::Read) {
             return Flow::Wait;
         }
@@ -247,7 +256,8 @@ impl Conn {
     fn read(&mut self, spec: &Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
         let command = request.command();
-        let (protocol, db, RoutedKey { index, route, .. }) = (self.protocol, self.db, keys.first);
+        let (protocol, db, RoutedKey { key, index, route }) = (self.protocol, self.db, keys.first);
+        let caps = (spec.name == "getex" && request.args.len() > 2).then(|| (route.clone(), key.to_vec()));
         let other_routes: Vec<usize> = keys.others.iter().map(|key| key.index).collect();
         let all_keys = if spec.first == spec.last { 1 } else { spec.key_positions(request.args).count() };
         let count_hits = || {
@@ -259,6 +269,9 @@ impl Conn {
             Backend::Redis(redis) => {
                 let slot = self.replies.open_read(read(keys.hashes), self.command);
                 redis.link(protocol).send(&command, 1, &self.sink, slot);
+                if let Some((route, key)) = caps {
+                    routed::cap(&self.worker, &route, &key, protocol, db);
+                }
             }
             Backend::Embedded(embedded) => {
                 let mut reply = Vec::new();
@@ -266,6 +279,9 @@ impl Conn {
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
                     return self.start_read(Missed { slot, read: read(keys.hashes), reply });
+                }
+                if let Some((route, key)) = caps {
+                    routed::cap(&self.worker, &route, &key, protocol, db);
                 }
                 count_hits();
                 self.embedded.1 += 1;
@@ -286,11 +302,8 @@ impl Conn {
             db: self.db,
         };
         let slot = self.replies.open_slow(keys.hashes, self.command);
-        let (worker, replies) = (self.worker.clone(), self.replies.clone());
-        tokio::task::spawn_local(async move {
-            let answer = routed::modify(&worker, modify).await;
-            replies.finish(slot, answer);
-        });
+        let worker = self.worker.clone();
+        self.replies.finish_with(slot, async move { routed::modify(&worker, modify).await });
     }
 
     /// A routed write: fenced, as it is, and capped.
@@ -370,11 +383,8 @@ impl Conn {
     }
 
     fn start_read(&self, missed: Missed) {
-        let (worker, replies) = (self.worker.clone(), self.replies.clone());
-        tokio::task::spawn_local(async move {
-            let answer = routed::read(&worker, missed.read, missed.reply).await;
-            replies.finish(missed.slot, answer);
-        });
+        let worker = self.worker.clone();
+        self.replies.finish_with(missed.slot, async move { routed::read(&worker, missed.read, missed.reply).await });
     }
 
     /// Index of the command being acted on, for the counters.

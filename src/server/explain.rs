@@ -23,7 +23,7 @@ async fn state(backend: &Backend, key: &[u8], db: u32) -> String {
     match backend.run(pttl.as_args(), Protocol::Resp2, db).await {
         Ok(reply) => {
             match std::str::from_utf8(&reply).ok().and_then(|text| text.trim().strip_prefix(':')?.parse().ok()) {
-                Some(-2_i64) => "absent: the next read loads it, unless its absence is remembered".into(),
+                Some(-2_i64) => "absent".into(),
                 Some(-1) => "present, without a time limit".into(),
                 Some(left) => format!("present, for another {left} ms"),
                 None => format!("unknown: the store answered {}", reply.escape_ascii()),

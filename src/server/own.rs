@@ -301,10 +301,10 @@ fn info(conn: &mut Conn, args: Args<'_>) {
         return conn.answer_now(|out| write::verbatim(out, protocol, text));
     }
     let args: OwnedArgs = args.iter().collect();
-    let replies = conn.replies.clone();
+    let replies = &conn.replies;
     let slot = replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
     let db = conn.db;
-    tokio::task::spawn_local(async move {
+    replies.finish_with(slot, async move {
         let mut answer = Output::default();
         match worker.backend.run(args.as_args(), protocol, db).await {
             Ok(reply) => answer.extend(&info::with_own_section(&worker.app, reply, protocol, &sections)),
@@ -313,6 +313,6 @@ fn info(conn: &mut Conn, args: Args<'_>) {
                 answer.write(|out| write::error(out, text));
             }
         }
-        replies.finish(slot, answer);
+        answer
     });
 }

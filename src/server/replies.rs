@@ -14,13 +14,17 @@ use crate::resp::scan::may_be_absent_among;
 use crate::resp::write::{self, Protocol};
 use crate::store::StoreError;
 use crate::store::redis::link::{Part, Sink};
+use foldhash::fast::RandomState;
+use futures_util::FutureExt;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
 
-/// The hashes of a command's routed keys: enough to know that two commands may concern the same one.
+/// The hashes of a command's keys: enough to know that two commands may concern the same one.
 #[derive(Clone, Debug)]
 pub struct KeyHashes {
     /// The first key's.
@@ -32,7 +36,12 @@ pub struct KeyHashes {
 impl KeyHashes {
     /// Whether both have a key in common.
     pub fn meet(&self, other: &KeyHashes) -> bool {
-        self.iter().any(|key| other.iter().any(|their| key == their))
+        let (few, many) = if self.others.len() < other.others.len() { (self, other) } else { (other, self) };
+        if few.others.len() < 16 {
+            return few.iter().any(|key| many.iter().any(|their| key == their));
+        }
+        let few: HashSet<u64, RandomState> = few.iter().collect();
+        many.iter().any(|key| few.contains(&key))
     }
 
     fn iter(&self) -> impl Iterator<Item = u64> {
@@ -45,9 +54,9 @@ impl KeyHashes {
 pub struct Read {
     /// The whole command, not inline.
     pub command: Vec<u8>,
-    /// Its routed keys.
+    /// Its keys, routed or not.
     pub keys: KeyHashes,
-    /// Index of the first one's route.
+    /// Index of the first routed one's route.
     pub route: usize,
     /// Indices of the others' routes.
     pub other_routes: Vec<usize>,
@@ -83,6 +92,13 @@ struct State {
     first: u64,
     missed: Vec<Missed>,
     hits: Vec<usize>,
+    /// Of the open slots: how many are reads at the store, and how many the engine works on.
+    reads: usize,
+    slow: usize,
+    /// Commands that are not answered yet.
+    commands: usize,
+    /// Bytes that slots hold until it is their turn.
+    held: usize,
     waker: Option<Waker>,
     /// The client has gone, or must go: a reply of its ends in the middle.
     closed: bool,
@@ -92,6 +108,8 @@ struct Slot {
     kind: Kind,
     /// Indices of its commands, for the counters.
     commands: Vec<u16>,
+    /// How many commands it answers.
+    count: usize,
     opened: Instant,
     done: bool,
     output: Output,
@@ -125,10 +143,17 @@ impl Replies {
         let mut state = self.state.borrow_mut();
         match state.slots.back_mut() {
             None => state.output.write(writer),
-            Some(Slot { kind: Kind::Plain, done: true, output, .. }) => output.write(writer),
+            Some(Slot { kind: Kind::Plain, done: true, output, .. }) => {
+                let before = output.len();
+                let result = output.write(writer);
+                let added = output.len() - before;
+                state.held += added;
+                result
+            }
             Some(&mut Slot { opened, .. }) => {
                 let mut slot = Slot { opened, done: true, ..Slot::new(Kind::Plain, Vec::new()) };
                 let result = slot.output.write(writer);
+                state.held += slot.output.len();
                 state.slots.push_back(slot);
                 result
             }
@@ -160,14 +185,33 @@ impl Replies {
         let is_error = answer.begins_with(b'-');
         self.counts.count(state.slots[index].commands[0], is_error);
         self.counts.observe(Path::Load, state.slots[index].opened, 1);
+        state.held += answer.len();
         state.slots[index].output.append(answer);
         state.close(index);
+    }
+
+    /// Works out a slow command's answer in a task of its own. A fault of our own ends in an error for this one command,
+    /// not in a client that waits for ever.
+    pub fn finish_with(self: &Rc<Self>, slot: u64, answer: impl Future<Output = Output> + 'static) {
+        let replies = self.clone();
+        tokio::task::spawn_local(async move {
+            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+                let mut output = Output::default();
+                output.write(|out| write::error(out, "ERR the proxy failed on this command; its log says more"));
+                output
+            });
+            replies.finish(slot, answer);
+        });
     }
 
     /// Whether a request on one of these keys is open: for a routed write, any; for a read, only one that the engine
     /// works on.
     pub fn is_open(&self, keys: &KeyHashes, reads_too: bool) -> bool {
-        self.state.borrow().slots.iter().any(|slot| match &slot.kind {
+        let state = self.state.borrow();
+        if state.slow == 0 && (!reads_too || state.reads == 0) {
+            return false;
+        }
+        state.slots.iter().any(|slot| match &slot.kind {
             Kind::Plain => false,
             Kind::Read(read) => reads_too && !slot.done && read.keys.meet(keys),
             Kind::Slow(slow) => !slot.done && slow.meet(keys),
@@ -181,13 +225,14 @@ impl Replies {
 
     /// Whether any routed request is open.
     pub fn any_routed_open(&self) -> bool {
-        self.state.borrow().slots.iter().any(|slot| !slot.done && !matches!(slot.kind, Kind::Plain))
+        let state = self.state.borrow();
+        state.reads + state.slow > 0
     }
 
-    /// Open slots, and bytes that the client has not taken.
+    /// Commands that are not answered yet, and bytes of answers that the client has not taken or cannot take yet.
     pub fn backlog(&self) -> (usize, usize) {
         let state = self.state.borrow();
-        (state.slots.len(), state.output.len())
+        (state.commands, state.output.len() + state.held)
     }
 
     /// The reads that found nothing since the last call.
@@ -218,6 +263,7 @@ impl Replies {
         let mut state = self.state.borrow_mut();
         state.closed = true;
         state.slots.clear();
+        state.held = 0;
         state.output = Output::default();
     }
 
@@ -230,26 +276,50 @@ impl Replies {
 impl Slot {
     fn new(kind: Kind, commands: Vec<u16>) -> Self {
         let (output, partial) = (Output::default(), Vec::new());
-        Slot { kind, commands, opened: Instant::now(), done: false, output, partial, streams: false }
+        Slot {
+            kind,
+            count: commands.len(),
+            commands,
+            opened: Instant::now(),
+            done: false,
+            output,
+            partial,
+            streams: false,
+        }
     }
 }
 
 impl State {
     fn open(&mut self, kind: Kind, commands: Vec<u16>) -> u64 {
+        match kind {
+            Kind::Plain => {}
+            Kind::Read(_) => self.reads += 1,
+            Kind::Slow(_) => self.slow += 1,
+        }
+        self.commands += commands.len();
         self.slots.push_back(Slot::new(kind, commands));
         self.first + self.slots.len() as u64 - 1
     }
 
     /// Ends a slot, and lets out every answer that is now in turn.
     fn close(&mut self, index: usize) {
-        self.slots[index].done = true;
+        let slot = &mut self.slots[index];
+        slot.done = true;
+        self.commands -= slot.count;
+        match slot.kind {
+            Kind::Plain => {}
+            Kind::Read(_) => self.reads -= 1,
+            Kind::Slow(_) => self.slow -= 1,
+        }
         while self.slots.front().is_some_and(|slot| slot.done) {
             let slot = self.slots.pop_front().expect("there is a first slot");
             self.first += 1;
+            self.held -= slot.output.len();
             self.output.append(slot.output);
         }
         if let Some(Slot { kind: Kind::Plain, output, .. }) = self.slots.front_mut() {
             let begun = std::mem::take(output);
+            self.held -= begun.len();
             self.output.append(begun);
         }
         self.wake();
@@ -264,6 +334,7 @@ impl State {
     /// Bytes of forwarded commands' replies: whole replies go on to the client if it is their turn.
     fn pass_on(&mut self, index: usize, part: &Part<'_>) {
         let slot = &mut self.slots[index];
+        let held_before = slot.output.len();
         let output = if index == 0 { &mut self.output } else { &mut slot.output };
         let (whole, begun) = part.bytes.split_at(part.whole);
         if !whole.is_empty() {
@@ -278,6 +349,7 @@ impl State {
             slot.partial = Vec::new();
             slot.streams = true;
         }
+        self.held += slot.output.len() - held_before;
     }
 
     /// A read's reply is whole: it is a hit and goes on, or a miss and is handed to the session.
@@ -296,6 +368,9 @@ impl State {
         let keys = read.keys.clone();
         let Kind::Read(read) = std::mem::replace(&mut slot.kind, Kind::Slow(keys)) else { return };
         slot.output = Output::default();
+        self.held -= reply.len();
+        self.reads -= 1;
+        self.slow += 1;
         self.missed.push(Missed { slot: self.first + index as u64, read, reply });
         self.wake();
     }
@@ -322,6 +397,7 @@ impl Sink for Replies {
         }
         if !matches!(slot.kind, Kind::Plain) {
             slot.output.extend(part.bytes);
+            state.held += part.bytes.len();
             return if part.done {
                 state.judge(index, &self.counts)
             };
@@ -348,6 +424,7 @@ impl Sink for Replies {
         let first_missing = slot.commands.len() - missing as usize;
         slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));
         slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
+        let held_before = slot.output.len();
         if !matches!(slot.kind, Kind::Plain) {
             slot.output = Output::default();
         }
@@ -356,6 +433,8 @@ impl Sink for Replies {
         for _ in 0..missing {
             slot.output.write(|out| write::error(out, &text));
         }
+        let held = slot.output.len();
+        state.held = state.held + held - held_before;
         state.close(index);
     }
 }

@@ -49,13 +49,35 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
         if let Some(output) = from_loads(spec, args, read.protocol, &reply, &found) {
             return Ok(output);
         }
-        let unstored = found.iter().any(|(_, found)| matches!(found, Found::Loaded { stored: false, .. }));
+        let unstored = found.iter().filter(|(_, found)| matches!(found, Found::Loaded { stored: false, .. })).count();
         reply = worker.backend.run(args, read.protocol, read.db).await.map_err(upstream_text)?;
-        if !may_be_absent_among(&reply, read.all_keys) || unstored {
+        if spec.name == "getex" {
+            found.iter().for_each(|(position, _)| cap_read(worker, read, &args[*position]));
+        }
+        if unstored > 0 {
+            return Ok(whole(with_unstored(spec, reply, unstored)));
+        }
+        if !may_be_absent_among(&reply, read.all_keys) {
             break;
         }
     }
     Ok(whole(reply))
+}
+
+/// GETEX may have set a longer TTL than the route's.
+fn cap_read(worker: &Worker, read: &Read, key: &[u8]) {
+    if let Some(route) = worker.app.routes.find(key) {
+        cap(worker, route, key, read.protocol, read.db);
+    }
+}
+
+/// EXISTS and TOUCH count rows that were found and could not be stored; other commands know only what is stored.
+fn with_unstored(spec: &Spec, reply: Vec<u8>, unstored: usize) -> Vec<u8> {
+    let count = std::str::from_utf8(&reply).ok().and_then(|text| text.trim().strip_prefix(':')?.parse::<usize>().ok());
+    match (spec.name, count) {
+        ("exists" | "touch", Some(count)) => format!(":{}\r\n", count + unstored).into_bytes(),
+        _ => reply,
+    }
 }
 
 /// An MGET that missed some of its keys has found the others.
@@ -98,6 +120,10 @@ fn from_loads(
     match (spec.name, found) {
         ("mget", found) => mget(args, protocol, reply, found),
         ("get", [(_, Found::Loaded { value, .. })]) => string(value),
+        // There is nothing at the store that its options could apply to.
+        ("getex", [(_, Found::Loaded { value, stored: false })]) => string(value),
+        // The store alone knows how long it will keep what was filled.
+        ("ttl" | "pttl" | "expiretime" | "pexpiretime", _) => None,
         (_, [(position, Found::Loaded { value, .. })]) if spec.key_positions(args).count() == 1 => {
             let mut output = Output::default();
             let key = &args[*position];
@@ -259,7 +285,8 @@ pub fn cap(worker: &Worker, route: &Route, key: &[u8], protocol: Protocol, db: u
 
 /// A command that was scanned once already.
 fn parse(command: &[u8]) -> OwnedArgs {
-    let mut scanner = CommandScanner::new(ScanLimits::default());
+    let limits = ScanLimits { max_command: u32::MAX as usize, max_arguments: usize::MAX, ..ScanLimits::default() };
+    let mut scanner = CommandScanner::new(limits);
     match scanner.scan(command) {
         Ok(Scanned::Complete { .. }) => scanner.args(command).iter().collect(),
         _ => unreachable!("a command that was whole is whole"),

@@ -43,13 +43,13 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
 /// What the configuration says of the key, and what the store holds at it: the one part that must be asked for.
 fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     let key = args[2].to_vec();
-    let (worker, replies, protocol, db) = (conn.worker.clone(), conn.replies.clone(), conn.protocol, conn.db);
+    let (worker, replies, protocol, db) = (conn.worker.clone(), &conn.replies, conn.protocol, conn.db);
     let hashes = KeyHashes { first: worker.hash(&key), others: Vec::new() };
     if replies.is_open(&hashes, true) {
         return Flow::Wait;
     }
     let slot = replies.open_slow(hashes, conn.command_index());
-    tokio::task::spawn_local(async move {
+    replies.finish_with(slot, async move {
         let explanation = explain(worker.app.routes.find(&key), &worker.backend, &key, db).await;
         let mut answer = Output::default();
         answer.write(|out| {
@@ -59,7 +59,7 @@ fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
                 write::bulk(out, text);
             }
         });
-        replies.finish(slot, answer);
+        answer
     });
     Flow::Next
 }

@@ -4,8 +4,8 @@
 //! The link's task writes everything that has gathered with one write per wake-up, and hands the bytes of the replies
 //! back, entry by entry, in order. It never waits for a whole reply: bytes go on as they come.
 //!
-//! Promises: an entry is answered exactly once, by its own replies or by one failure; after `timeout` without an answer
-//! it has failed, and its late replies reach nobody; a broken link fails what was in flight and reconnects with
+//! Promises: an entry is answered exactly once, by its own replies or by one failure; once nothing has moved on the link
+//! for `timeout`, what has waited so long has failed, and its late replies reach nobody; a broken link fails what was in flight and reconnects with
 //! jittered back-off; what is queued is bounded, because a link that has stopped answering takes nothing more.
 //! Everything here stays on one thread. tests/serve_upstream.rs holds it to this with a stopped and a restarted Redis.
 
@@ -13,9 +13,11 @@ use super::handshake::{self, Upstream};
 use crate::resp::scan::{Advanced, ReplyScanner};
 use crate::resp::write::Protocol;
 use crate::store::StoreError;
+use futures_util::FutureExt;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,6 +86,9 @@ struct Inner {
     discard: Rc<dyn Sink>,
     /// The driver's waker, taken when it is woken, so that a wake-up with many commands wakes it once.
     driver: Cell<Option<Waker>>,
+    /// When bytes last moved, in either direction. A reply that is long in coming, or a command that is long in going,
+    /// is no reason to give up while it comes or goes.
+    progress: Cell<Instant>,
     /// Clients that wait until `out` has room.
     waiting_for_room: RefCell<Vec<Waker>>,
 }
@@ -125,6 +130,7 @@ impl Link {
             entries: RefCell::default(),
             discard: Rc::new(Discard),
             driver: Cell::new(None),
+            progress: Cell::new(Instant::now()),
             waiting_for_room: RefCell::default(),
         }));
         tokio::task::spawn_local(drive(link.0.clone()));
@@ -226,20 +232,24 @@ impl Inner {
     fn next_deadline(&self) -> Option<Instant> {
         let entries = self.entries.borrow();
         let waiting = entries.iter().find(|entry| !Rc::ptr_eq(&entry.sink, &self.discard))?;
-        Some(waiting.sent + self.upstream.timeout)
+        Some(self.deadline(waiting))
+    }
+
+    /// An entry has waited too long once nothing has moved for the timeout since it was sent.
+    fn deadline(&self, entry: &Entry) -> Instant {
+        entry.sent.max(self.progress.get()) + self.upstream.timeout
     }
 
     /// Fails the entries that have waited too long. They stay in the queue, so that their late replies are swallowed.
     fn time_out(&self, now: Instant) {
         loop {
-            let overdue =
-                {
-                    let mut entries = self.entries.borrow_mut();
-                    let late = |entry: &&mut Entry| !Rc::ptr_eq(&entry.sink, &self.discard);
-                    entries.iter_mut().find(late).filter(|entry| entry.sent + self.upstream.timeout <= now).map(
-                        |entry| (std::mem::replace(&mut entry.sink, self.discard.clone()), entry.id, entry.missing),
-                    )
-                };
+            let overdue = {
+                let mut entries = self.entries.borrow_mut();
+                let waiting = entries.iter_mut().find(|entry| !Rc::ptr_eq(&entry.sink, &self.discard));
+                waiting
+                    .filter(|entry| self.deadline(entry) <= now)
+                    .map(|entry| (std::mem::replace(&mut entry.sink, self.discard.clone()), entry.id, entry.missing))
+            };
             let Some((sink, id, missing)) = overdue else { return };
             self.state.set(State::Stalled);
             sink.failed(id, missing, &StoreError::Timeout);
@@ -274,9 +284,10 @@ async fn drive(inner: Rc<Inner>) {
                 inner.state.set(State::Up);
                 inner.upstream.note_link(true);
                 tracing::debug!(protocol = ?inner.protocol, "upstream link is up");
-                let error = carry(&inner, stream).await;
+                // A fault of our own must not leave a link behind that looks alive and carries nothing.
+                let ended = AssertUnwindSafe(carry(&inner, stream)).catch_unwind().await;
                 inner.upstream.note_link(false);
-                error
+                ended.unwrap_or_else(|_| StoreError::Unavailable("the link's task failed".into()))
             }
             Err(error) => error,
         };
@@ -296,7 +307,6 @@ async fn carry(inner: &Rc<Inner>, mut stream: TcpStream) -> StoreError {
         tail: Vec::new(),
         writing: Vec::new(),
         written: 0,
-        last_byte: Instant::now(),
     };
     let mut timer = pin!(tokio::time::sleep(inner.upstream.timeout));
     poll_fn(|cx| {
@@ -310,7 +320,8 @@ async fn carry(inner: &Rc<Inner>, mut stream: TcpStream) -> StoreError {
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             inner.time_out(now);
-            if inner.state.get() == State::Stalled && wire.last_byte + inner.upstream.timeout * STALLED_TIMEOUTS <= now
+            if inner.state.get() == State::Stalled
+                && inner.progress.get() + inner.upstream.timeout * STALLED_TIMEOUTS <= now
             {
                 return Poll::Ready(StoreError::Timeout);
             }
@@ -333,7 +344,6 @@ struct Wire {
     tail: Vec<u8>,
     writing: Vec<u8>,
     written: usize,
-    last_byte: Instant,
 }
 
 impl Wire {
@@ -352,7 +362,10 @@ impl Wire {
                 inner.wake_waiting_for_room();
             }
             match ready!(Pin::new(&mut *stream).poll_write(cx, &self.writing[self.written..])) {
-                Ok(count) => self.written += count,
+                Ok(count) => {
+                    self.written += count;
+                    inner.progress.set(Instant::now());
+                }
                 Err(error) => return Poll::Ready(lost(&error)),
             }
         }
@@ -368,7 +381,7 @@ impl Wire {
             if count == 0 {
                 return Poll::Ready(StoreError::Unavailable("the upstream closed the connection".into()));
             }
-            self.last_byte = Instant::now();
+            inner.progress.set(Instant::now());
             if inner.state.get() == State::Stalled {
                 inner.state.set(State::Up);
             }

@@ -9,7 +9,7 @@ pub mod side_key;
 use self::handshake::Upstream;
 use self::link::Link;
 use self::request::request;
-use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INVALIDATE, MOST_UNPACKED, Script};
+use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, Script};
 use self::side_key::SideKeys;
 use super::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
 use crate::resp::args::Args;
@@ -72,6 +72,9 @@ impl Redis {
         }
         let arguments: Vec<&[u8]> = args.iter().collect();
         let reply = self.call(link, &IF_PRESENT, key, &arguments).await?;
+        if let Some(digits) = reply.strip_prefix(INTEGER) {
+            return Ok(Some([b":", digits].concat()));
+        }
         Ok((reply != ABSENT).then_some(reply))
     }
 

@@ -58,8 +58,17 @@ pub static IF_PRESENT: Script = Script {
     keys: 3,
     text: "if redis.call('EXISTS', KEYS[1]) == 0 then return redis.status_reply('weir:absent') end
 redis.call('UNLINK', KEYS[2], KEYS[3])
-return redis.pcall(unpack(ARGV))",
+local reply = redis.pcall(unpack(ARGV))
+if type(reply) ~= 'number' or (reply < 9007199254740992 and reply > -9007199254740992) then return reply end
+local exact
+if string.lower(ARGV[1]) == 'hincrby' then exact = redis.call('HGET', KEYS[1], ARGV[3])
+else exact = redis.call('GET', KEYS[1]) end
+return redis.status_reply('weir:integer ' .. exact)",
 };
+
+/// What [`IF_PRESENT`] answers instead of an integer that Lua's numbers, doubles, cannot hold (2^53 and beyond): this and
+/// its digits. Only counters grow so large, and their new value is what they answer.
+pub const INTEGER: &[u8] = b"+weir:integer ";
 
 /// Most arguments that Lua's `unpack` takes in one call is near 8,000 (`LUAI_MAXCSTACK`); longer commands do not go
 /// through [`IF_PRESENT`].
