@@ -16,7 +16,7 @@
 //!    lease could not show.
 //! 5. Load B fills v2.
 //!
-//! Promises G1, G2 and G4 of the product page; `tests/model.rs` runs seeded interleavings of this very engine over a
+//! Promises G1, G2 and G4 of the product page; `tests/model` runs seeded interleavings of this very engine over a
 //! simulated store, database and clock. The engine knows nothing of sockets, commands or SQL.
 
 mod backoff;
