@@ -238,3 +238,32 @@ fn the_log_says_where_it_listens_and_no_secret() {
     });
     assert!(!weir.log().contains("hunter"), "{}", weir.log());
 }
+
+/// ioredis, BullMQ and the exporters read these lines before anything else.
+#[test]
+fn info_carries_what_clients_and_exporters_look_for() {
+    for pair in [Pair::EmbeddedSqlite, Pair::RedisSqlite] {
+        let stack = Stack::start(pair, ROUTE);
+        let mut client = stack.weir.client();
+        client.run("SET k v EX 100");
+        client.run("GET k");
+        client.run("GET nothing");
+        let text = client.run("INFO").text();
+        for line in [
+            "redis_version:7.0.",
+            "redis_mode:standalone",
+            "loading:0",
+            "role:master",
+            "keyspace_hits:",
+            "keyspace_misses:",
+            "db0:keys=1,expires=1",
+            "# Weir",
+            "weir_version:",
+        ] {
+            assert!(text.contains(line), "{pair:?}: {line} is missing in\n{text}");
+        }
+        assert!(!text.contains("keyspace_hits:0\r\n"), "{text}");
+        let own = client.run("INFO weir").text();
+        assert!(own.starts_with("# Weir") && !own.contains("redis_version"), "{own}");
+    }
+}

@@ -82,6 +82,11 @@ impl Clients {
         self.count.load(Relaxed)
     }
 
+    /// How many have connected since the start.
+    pub fn ever(&self) -> u64 {
+        self.next.load(Relaxed) - 1
+    }
+
     /// CLIENT LIST, of all or of those with one of `ids`.
     pub fn list(&self, ids: Option<&[u64]>) -> String {
         let wanted = |client: &&Arc<Client>| ids.is_none_or(|ids| ids.contains(&client.id));

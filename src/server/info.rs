@@ -52,7 +52,16 @@ fn write_section(text: &mut String, app: &App, embedded: &Embedded, section: &st
             stats.bytes, app.config.embedded.max_memory,
         ),
         "persistence" => write!(text, "# Persistence\r\nloading:0\r\nrdb_bgsave_in_progress:0\r\naof_enabled:0\r\n"),
-        "stats" => write!(text, "# Stats\r\nexpired_keys:{}\r\nevicted_keys:{}\r\n", stats.expired, stats.evicted,),
+        "stats" => write!(
+            text,
+            "# Stats\r\ntotal_connections_received:{}\r\nexpired_keys:{}\r\nevicted_keys:{}\r\nkeyspace_hits:{}\r\n\
+             keyspace_misses:{}\r\n",
+            app.clients.ever(),
+            stats.expired,
+            stats.evicted,
+            stats.hits,
+            stats.misses,
+        ),
         "replication" => write!(text, "# Replication\r\nrole:master\r\nconnected_slaves:0\r\n"),
         "cpu" => write!(text, "# CPU\r\n"),
         "cluster" => write!(text, "# Cluster\r\ncluster_enabled:0\r\n"),

@@ -57,6 +57,9 @@ pub(super) struct Space {
     pub reported: usize,
     /// Keys that reached their deadline, since the store last collected the number.
     pub expired: u64,
+    /// Look-ups that found their key, and those that did not.
+    pub hits: u64,
+    pub misses: u64,
     /// Where the sweep goes on, downwards.
     pub swept: usize,
 }
@@ -91,7 +94,11 @@ impl Space {
     /// The entry called `name`, which counts as accessed.
     #[inline]
     pub fn touch(&mut self, hash: u64, name: &[u8], now: i64) -> Option<&Entry> {
-        let number = self.find(hash, name, now)?;
+        let Some(number) = self.find(hash, name, now) else {
+            self.misses += 1;
+            return None;
+        };
+        self.hits += 1;
         let entry = self.entries.get_mut(number);
         entry.access.touch(now);
         Some(entry)

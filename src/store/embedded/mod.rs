@@ -88,6 +88,10 @@ pub struct Stats {
     pub evicted: u64,
     /// Keys dropped at their deadline, ever.
     pub expired: u64,
+    /// Look-ups that found their key, ever.
+    pub hits: u64,
+    /// Look-ups that did not, ever.
+    pub misses: u64,
 }
 
 /// The store. All workers share one.
@@ -136,6 +140,8 @@ impl Embedded {
             for space in &shard.lock().spaces {
                 stats.keys += space.entries().len();
                 stats.expired += space.expired;
+                stats.hits += space.hits;
+                stats.misses += space.misses;
             }
         }
         stats
