@@ -7,11 +7,11 @@
 //! `GET product:7` over a Redis upstream, on a cold cache:
 //!
 //! 1. [`server`] — the client's worker thread reads its socket into a buffer that all its clients share, and
-//!    `session` asks the scanner of [`resp`] where the command ends. Nothing is decoded and nothing is copied yet.
-//! 2. `conn` finds GET in the command table and `product:7` among the routes. A command on no route would join a *run*:
+//!    `server/session.rs` asks the scanner of [`resp`] where the command ends. Nothing is decoded and nothing is copied yet.
+//! 2. `server/conn.rs` finds GET in the command table and `product:7` among the routes. A command on no route would join a *run*:
 //!    plain commands travel upstream as one slice, wait as one entry, and come back as one slice.
 //! 3. The GET goes to Redis as it came, over the worker's one pipelined link ([`store::redis`]); its place in the order
-//!    of replies is a slot in `replies`. All that the worker's clients sent in this wake-up leaves with one write.
+//!    of replies is a slot in `server/replies.rs`. All that the worker's clients sent in this wake-up leaves with one write.
 //! 4. Redis answers nil. Had it answered a value, its bytes would have gone straight to the client: a hit costs a
 //!    command table look-up and a route match more than no proxy at all. A nil may mean a miss, and only now the engine
 //!    is asked.

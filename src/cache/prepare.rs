@@ -31,7 +31,13 @@ pub async fn prepare(config: &Config) -> Result<Routes, Vec<Diagnostic>> {
 
 fn of_database(settings: &config::Database, error: &DatabaseError) -> Diagnostic {
     let message = format!("database '{}': {error}", settings.name);
-    Diagnostic::unreachable(&settings.origin, message, "is it running, and may this host and user connect to it?")
+    let hint = match settings.url {
+        config::DatabaseUrl::Postgres(_) => "is it running, and may this host and user connect to it?",
+        config::DatabaseUrl::Sqlite(_) => {
+            "a path is relative to the folder of this file; Weir makes no database of its own here"
+        }
+    };
+    Diagnostic::unreachable(&settings.origin, message, hint)
 }
 
 fn of_statement(route: &config::Route, settings: &config::Database, error: &DatabaseError) -> Diagnostic {

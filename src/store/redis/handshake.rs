@@ -81,14 +81,14 @@ impl Upstream {
 
     /// A link came up, or went down after it had been up.
     pub(super) fn note_link(&self, up: bool) {
+        // Under the lock: two workers' links go down together, and the last to count must be the last to tell.
+        let mut said = self.said.write();
         let links = if up { self.links_up.fetch_add(1, Relaxed) + 1 } else { self.links_up.fetch_sub(1, Relaxed) - 1 };
         metrics::gauge!("weir_upstream_up").set(if links > 0 { 1.0 } else { 0.0 });
-        if up {
-            if !self.said.read().failure.is_empty() {
-                self.reconnects.increment(1);
-                tracing::info!(upstream = %self.address(), "upstream is back");
-            }
-            self.said.write().failure.clear();
+        if up && !said.failure.is_empty() {
+            self.reconnects.increment(1);
+            tracing::info!(upstream = %self.address(), "upstream is back");
+            said.failure.clear();
         }
     }
 
@@ -127,8 +127,10 @@ async fn shake_hands(upstream: &Upstream, protocol: Protocol) -> Result<TcpStrea
     for (command, reply) in commands.iter().zip(replies) {
         note_reply(&mut said, command, reply)?;
     }
-    said.failure = upstream.said.read().failure.clone();
-    *upstream.said.write() = said;
+    let mut known = upstream.said.write();
+    said.failure = std::mem::take(&mut known.failure);
+    *known = said;
+    drop(known);
     Ok(stream)
 }
 
