@@ -4,7 +4,7 @@
 //! read that begins afterwards; and of the clients' own SETs, those that were acknowledged before an invalidation began
 //! may not be read after its acknowledgement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Default)]
 pub struct History {
@@ -15,7 +15,7 @@ pub struct History {
     pub negatives: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Known {
     /// A row older than this may not be read any more.
     floor: u64,
@@ -24,24 +24,24 @@ struct Known {
     /// The newest version at which the row was absent, and the newest at which it was there.
     newest_absent: Option<u64>,
     newest_present: Option<u64>,
-    /// SETs up to this number may not be read any more.
-    sets_over: u64,
-    /// The newest acknowledged SET.
-    sets_acknowledged: u64,
+    /// SETs that may not be read any more. By number each, for a SET that was sent early may arrive late.
+    sets_over: BTreeSet<u64>,
+    /// SETs that were acknowledged.
+    sets_acknowledged: BTreeSet<u64>,
 }
 
 /// What a read may return, as known when it began.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Begun {
     floor: u64,
-    sets_over: u64,
+    sets_over: BTreeSet<u64>,
 }
 
 /// What an invalidation will have promised once it is acknowledged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Invalidation {
     version: u64,
-    sets: u64,
+    sets: BTreeSet<u64>,
 }
 
 impl History {
@@ -55,14 +55,14 @@ impl History {
     /// A client is about to send a DEL, or a SET.
     pub fn invalidating(&mut self, key: &str) -> Invalidation {
         let known = self.keys.entry(key.into()).or_default();
-        Invalidation { version: known.newest, sets: known.sets_acknowledged }
+        Invalidation { version: known.newest, sets: known.sets_acknowledged.clone() }
     }
 
     /// It was acknowledged.
     pub fn invalidated(&mut self, key: &str, invalidation: Invalidation) {
         let known = self.keys.entry(key.into()).or_default();
         known.floor = known.floor.max(invalidation.version);
-        known.sets_over = known.sets_over.max(invalidation.sets);
+        known.sets_over.extend(invalidation.sets);
     }
 
     /// A number for a new SET.
@@ -74,19 +74,19 @@ impl History {
     /// A SET was acknowledged.
     pub fn set(&mut self, key: &str, number: u64) {
         let known = self.keys.entry(key.into()).or_default();
-        known.sets_acknowledged = known.sets_acknowledged.max(number);
+        known.sets_acknowledged.insert(number);
     }
 
     /// A client is about to send a GET.
     pub fn reading(&mut self, key: &str) -> Begun {
         let known = self.keys.entry(key.into()).or_default();
-        Begun { floor: known.floor, sets_over: known.sets_over }
+        Begun { floor: known.floor, sets_over: known.sets_over.clone() }
     }
 
     /// The GET was answered.
     pub fn read(&mut self, key: &str, begun: Begun, answer: Option<&str>) {
         self.reads += 1;
-        let known = *self.keys.entry(key.into()).or_default();
+        let known = self.keys.entry(key.into()).or_default().clone();
         let wrong = match answer.map(|text| text.split_once(':').expect("values name their kind")) {
             None => {
                 self.negatives += 1;
@@ -95,7 +95,7 @@ impl History {
                 since.is_none_or(|absent| absent < begun.floor)
             }
             Some(("row", version)) => number(version) < begun.floor,
-            Some(("set", set)) => number(set) <= begun.sets_over,
+            Some(("set", set)) => begun.sets_over.contains(&number(set)),
             Some(_) => true,
         };
         if wrong {
