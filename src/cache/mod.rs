@@ -112,8 +112,8 @@ enum Begun {
 /// Pauses before another process's lease is looked at again; the longest is the worst delay of a waiter.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(50);
-/// Most keys that one statement loads.
-const MOST_BATCH: usize = 1000;
+/// Most keys that one statement loads; an MGET of more is bounded into several.
+const MOST_BATCH: usize = 16_384;
 
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// `loads`: the runtime that statements run on.
