@@ -34,7 +34,7 @@
 //! 3  cache            the engine: look up -> lease -> load -> fill
 //! 2  store            where cached data lives: redis, embedded                  database   where the truth lives
 //! 1  resp             wire format and command table: no I/O, no clock
-//! 0  config, clock, value
+//! 0  config, clock, value, transport
 //! ```
 //!
 //! `store` and `database` do not know each other; `cache` joins them, and meets them through small traits
@@ -60,4 +60,5 @@ pub mod database;
 pub mod resp;
 pub mod server;
 pub mod store;
+pub mod transport;
 pub mod value;

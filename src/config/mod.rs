@@ -57,7 +57,7 @@ pub struct Config {
 }
 
 /// A string that must not be shown: its `Debug` hides it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Secret(pub String);
 
 impl std::fmt::Debug for Secret {

@@ -20,9 +20,8 @@ use crate::resp::args::Args;
 use crate::resp::command::{Access, Flags, Handling, Spec, lookup_indexed};
 use crate::resp::scan::{ScanLimits, may_be_absent_among};
 use crate::resp::write::{self, Protocol};
-use crate::store::Backend;
-use crate::store::embedded::Context;
 use crate::store::redis::link::Sink;
+use crate::store::{Backend, Identity, Way};
 use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
@@ -48,14 +47,11 @@ pub struct Conn {
     pub replies: Rc<Replies>,
     /// Who it is.
     pub client: Arc<Client>,
-    /// HELLO.
-    pub protocol: Protocol,
-    /// SELECT.
-    pub db: u32,
     /// Whether it may send more than AUTH.
     pub authenticated: bool,
     /// It will be closed once its replies are sent.
     pub closing: bool,
+    way: Way,
     sink: Rc<dyn Sink>,
     run: Run,
     /// Index of the command being acted on, for the counters.
@@ -141,21 +137,39 @@ impl Conn {
     pub fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
         let replies = Rc::new(Replies::new(worker.counts.clone()));
         let authenticated = worker.app.config.server.password.is_none();
-        let db = worker.backend.first_db();
-        client.said.lock().db = db;
+        let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
+        client.said.lock().db = identity.db;
         Conn {
             sink: replies.clone(),
+            way: worker.backend.way(&identity),
             worker,
             replies,
             client,
-            protocol: Protocol::Resp2,
-            db,
             authenticated,
             closing: false,
             run: Run::default(),
             command: CommandCounts::UNKNOWN,
             embedded: (0, 0),
         }
+    }
+
+    /// This client's way to the store.
+    pub fn way(&self) -> &Way {
+        &self.way
+    }
+
+    /// HELLO.
+    pub fn protocol(&self) -> Protocol {
+        self.way.identity.protocol
+    }
+
+    /// From here on this client is somebody else to the store. Nothing of it may be under way.
+    pub fn become_identity(&mut self, identity: Identity) {
+        {
+            let mut said = self.client.said.lock();
+            (said.db, said.protocol) = (identity.db, identity.protocol);
+        }
+        self.way = self.worker.backend.way(&identity);
     }
 
     /// What this client may send now.
@@ -216,7 +230,7 @@ impl Conn {
         let key = request.args.get(1).filter(|key| self.worker.app.routes.find(key).is_some());
         if let Some(key) = key {
             self.send_run(request.bytes);
-            self.worker.backend.fence(key, self.protocol);
+            self.way.fence(key);
         }
         self.forward(request)
     }
@@ -256,7 +270,7 @@ impl Conn {
     fn read(&mut self, spec: &Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
         let command = request.command();
-        let (protocol, db, RoutedKey { key, index, route }) = (self.protocol, self.db, keys.first);
+        let (way, RoutedKey { key, index, route }) = (self.way.clone(), keys.first);
         let caps = (spec.name == "getex" && request.args.len() > 2).then(|| (route.clone(), key.to_vec()));
         let other_routes: Vec<usize> = keys.others.iter().map(|key| key.index).collect();
         let all_keys = if spec.first == spec.last { 1 } else { spec.key_positions(request.args).count() };
@@ -264,24 +278,26 @@ impl Conn {
             route.metrics.lookups.hit.increment(1);
             keys.others.iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
         };
-        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, all_keys, protocol, db };
+        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, all_keys, way };
         match &self.worker.backend {
-            Backend::Redis(redis) => {
+            Backend::Redis(_) => {
                 let slot = self.replies.open_read(read(keys.hashes), self.command);
-                redis.link(protocol).send(&command, 1, &self.sink, slot);
+                if let Some(link) = self.way.link() {
+                    link.send(&command, 1, &self.sink, slot);
+                }
                 if let Some((route, key)) = caps {
-                    routed::cap(&self.worker, &route, &key, protocol, db);
+                    routed::cap(&self.worker, &route, &key, &self.way);
                 }
             }
             Backend::Embedded(embedded) => {
                 let mut reply = Vec::new();
-                embedded.execute(self.context(), request.args, &mut reply);
+                embedded.execute(self.way.context(), request.args, &mut reply);
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
                     return self.start_read(Missed { slot, read: read(keys.hashes), reply });
                 }
                 if let Some((route, key)) = caps {
-                    routed::cap(&self.worker, &route, &key, protocol, db);
+                    routed::cap(&self.worker, &route, &key, &self.way);
                 }
                 count_hits();
                 self.embedded.1 += 1;
@@ -298,8 +314,7 @@ impl Conn {
             lone: spec.key_positions(request.args).count() == 1,
             command: request.command().into_owned(),
             caps: leaves_a_value(spec),
-            protocol: self.protocol,
-            db: self.db,
+            way: self.way.clone(),
         };
         let slot = self.replies.open_slow(keys.hashes, self.command);
         let worker = self.worker.clone();
@@ -311,12 +326,12 @@ impl Conn {
         self.send_run(request.bytes);
         for key in keys.iter() {
             key.route.metrics.invalidations.increment(1);
-            self.worker.backend.fence(key.key, self.protocol);
+            self.way.fence(key.key);
         }
         self.forward(request);
         self.send_run(request.bytes);
         if leaves_a_value(spec) {
-            keys.iter().for_each(|key| routed::cap(&self.worker, key.route, key.key, self.protocol, self.db));
+            keys.iter().for_each(|key| routed::cap(&self.worker, key.route, key.key, &self.way));
         }
     }
 
@@ -324,7 +339,7 @@ impl Conn {
     fn forward(&mut self, request: Request<'_>) -> Flow {
         match &self.worker.backend {
             Backend::Embedded(embedded) => {
-                let context = self.context();
+                let context = self.way.context();
                 self.answer_now(|out| {
                     if !embedded_server::answer(&self.worker.app, context, request.args, out) {
                         embedded.execute(context, request.args, out);
@@ -356,10 +371,10 @@ impl Conn {
             return;
         }
         let Run { bytes: range, commands } = std::mem::take(&mut self.run);
-        let Backend::Redis(redis) = &self.worker.backend else { return };
+        let Some(link) = self.way.link() else { return };
         let replies = commands.len() as u32;
         let slot = self.replies.open_plain(commands);
-        redis.link(self.protocol).send(&bytes[range], replies, &self.sink, slot);
+        link.send(&bytes[range], replies, &self.sink, slot);
     }
 
     /// All whole commands that came together, at `begun`, are acted on.
@@ -390,11 +405,6 @@ impl Conn {
     /// Index of the command being acted on, for the counters.
     pub fn command_index(&self) -> u16 {
         self.command
-    }
-
-    /// What the embedded store must know of this client.
-    fn context(&self) -> Context {
-        Context { db: self.db, protocol: self.protocol }
     }
 }
 

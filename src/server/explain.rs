@@ -3,8 +3,8 @@
 use crate::cache::explain::{self, Explanation};
 use crate::cache::route::Route;
 use crate::resp::args::OwnedArgs;
-use crate::resp::write::Protocol;
-use crate::store::Backend;
+
+use crate::store::{Backend, Identity};
 use std::sync::Arc;
 
 /// The route's part, or that there is none, and the key's present state.
@@ -20,7 +20,7 @@ pub async fn explain(route: Option<&Arc<Route>>, backend: &Backend, key: &[u8], 
 /// From PTTL (-2: absent, -1: no time limit), which changes nothing.
 async fn state(backend: &Backend, key: &[u8], db: u32) -> String {
     let pttl = OwnedArgs::from_iter([&b"PTTL"[..], key]);
-    match backend.run(pttl.as_args(), Protocol::Resp2, db).await {
+    match backend.way(&Identity { db, ..Identity::default() }).run(pttl.as_args()).await {
         Ok(reply) => {
             match std::str::from_utf8(&reply).ok().and_then(|text| text.trim().strip_prefix(':')?.parse().ok()) {
                 Some(-2_i64) => "absent".into(),

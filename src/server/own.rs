@@ -8,7 +8,7 @@ use super::weir;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
-use crate::store::Backend;
+use crate::store::{Backend, Identity};
 
 /// Answers `args`, a command whose handling is `Own`.
 pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
@@ -138,7 +138,7 @@ fn hello(conn: &mut Conn, args: Args<'_>) -> Flow {
         conn.answer_now(|out| write::error(out, text));
         return Flow::Limits;
     }
-    let (app, protocol, id) = (conn.worker.app.clone(), conn.protocol, conn.client.id);
+    let (app, protocol, id) = (conn.worker.app.clone(), conn.protocol(), conn.client.id);
     conn.answer_now(|out| {
         write::map(out, protocol, 7);
         for (name, value) in [("server", "redis"), ("version", &app.redis_version())] {
@@ -172,8 +172,7 @@ fn say_hello(conn: &mut Conn, hello: Hello<'_>) -> Result<(), String> {
         conn.client.said.lock().name = String::from_utf8_lossy(name).into_owned();
     }
     if let Some(protocol) = hello.protocol {
-        conn.protocol = protocol;
-        conn.client.said.lock().protocol = protocol;
+        conn.become_identity(Identity { protocol, ..conn.way().identity.clone() });
     }
     Ok(())
 }
@@ -200,8 +199,7 @@ fn select(conn: &mut Conn, args: Args<'_>) {
     };
     match answer {
         Ok(db) => {
-            conn.db = db;
-            conn.client.said.lock().db = db;
+            conn.become_identity(Identity { db, ..conn.way().identity.clone() });
             conn.answer_now(write::ok);
         }
         Err(text) => conn.answer_now(|out| write::error(out, text)),
@@ -212,10 +210,9 @@ fn reset(conn: &mut Conn) -> Flow {
     if conn.replies.any_open() {
         return Flow::Wait;
     }
-    conn.protocol = Protocol::Resp2;
-    conn.db = conn.worker.backend.first_db();
     conn.authenticated = conn.worker.app.config.server.password.is_none();
-    *conn.client.said.lock() = super::clients::Said { db: conn.db, ..Default::default() };
+    *conn.client.said.lock() = super::clients::Said::default();
+    conn.become_identity(Identity { db: conn.worker.backend.first_db(), ..Identity::default() });
     conn.answer_now(|out| write::simple(out, "RESET"));
     Flow::Limits
 }
@@ -227,7 +224,7 @@ fn client(conn: &Conn, sub: &str, args: Args<'_>) {
     match sub {
         "id" => conn.answer_now(|out| write::integer(out, conn.client.id as i64)),
         "getname" => conn.answer_now(|out| match conn.client.said.lock().name.as_str() {
-            "" => write::nil(out, conn.protocol),
+            "" => write::nil(out, conn.protocol()),
             name => write::bulk(out, name),
         }),
         "setname" => conn.answer_now(|out| match check_name(&args[2]) {
@@ -238,7 +235,7 @@ fn client(conn: &Conn, sub: &str, args: Args<'_>) {
             Err(error) => write::error(out, error),
         }),
         "setinfo" => conn.answer_now(|out| set_info(conn, &word(2), &args[3], out)),
-        "info" => conn.answer_now(|out| write::verbatim(out, conn.protocol, conn.client.line())),
+        "info" => conn.answer_now(|out| write::verbatim(out, conn.protocol(), conn.client.line())),
         "list" => conn.answer_now(|out| list(conn, args, out)),
         "reply" if word(2) == "on" => conn.answer_now(write::ok),
         "no-evict" | "no-touch" if matches!(word(2).as_str(), "on" | "off") => conn.answer_now(write::ok),
@@ -280,11 +277,11 @@ fn list(conn: &Conn, args: Args<'_>, out: &mut Vec<u8>) {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let clients = &conn.worker.app.clients;
     match words.as_slice() {
-        [] | ["type", "normal"] => write::verbatim(out, conn.protocol, clients.list(None)),
-        ["type", "master" | "replica" | "slave" | "pubsub"] => write::verbatim(out, conn.protocol, ""),
+        [] | ["type", "normal"] => write::verbatim(out, conn.protocol(), clients.list(None)),
+        ["type", "master" | "replica" | "slave" | "pubsub"] => write::verbatim(out, conn.protocol(), ""),
         ["type", other] => write::error(out, format!("ERR Unknown client type '{other}'")),
         ["id", ids @ ..] if !ids.is_empty() => match ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>() {
-            Ok(ids) => write::verbatim(out, conn.protocol, clients.list(Some(&ids))),
+            Ok(ids) => write::verbatim(out, conn.protocol(), clients.list(Some(&ids))),
             Err(_) => write::error(out, "ERR Invalid client ID"),
         },
         _ => write::error(out, "ERR syntax error"),
@@ -295,7 +292,7 @@ fn list(conn: &Conn, args: Args<'_>, out: &mut Vec<u8>) {
 fn info(conn: &mut Conn, args: Args<'_>) {
     let sections: Vec<String> =
         args.from(1).iter().map(|section| String::from_utf8_lossy(section).to_ascii_lowercase()).collect();
-    let (worker, protocol) = (conn.worker.clone(), conn.protocol);
+    let (worker, protocol) = (conn.worker.clone(), conn.protocol());
     if let Backend::Embedded(embedded) = &worker.backend {
         let text = info::of_embedded(&worker.app, embedded, &sections);
         return conn.answer_now(|out| write::verbatim(out, protocol, text));
@@ -303,10 +300,10 @@ fn info(conn: &mut Conn, args: Args<'_>) {
     let args: OwnedArgs = args.iter().collect();
     let replies = &conn.replies;
     let slot = replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
-    let db = conn.db;
+    let way = conn.way().clone();
     replies.finish_with(slot, async move {
         let mut answer = Output::default();
-        match worker.backend.run(args.as_args(), protocol, db).await {
+        match way.run(args.as_args()).await {
             Ok(reply) => answer.extend(&info::with_own_section(&worker.app, reply, protocol, &sections)),
             Err(error) => {
                 let text = super::routed::upstream_text(error);

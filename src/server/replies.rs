@@ -11,9 +11,9 @@ use super::metrics::{CommandCounts, Path};
 use super::output::Output;
 use crate::cache::error::upstream_error;
 use crate::resp::scan::may_be_absent_among;
-use crate::resp::write::{self, Protocol};
-use crate::store::StoreError;
+use crate::resp::write;
 use crate::store::redis::link::{Part, Sink};
+use crate::store::{StoreError, Way};
 use foldhash::fast::RandomState;
 use futures_util::FutureExt;
 use std::cell::RefCell;
@@ -50,7 +50,6 @@ impl KeyHashes {
 }
 
 /// A routed read that went to the store as it is.
-#[derive(Debug)]
 pub struct Read {
     /// The whole command, not inline.
     pub command: Vec<u8>,
@@ -62,10 +61,8 @@ pub struct Read {
     pub other_routes: Vec<usize>,
     /// How many keys it has, routed or not: EXISTS counts those that are there.
     pub all_keys: usize,
-    /// What its reply must look like.
-    pub protocol: Protocol,
-    /// Database number.
-    pub db: u32,
+    /// Where it runs.
+    pub way: Way,
 }
 
 /// A routed read that found nothing, and the slot that waits for its answer.

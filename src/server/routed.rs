@@ -14,7 +14,7 @@ use crate::resp::scan::{CommandScanner, ScanLimits, Scanned, elements, is_nil, m
 use crate::resp::write::{self, Protocol};
 use crate::server::replies::Read;
 use crate::store::embedded::evaluate;
-use crate::store::{Backend, StoreError, StoreKey};
+use crate::store::{StoreError, StoreKey, Way};
 use crate::value::Value;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -46,11 +46,11 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
             return Ok(whole(reply));
         }
         let found: Vec<(usize, Found)> = suspects.into_iter().zip(found).collect();
-        if let Some(output) = from_loads(spec, args, read.protocol, &reply, &found) {
+        if let Some(output) = from_loads(spec, args, read.way.identity.protocol, &reply, &found) {
             return Ok(output);
         }
         let unstored = found.iter().filter(|(_, found)| matches!(found, Found::Loaded { stored: false, .. })).count();
-        reply = worker.backend.run(args, read.protocol, read.db).await.map_err(upstream_text)?;
+        reply = read.way.run(args).await.map_err(upstream_text)?;
         if spec.name == "getex" {
             found.iter().for_each(|(position, _)| cap_read(worker, read, &args[*position]));
         }
@@ -67,7 +67,7 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
 /// GETEX may have set a longer TTL than the route's.
 fn cap_read(worker: &Worker, read: &Read, key: &[u8]) {
     if let Some(route) = worker.app.routes.find(key) {
-        cap(worker, route, key, read.protocol, read.db);
+        cap(worker, route, key, &read.way);
     }
 }
 
@@ -105,7 +105,7 @@ fn suspects(worker: &Worker, spec: &Spec, args: Args<'_>, reply: &[u8]) -> Vec<u
 
 fn wanted(worker: &Worker, read: &Read, key: &[u8]) -> Wanted {
     let route = worker.app.routes.find(key).expect("only routed keys are wanted").clone();
-    Wanted { route, key: StoreKey { db: read.db, name: Bytes::copy_from_slice(key) } }
+    Wanted { route, key: StoreKey { db: read.way.identity.db, name: Bytes::copy_from_slice(key) } }
 }
 
 /// The answer as far as the loads themselves give it, so that it needs no second look at the store, where the value may
@@ -181,10 +181,8 @@ pub struct Modify {
     pub command: Vec<u8>,
     /// Whether the route's TTL caps the key's afterwards.
     pub caps: bool,
-    /// What its reply must look like.
-    pub protocol: Protocol,
-    /// Database number.
-    pub db: u32,
+    /// Where it runs.
+    pub way: Way,
 }
 
 /// Runs it once its keys are present, or are known to be absent from the database too.
@@ -192,7 +190,7 @@ pub async fn modify(worker: &Worker, modify: Modify) -> Output {
     let args = parse(&modify.command);
     let answer = answer_modify(worker, &modify, args.as_args()).await;
     if modify.caps && answer.is_ok() {
-        modify.keys.iter().for_each(|(key, route)| cap(worker, route, key, modify.protocol, modify.db));
+        modify.keys.iter().for_each(|(key, route)| cap(worker, route, key, &modify.way));
     }
     match answer {
         Ok(reply) => whole(reply),
@@ -201,14 +199,14 @@ pub async fn modify(worker: &Worker, modify: Modify) -> Output {
 }
 
 async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Result<Vec<u8>, String> {
-    let (protocol, db) = (modify.protocol, modify.db);
+    let way = &modify.way;
     let spec = lookup(&args[0]).expect("only known commands are routed");
     if !spec.arity_ok(args.len()) {
-        return worker.backend.run(args, protocol, db).await.map_err(upstream_text);
+        return way.run(args).await.map_err(upstream_text);
     }
     for _ in 0..ATTEMPTS {
         if let ([(key, _)], true) = (modify.keys.as_slice(), modify.lone) {
-            let reply = worker.backend.run_if_present(key, args, protocol, db).await.map_err(upstream_text)?;
+            let reply = way.run_if_present(key, args).await.map_err(upstream_text)?;
             if let Some(reply) = reply {
                 return Ok(reply);
             }
@@ -217,9 +215,9 @@ async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Resu
         if all_known || !modify.lone {
             modify.keys.iter().for_each(|(key, route)| {
                 route.metrics.invalidations.increment(1);
-                worker.backend.fence(key, protocol);
+                way.fence(key);
             });
-            return worker.backend.run(args, protocol, db).await.map_err(upstream_text);
+            return way.run(args).await.map_err(upstream_text);
         }
     }
     Err("LOAD the key changed again and again while the command was about to run".into())
@@ -232,10 +230,10 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
         match route.on_modify() {
             OnModify::Load => wanted.push(Wanted {
                 route: route.clone(),
-                key: StoreKey { db: modify.db, name: Bytes::copy_from_slice(key) },
+                key: StoreKey { db: modify.way.identity.db, name: Bytes::copy_from_slice(key) },
             }),
             OnModify::Pass => {}
-            OnModify::Reject if !modify.lone && exists(worker, modify, key).await? => {}
+            OnModify::Reject if !modify.lone && exists(modify, key).await? => {}
             OnModify::Reject => {
                 let name = &route.config.name;
                 return Err(format!(
@@ -260,27 +258,15 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
     Ok(all_absent)
 }
 
-async fn exists(worker: &Worker, modify: &Modify, key: &[u8]) -> Result<bool, String> {
+async fn exists(modify: &Modify, key: &[u8]) -> Result<bool, String> {
     let exists = OwnedArgs::from_iter([&b"EXISTS"[..], key]);
-    let reply = worker.backend.run(exists.as_args(), modify.protocol, modify.db).await.map_err(upstream_text)?;
+    let reply = modify.way.run(exists.as_args()).await.map_err(upstream_text)?;
     Ok(reply == b":1\r\n")
 }
 
-/// After a routed write: no key of a route outlives the route's TTL, whoever set it. (`LT` takes a key without a TTL for
-/// one that never ends; Redis 7.0.)
-pub fn cap(worker: &Worker, route: &Route, key: &[u8], protocol: Protocol, db: u32) {
-    let ttl = worker.engine.jittered(&route.config).as_millis().max(1).to_string();
-    let cap = OwnedArgs::from_iter([&b"PEXPIRE"[..], key, ttl.as_bytes(), b"LT"]);
-    match &worker.backend {
-        Backend::Redis(redis) => {
-            let mut command = Vec::new();
-            write::command(&mut command, cap.as_args().iter());
-            redis.link(protocol).send_and_forget(&command, 1);
-        }
-        Backend::Embedded(embedded) => {
-            embedded.execute(crate::store::embedded::Context { db, protocol }, cap.as_args(), &mut Vec::new());
-        }
-    }
+/// After a routed write: no key of a route outlives the route's TTL, whoever set it.
+pub fn cap(worker: &Worker, route: &Route, key: &[u8], way: &Way) {
+    way.cap(key, worker.engine.jittered(&route.config));
 }
 
 /// A command that was scanned once already.

@@ -8,7 +8,7 @@ use super::clients::Client;
 use super::conn::{Conn, Flow, Request};
 use super::worker::Worker;
 use crate::resp::scan::{CommandScanner, Scanned};
-use crate::store::Backend;
+use crate::transport::Transport;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,13 +17,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Reads of one poll; after them other clients get their turn.
 const MOST_READS: usize = 4;
 
 /// Serves one client to its end.
-pub async fn serve(stream: TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
+pub async fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) {
     let id = client.id;
     let conn = Conn::new(worker.clone(), client);
     let scanner = CommandScanner::new(conn.scan_limits());
@@ -41,7 +40,7 @@ pub async fn serve(stream: TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
 }
 
 struct Session {
-    stream: TcpStream,
+    stream: Transport,
     conn: Conn,
     scanner: CommandScanner,
     /// Bytes read and not yet acted on: part of a command, or commands that wait.
@@ -194,10 +193,7 @@ impl Session {
         if slots >= limits.max_pipeline || bytes > limits.max_output {
             return true;
         }
-        match &self.conn.worker.backend {
-            Backend::Redis(redis) => redis.link(self.conn.protocol).poll_room(cx).is_pending(),
-            Backend::Embedded(_) => false,
-        }
+        self.conn.way().link().is_some_and(|link| link.poll_room(cx).is_pending())
     }
 
     /// Writes what is ready; pending if the client does not take all of it.

@@ -11,6 +11,7 @@ use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
 use crate::store::Backend;
 use crate::store::redis::Redis;
+use crate::transport::Transport;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -158,7 +159,7 @@ async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
 async fn serve(stream: std::net::TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
     let id = client.id;
     match TcpStream::from_std(stream) {
-        Ok(stream) => session::serve(stream, client, worker).await,
+        Ok(stream) => session::serve(Transport::Tcp(stream), client, worker).await,
         Err(error) => {
             tracing::warn!(%error, "cannot serve a client");
             worker.app.clients.leave(id);

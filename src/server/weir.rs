@@ -11,7 +11,7 @@ use crate::resp::write;
 /// Answers a WEIR command whose number of arguments is right.
 pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
     let app = conn.worker.app.clone();
-    let protocol = conn.protocol;
+    let protocol = conn.protocol();
     match spec.resolve(args).name {
         "explain" => {
             return explain_key(conn, args);
@@ -43,7 +43,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
 /// What the configuration says of the key, and what the store holds at it: the one part that must be asked for.
 fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     let key = args[2].to_vec();
-    let (worker, replies, protocol, db) = (conn.worker.clone(), &conn.replies, conn.protocol, conn.db);
+    let (worker, replies, protocol, db) = (conn.worker.clone(), &conn.replies, conn.protocol(), conn.way().identity.db);
     let hashes = KeyHashes { first: worker.hash(&key), others: Vec::new() };
     if replies.is_open(&hashes, true) {
         return Flow::Wait;

@@ -1,11 +1,8 @@
 //! The two kinds of store behind one name, chosen once by the configuration.
 
-use super::embedded::{Context, Embedded};
+use super::embedded::Embedded;
 use super::redis::Redis;
-use super::redis::request::request;
-use super::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
-use crate::resp::args::Args;
-use crate::resp::write::{self, Protocol};
+use super::{Acquired, Fill, Filled, Identity, Store, StoreError, StoreKey, Token, Way};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,44 +24,11 @@ impl Backend {
         }
     }
 
-    /// Runs one command and waits for its reply's bytes.
-    pub async fn run(&self, args: Args<'_>, protocol: Protocol, db: u32) -> Result<Vec<u8>, StoreError> {
+    /// The way of a client of this identity.
+    pub fn way(&self, identity: &Identity) -> Way {
         match self {
-            Backend::Redis(redis) => {
-                let mut command = Vec::new();
-                write::command(&mut command, args.iter());
-                request(redis.link(protocol), &command).await
-            }
-            Backend::Embedded(embedded) => {
-                let mut reply = Vec::new();
-                embedded.execute(Context { db, protocol }, args, &mut reply);
-                Ok(reply)
-            }
-        }
-    }
-
-    /// Runs one command only if its key is present, in one step; `None` if it is absent.
-    pub async fn run_if_present(
-        &self,
-        key: &[u8],
-        args: Args<'_>,
-        protocol: Protocol,
-        db: u32,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        match self {
-            Backend::Redis(redis) => redis.if_present(key, args, protocol).await,
-            Backend::Embedded(embedded) => {
-                let mut reply = Vec::new();
-                let present = embedded.execute_if_present(Context { db, protocol }, key, args, &mut reply);
-                Ok(present.then_some(reply))
-            }
-        }
-    }
-
-    /// Drops a key's lease and negative entry ahead of a change. The embedded store does so in the change itself.
-    pub fn fence(&self, key: &[u8], protocol: Protocol) {
-        if let Backend::Redis(redis) = self {
-            redis.fence(key, protocol);
+            Backend::Redis(redis) => Way::over(redis.clone(), identity.clone()),
+            Backend::Embedded(embedded) => Way::embedded(embedded.clone(), identity.clone()),
         }
     }
 }

@@ -9,9 +9,13 @@
 
 mod backend;
 pub mod embedded;
+mod identity;
 pub mod redis;
+mod way;
 
 pub use self::backend::Backend;
+pub use self::identity::{Credentials, Identity};
+pub use self::way::Way;
 
 use crate::value::Value;
 use std::future::Future;

@@ -5,7 +5,8 @@ use crate::config;
 use crate::resp::frame::{self, Reply};
 use crate::resp::scan::ReplyScanner;
 use crate::resp::write::{self, Protocol};
-use crate::store::StoreError;
+use crate::store::{Identity, StoreError};
+use crate::transport::Transport;
 use parking_lot::RwLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -104,19 +105,18 @@ impl Upstream {
 }
 
 /// Connects and shakes hands, within a time limit.
-pub(super) async fn connect(upstream: &Upstream, protocol: Protocol) -> Result<TcpStream, StoreError> {
+pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
     let limit = CONNECT_TIMEOUT.max(upstream.timeout);
-    match tokio::time::timeout(limit, shake_hands(upstream, protocol)).await {
+    match tokio::time::timeout(limit, shake_hands(upstream, identity)).await {
         Ok(result) => result,
         Err(_) => Err(StoreError::Unavailable(format!("no handshake within {} ms", limit.as_millis()))),
     }
 }
 
-async fn shake_hands(upstream: &Upstream, protocol: Protocol) -> Result<TcpStream, StoreError> {
+async fn shake_hands(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
     let config = &upstream.config;
-    let mut stream = TcpStream::connect((config.host.as_str(), config.port)).await.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
-    let commands = opening_commands(config, protocol);
+    let mut stream = dial(config).await?;
+    let commands = opening_commands(config, identity);
     let mut bytes = Vec::new();
     for command in &commands {
         write::command(&mut bytes, command.iter());
@@ -127,6 +127,9 @@ async fn shake_hands(upstream: &Upstream, protocol: Protocol) -> Result<TcpStrea
     for (command, reply) in commands.iter().zip(replies) {
         note_reply(&mut said, command, reply)?;
     }
+    if identity.user.is_some() {
+        return Ok(stream);
+    }
     let mut known = upstream.said.write();
     said.failure = std::mem::take(&mut known.failure);
     *known = said;
@@ -134,21 +137,31 @@ async fn shake_hands(upstream: &Upstream, protocol: Protocol) -> Result<TcpStrea
     Ok(stream)
 }
 
+async fn dial(config: &config::Upstream) -> Result<Transport, StoreError> {
+    let stream = TcpStream::connect((config.host.as_str(), config.port)).await.map_err(unreachable)?;
+    stream.set_nodelay(true).map_err(unreachable)?;
+    Ok(Transport::Tcp(stream))
+}
+
 /// HELLO is sent only for RESP3, so that a Redis older than 6 serves RESP2 clients.
-fn opening_commands(config: &config::Upstream, protocol: Protocol) -> Vec<Vec<String>> {
+fn opening_commands(config: &config::Upstream, identity: &Identity) -> Vec<Vec<String>> {
     let mut commands: Vec<Vec<String>> = Vec::new();
     let mut add = |words: &[&str]| commands.push(words.iter().map(|word| word.to_string()).collect());
-    match (&config.user, &config.password) {
-        (Some(user), Some(password)) => add(&["AUTH", user, &password.0]),
-        (None, Some(password)) => add(&["AUTH", &password.0]),
+    match (&identity.user, &config.user, &config.password) {
+        (Some(client), ..) => add(&["AUTH", &client.user, &client.password.0]),
+        (None, Some(user), Some(password)) => add(&["AUTH", user, &password.0]),
+        (None, None, Some(password)) => add(&["AUTH", &password.0]),
         _ => {}
     }
-    if protocol == Protocol::Resp3 {
+    if identity.protocol == Protocol::Resp3 {
         add(&["HELLO", "3"]);
     }
     add(&["CLIENT", "SETNAME", "weir"]);
-    if config.db != 0 {
-        add(&["SELECT", &config.db.to_string()]);
+    if identity.db != 0 {
+        add(&["SELECT", &identity.db.to_string()]);
+    }
+    if identity.user.is_some() {
+        return commands;
     }
     for script in SCRIPTS {
         add(&["SCRIPT", "LOAD", script.text]);
@@ -175,7 +188,7 @@ fn info_field(text: &str, name: &str) -> String {
     value.unwrap_or_default().to_string()
 }
 
-async fn read_replies(stream: &mut TcpStream, count: usize) -> Result<Vec<Reply>, StoreError> {
+async fn read_replies(stream: &mut Transport, count: usize) -> Result<Vec<Reply>, StoreError> {
     let mut scanner = ReplyScanner::new(16);
     let mut replies = Vec::new();
     let mut bytes = Vec::new();

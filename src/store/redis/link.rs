@@ -1,4 +1,4 @@
-//! One pipelined connection to the upstream, shared by all clients of a worker that speak the same protocol version.
+//! One pipelined connection to the upstream, shared by all clients of a worker that have the same identity.
 //!
 //! Whoever has commands to send appends their bytes and one *entry* that says how many replies are owed and to whom.
 //! The link's task writes everything that has gathered with one write per wake-up, and hands the bytes of the replies
@@ -11,8 +11,8 @@
 
 use super::handshake::{self, Upstream};
 use crate::resp::scan::{Advanced, ReplyScanner};
-use crate::resp::write::Protocol;
-use crate::store::StoreError;
+use crate::store::{Identity, StoreError};
+use crate::transport::Transport;
 use futures_util::FutureExt;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// Who is owed replies. Called on the link's thread, while nothing of the link is borrowed.
@@ -77,7 +76,7 @@ pub struct Link(Rc<Inner>);
 
 struct Inner {
     upstream: Arc<Upstream>,
-    protocol: Protocol,
+    identity: Identity,
     state: Cell<State>,
     why_down: RefCell<StoreError>,
     /// Bytes that wait for the next write.
@@ -120,10 +119,10 @@ const MOST_DEPTH: usize = 128;
 
 impl Link {
     /// A link that connects as soon as its worker's runtime gets to it.
-    pub fn open(upstream: Arc<Upstream>, protocol: Protocol) -> Self {
+    pub fn open(upstream: Arc<Upstream>, identity: Identity) -> Self {
         let link = Link(Rc::new(Inner {
             upstream,
-            protocol,
+            identity,
             state: Cell::new(State::Connecting),
             why_down: RefCell::new(StoreError::Unavailable("not connected yet".into())),
             out: RefCell::default(),
@@ -161,14 +160,9 @@ impl Link {
         Poll::Pending
     }
 
-    /// Whether commands sent now would reach the upstream.
-    pub fn is_up(&self) -> bool {
-        self.0.state.get() == State::Up
-    }
-
-    /// The version of the protocol that replies come in.
-    pub fn protocol(&self) -> Protocol {
-        self.0.protocol
+    /// Whether anybody but one holder of this handle, and the link's own task, has one.
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 2
     }
 }
 
@@ -278,12 +272,12 @@ impl Inner {
 async fn drive(inner: Rc<Inner>) {
     let mut pause = FIRST_PAUSE;
     while Rc::strong_count(&inner) > 1 {
-        let error = match handshake::connect(&inner.upstream, inner.protocol).await {
+        let error = match handshake::connect(&inner.upstream, &inner.identity).await {
             Ok(stream) => {
                 pause = FIRST_PAUSE;
                 inner.state.set(State::Up);
                 inner.upstream.note_link(true);
-                tracing::debug!(protocol = ?inner.protocol, "upstream link is up");
+                tracing::debug!(protocol = ?inner.identity.protocol, db = inner.identity.db, "upstream link is up");
                 // A fault of our own must not leave a link behind that looks alive and carries nothing.
                 let ended = AssertUnwindSafe(carry(&inner, stream)).catch_unwind().await;
                 inner.upstream.note_link(false);
@@ -300,7 +294,7 @@ async fn drive(inner: Rc<Inner>) {
 }
 
 /// Carries bytes in both directions; returns why the link ended.
-async fn carry(inner: &Rc<Inner>, mut stream: TcpStream) -> StoreError {
+async fn carry(inner: &Rc<Inner>, mut stream: Transport) -> StoreError {
     let mut wire = Wire {
         scanner: ReplyScanner::new(MOST_DEPTH),
         scratch: vec![0; READ].into_boxed_slice(),
@@ -347,7 +341,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn poll_write(&mut self, inner: &Inner, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<StoreError> {
+    fn poll_write(&mut self, inner: &Inner, stream: &mut Transport, cx: &mut Context<'_>) -> Poll<StoreError> {
         loop {
             if self.written == self.writing.len() {
                 self.writing.clear();
@@ -371,7 +365,7 @@ impl Wire {
         }
     }
 
-    fn poll_read(&mut self, inner: &Inner, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<StoreError> {
+    fn poll_read(&mut self, inner: &Inner, stream: &mut Transport, cx: &mut Context<'_>) -> Poll<StoreError> {
         loop {
             let mut buffer = ReadBuf::new(&mut self.scratch);
             if let Err(error) = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {

@@ -11,12 +11,13 @@ use self::link::Link;
 use self::request::request;
 use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, Script};
 use self::side_key::SideKeys;
-use super::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
+use super::{Acquired, Fill, Filled, Identity, Store, StoreError, StoreKey, Token};
 use crate::resp::args::Args;
 use crate::resp::frame::{self, Reply};
-use crate::resp::write::{self, Protocol};
+use crate::resp::write;
 use crate::value::Value;
-use std::cell::OnceCell;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,23 +26,32 @@ use std::time::Duration;
 #[derive(Clone)]
 pub struct Redis {
     upstream: Arc<Upstream>,
-    resp2: Link,
-    /// Made when the first client of the worker says HELLO 3.
-    resp3: Rc<OnceCell<Link>>,
+    /// Weir's own, in the URL's database.
+    own: Link,
+    /// Those that clients share, one for each identity that any of them has taken on.
+    shared: Rc<RefCell<HashMap<Identity, Link>>>,
 }
 
 impl Redis {
     /// Opens the worker's first link. Must run on the worker's own runtime.
     pub fn open(upstream: Arc<Upstream>) -> Self {
-        Redis { resp2: Link::open(upstream.clone(), Protocol::Resp2), resp3: Rc::default(), upstream }
+        let identity = Identity { db: upstream.db(), ..Identity::default() };
+        let own = Link::open(upstream.clone(), identity.clone());
+        let shared = Rc::new(RefCell::new(HashMap::from([(identity, own.clone())])));
+        Redis { upstream, own, shared }
     }
 
-    /// The link for clients of `protocol`.
-    pub fn link(&self, protocol: Protocol) -> &Link {
-        match protocol {
-            Protocol::Resp2 => &self.resp2,
-            Protocol::Resp3 => self.resp3.get_or_init(|| Link::open(self.upstream.clone(), Protocol::Resp3)),
+    /// The link for clients of `identity`.
+    pub fn link(&self, identity: &Identity) -> Link {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(link) = shared.get(identity) {
+            return link.clone();
         }
+        // A link that no client has any more ends here, so that they are no more than the identities in use.
+        shared.retain(|_, link| link.is_shared());
+        let link = Link::open(self.upstream.clone(), identity.clone());
+        shared.insert(identity.clone(), link.clone());
+        link
     }
 
     /// What all workers share.
@@ -49,26 +59,28 @@ impl Redis {
         &self.upstream
     }
 
+    /// Weir's own link to a database.
+    fn own(&self, db: u32) -> Link {
+        if db == self.upstream.db() {
+            return self.own.clone();
+        }
+        self.link(&Identity { db, ..Identity::default() })
+    }
+
     /// Drops lease and negative entry of `key`. Sent ahead of every change of a routed key, on the same link: a load
     /// that began before the change can then no longer fill, and one that begins after it reads what the client
     /// had committed.
-    pub fn fence(&self, key: &[u8], protocol: Protocol) {
+    pub fn fence(link: &Link, key: &[u8]) {
         let side = SideKeys::of(key);
         let mut command = Vec::with_capacity(64 + 2 * side.lease.len());
         write::command(&mut command, [&b"UNLINK"[..], &side.lease, &side.negative]);
-        self.link(protocol).send_and_forget(&command, 1);
+        link.send_and_forget(&command, 1);
     }
 
     /// Runs a command only if `key` is present: its reply's bytes, or `None`.
-    pub async fn if_present(
-        &self,
-        key: &[u8],
-        args: Args<'_>,
-        protocol: Protocol,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let link = self.link(protocol);
+    pub async fn if_present(&self, link: &Link, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
         if args.len() > MOST_UNPACKED {
-            return self.if_present_in_two_steps(key, args, protocol).await;
+            return if_present_in_two_steps(link, key, args).await;
         }
         let arguments: Vec<&[u8]> = args.iter().collect();
         let reply = self.call(link, &IF_PRESENT, key, &arguments).await?;
@@ -76,26 +88,6 @@ impl Redis {
             return Ok(Some([b":", digits].concat()));
         }
         Ok((reply != ABSENT).then_some(reply))
-    }
-
-    /// For commands with more arguments than Lua can pass on. Not atomic: in between the key may vanish, and the
-    /// command then makes a new one. Several thousand fields at once are no counter.
-    async fn if_present_in_two_steps(
-        &self,
-        key: &[u8],
-        args: Args<'_>,
-        protocol: Protocol,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let link = self.link(protocol);
-        let mut exists = Vec::new();
-        write::command(&mut exists, [&b"EXISTS"[..], key]);
-        if request(link, &exists).await? == b":0\r\n" {
-            return Ok(None);
-        }
-        self.fence(key, protocol);
-        let mut command = Vec::new();
-        write::command(&mut command, args.iter());
-        request(link, &command).await.map(Some)
     }
 
     /// Calls a script by its hash, or by its text where the upstream has forgotten it.
@@ -123,8 +115,13 @@ impl Redis {
         request(link, &build(b"EVAL", script.text.as_bytes())).await
     }
 
-    async fn call_for_word(&self, script: &'static Script, key: &[u8], args: &[&[u8]]) -> Result<Vec<u8>, StoreError> {
-        let reply = self.call(&self.resp2, script, key, args).await?;
+    async fn call_for_word(
+        &self,
+        script: &'static Script,
+        key: &StoreKey,
+        args: &[&[u8]],
+    ) -> Result<Vec<u8>, StoreError> {
+        let reply = self.call(&self.own(key.db), script, &key.name, args).await?;
         match frame::decode(&reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
             Reply::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
             Reply::Integer(number) => Ok(number.to_string().into_bytes()),
@@ -136,10 +133,24 @@ impl Redis {
     }
 }
 
+/// For commands with more arguments than Lua can pass on. Not atomic: in between the key may vanish, and the
+/// command then makes a new one. Several thousand fields at once are no counter.
+async fn if_present_in_two_steps(link: &Link, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut exists = Vec::new();
+    write::command(&mut exists, [&b"EXISTS"[..], key]);
+    if request(link, &exists).await? == b":0\r\n" {
+        return Ok(None);
+    }
+    Redis::fence(link, key);
+    let mut command = Vec::new();
+    write::command(&mut command, args.iter());
+    request(link, &command).await.map(Some)
+}
+
 impl Store for Redis {
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
         let (token, lease) = (token_text(token), milliseconds(lease));
-        let word = self.call_for_word(&ACQUIRE, &key.name, &[token.as_bytes(), lease.as_bytes()]).await?;
+        let word = self.call_for_word(&ACQUIRE, key, &[token.as_bytes(), lease.as_bytes()]).await?;
         match word.as_slice() {
             b"present" => Ok(Acquired::Present),
             b"negative" => Ok(Acquired::Negative),
@@ -166,7 +177,7 @@ impl Store for Redis {
             Fill::Negative { .. } => arguments.extend([&b"negative"[..], ttl.as_bytes()]),
             Fill::Nothing => arguments.extend([&b"nothing"[..], ttl.as_bytes()]),
         }
-        match self.call_for_word(&FILL, &key.name, &arguments).await?.as_slice() {
+        match self.call_for_word(&FILL, key, &arguments).await?.as_slice() {
             b"stored" => Ok(Filled::Stored),
             b"lost" => Ok(Filled::LeaseLost),
             b"occupied" => Ok(Filled::Occupied),
@@ -175,7 +186,7 @@ impl Store for Redis {
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
-        Ok(self.call_for_word(&INVALIDATE, &key.name, &[]).await? == b"1")
+        Ok(self.call_for_word(&INVALIDATE, key, &[]).await? == b"1")
     }
 }
 
