@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::store::embedded::Embedded;
 use crate::store::redis::handshake::Upstream;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The running proxy, as seen from every thread.
 pub struct App {
@@ -46,6 +46,14 @@ impl App {
         match &self.store {
             StoreKind::Redis(upstream) => upstream.is_up(),
             StoreKind::Embedded(_) => true,
+        }
+    }
+
+    /// How long a command may take at the upstream.
+    pub fn upstream_timeout(&self) -> Duration {
+        match &self.store {
+            StoreKind::Redis(upstream) => upstream.timeout,
+            StoreKind::Embedded(_) => Duration::MAX,
         }
     }
 

@@ -2,12 +2,12 @@
 //! names itself, never by its other commands.
 
 use crate::resp::write::Protocol;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// The registry.
@@ -31,6 +31,11 @@ pub struct Client {
     since: Instant,
     /// What it said of itself.
     pub said: Mutex<Said>,
+    /// Wakes its session, from any thread.
+    pub waker: AtomicWaker,
+    killed: AtomicBool,
+    /// The number of its private link at the upstream; 0: it has none.
+    connection: AtomicU64,
 }
 
 /// What a client said of itself.
@@ -63,7 +68,16 @@ impl Clients {
             return None;
         }
         let id = self.next.fetch_add(1, Relaxed);
-        let client = Arc::new(Client { id, peer, local, since: Instant::now(), said: Mutex::default() });
+        let client = Arc::new(Client {
+            id,
+            peer,
+            local,
+            since: Instant::now(),
+            said: Mutex::default(),
+            waker: AtomicWaker::new(),
+            killed: AtomicBool::new(false),
+            connection: AtomicU64::new(0),
+        });
         self.connected.lock().insert(id, client.clone());
         self.gauge.increment(1.0);
         Some(client)
@@ -75,6 +89,24 @@ impl Clients {
             self.count.fetch_sub(1, Relaxed);
             self.gauge.decrement(1.0);
         }
+    }
+
+    /// The client of this number, if it is connected.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.connected.lock().get(&id).cloned()
+    }
+
+    /// The client whose private link has this number at the upstream.
+    pub fn of_connection(&self, connection: u64) -> Option<Arc<Client>> {
+        self.connected.lock().values().find(|client| client.connection() == connection).cloned()
+    }
+
+    /// Ends those that `picked` picks; answers how many.
+    pub fn kill(&self, picked: impl Fn(&Client) -> bool) -> usize {
+        let picked: Vec<Arc<Client>> =
+            self.connected.lock().values().filter(|client| picked(client)).cloned().collect();
+        picked.iter().for_each(|client| client.kill());
+        picked.len()
     }
 
     /// How many are connected.
@@ -98,19 +130,37 @@ impl Clients {
 }
 
 impl Client {
-    /// One line of CLIENT LIST: the fields of Redis's that mean something here.
+    /// Ends it as soon as its session looks up.
+    fn kill(&self) {
+        self.killed.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    /// Whether somebody has ended it.
+    pub fn is_killed(&self) -> bool {
+        self.killed.load(Relaxed)
+    }
+
+    /// The number of its private link at the upstream; 0: it has none, or not yet.
+    pub fn connection(&self) -> u64 {
+        self.connection.load(Relaxed)
+    }
+
+    /// Its private link has this number.
+    pub fn note_connection(&self, connection: u64) {
+        self.connection.store(connection, Relaxed);
+    }
+
+    /// One line of CLIENT LIST, with Redis 7's fields in their order. What Weir does not measure is 0.
     pub fn line(&self) -> String {
         let said = self.said.lock();
         let Said { name, library, library_version, db, protocol } = &*said;
         let resp = if *protocol == Protocol::Resp3 { 3 } else { 2 };
         let (id, peer, local, age) = (self.id, self.peer, self.local, self.since.elapsed().as_secs());
-        let mut line = String::new();
-        writeln!(
-            line,
-            "id={id} addr={peer} laddr={local} name={name} age={age} db={db} user=default resp={resp} \
-             lib-name={library} lib-ver={library_version}"
+        format!(
+            "id={id} addr={peer} laddr={local} fd=0 name={name} age={age} idle=0 flags=N db={db} sub=0 psub=0 ssub=0 multi=-1 \
+             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client \
+             user=default redir=-1 resp={resp} lib-name={library} lib-ver={library_version}\n"
         )
-        .expect("a string takes every text");
-        line
     }
 }

@@ -7,9 +7,11 @@
 //! - a command that needs the old value makes the key present first.
 //!
 //! A later command of the same client on a key that an earlier one still works on waits for it (G3): [`Flow::Wait`].
+//! Commands that a server remembers something of go over a link of the client's own, see [`super::private`].
 
 use super::clients::Client;
 use super::metrics::{CommandCounts, Path};
+use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::routed::{self, Modify};
 use super::worker::Worker;
@@ -20,13 +22,16 @@ use crate::resp::args::Args;
 use crate::resp::command::{Access, Flags, Handling, Spec, lookup_indexed};
 use crate::resp::scan::{ScanLimits, may_be_absent_among};
 use crate::resp::write::{self, Protocol};
-use crate::store::redis::link::Sink;
+use crate::store::redis::link::{Owed, Sink};
 use crate::store::{Backend, Identity, Way};
+use futures_util::FutureExt;
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What comes after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +56,35 @@ pub struct Conn {
     pub authenticated: bool,
     /// It will be closed once its replies are sent.
     pub closing: bool,
-    way: Way,
+    /// Why it has a link of its own; `None`: it has none.
+    pub hold: Option<Hold>,
+    /// CLIENT REPLY.
+    pub muting: Muting,
+    pub(super) way: Way,
+    errand: Option<Errand>,
     sink: Rc<dyn Sink>,
     run: Run,
     /// Index of the command being acted on, for the counters.
     command: u16,
     /// Commands that the embedded store has answered since the last [`Conn::end_batch`]: plain ones, and routed reads.
     embedded: (usize, usize),
+}
+
+/// Something that the client's next command waits for, and what is to be done to the client then.
+type Errand = Rc<RefCell<Option<After>>>;
+/// What an errand comes to.
+pub type After = Box<dyn FnOnce(&mut Conn)>;
+
+/// Whether replies are sent at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Muting {
+    /// They are.
+    #[default]
+    Off,
+    /// Not that of the next command.
+    Next,
+    /// None.
+    All,
 }
 
 /// Plain commands that stand together in the bytes being acted on.
@@ -135,7 +162,7 @@ fn hashes(worker: &Worker, spec: &Spec, args: Args<'_>) -> Option<KeyHashes> {
 impl Conn {
     /// A client that has said nothing yet.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
-        let replies = Rc::new(Replies::new(worker.counts.clone()));
+        let replies = Rc::new(Replies::new(worker.counts.clone(), worker.app.config.limits.max_output));
         let authenticated = worker.app.config.server.password.is_none();
         let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
         client.said.lock().db = identity.db;
@@ -147,6 +174,9 @@ impl Conn {
             client,
             authenticated,
             closing: false,
+            hold: None,
+            muting: Muting::Off,
+            errand: None,
             run: Run::default(),
             command: CommandCounts::UNKNOWN,
             embedded: (0, 0),
@@ -169,7 +199,10 @@ impl Conn {
             let mut said = self.client.said.lock();
             (said.db, said.protocol) = (identity.db, identity.protocol);
         }
-        self.way = self.worker.backend.way(&identity);
+        self.way = match &self.hold {
+            Some(_) => self.way.with_identity(identity),
+            None => self.worker.backend.way(&identity),
+        };
     }
 
     /// What this client may send now.
@@ -185,23 +218,97 @@ impl Conn {
 
     /// Acts on one command.
     pub fn act(&mut self, request: Request<'_>) -> Flow {
+        if self.errand.is_some() {
+            return Flow::Wait;
+        }
+        if self.muting != Muting::Next {
+            return self.dispatch(request);
+        }
+        self.send_run(request.bytes);
+        self.replies.mute(true);
+        let flow = self.dispatch(request);
+        self.send_run(request.bytes);
+        if flow != Flow::Wait && self.muting == Muting::Next {
+            self.muting = Muting::Off;
+        }
+        self.replies.mute(self.muting == Muting::All);
+        flow
+    }
+
+    fn dispatch(&mut self, request: Request<'_>) -> Flow {
         let Some(name) = request.args.get(0) else { return Flow::Next };
         let known = lookup_indexed(name);
         self.command = known.map_or(CommandCounts::UNKNOWN, |(index, _)| index);
         if !self.authenticated && !known.is_some_and(|(_, spec)| spec.flags.contains(Flags::NO_AUTH)) {
             return self.answer(request, |out| write::error(out, "NOAUTH Authentication required."));
         }
+        if self.hold.is_some()
+            && let Some(flow) = private::intercept(self, known.map(|(_, spec)| spec), request)
+        {
+            return flow;
+        }
         let Some((_, spec)) = known else { return self.unknown(request) };
         match spec.handling_of(request.args) {
             Handling::Forward => self.data(spec, request),
             Handling::Own => {
                 self.send_run(request.bytes);
-                own::run(self, spec, request.args)
+                own::run(self, spec, request)
             }
-            Handling::Stateful(why) | Handling::Refused(why) => {
-                let name = full_name(spec, request.args);
-                self.answer(request, |out| write::error(out, format!("ERR '{name}' is not served by Weir: {why}")))
-            }
+            Handling::Stateful(why) => match &self.worker.backend {
+                Backend::Redis(_) => private::run(self, spec, request),
+                Backend::Embedded(_) => self.refuse(spec, request, why),
+            },
+            Handling::Refused(why) => self.refuse(spec, request, why),
+        }
+    }
+
+    /// The error for a command that Weir does not serve.
+    pub fn refuse(&mut self, spec: &Spec, request: Request<'_>, why: &str) -> Flow {
+        let name = full_name(spec, request.args);
+        self.answer(request, |out| write::error(out, format!("ERR '{name}' is not served by Weir: {why}")))
+    }
+
+    /// Whether anything of this client is under way, or about to be.
+    pub fn is_busy(&self) -> bool {
+        self.replies.any_open() || !self.run.commands.is_empty()
+    }
+
+    /// Where replies to this client go.
+    pub fn sink(&self) -> Rc<dyn Sink> {
+        self.sink.clone()
+    }
+
+    /// Its commands take this way from here on. Nothing of it may be under way.
+    pub fn set_way(&mut self, way: Way) {
+        self.way = way;
+    }
+
+    /// The client's next command waits until `errand` is over; what that comes to is then done first.
+    pub fn run_errand<A: FnOnce(&mut Conn) + 'static>(&mut self, errand: impl Future<Output = A> + 'static) {
+        let cell = Errand::default();
+        self.errand = Some(cell.clone());
+        let replies = self.replies.clone();
+        tokio::task::spawn_local(async move {
+            let after: After = match AssertUnwindSafe(errand).catch_unwind().await {
+                Ok(after) => Box::new(after),
+                Err(_) => Box::new(|conn| conn.closing = true),
+            };
+            *cell.borrow_mut() = Some(after);
+            replies.wake();
+        });
+    }
+
+    /// Whether an errand is not over yet.
+    pub fn errand_is_open(&self) -> bool {
+        self.errand.is_some()
+    }
+
+    /// Does what an errand has come to.
+    fn finish_errand(&mut self) {
+        let after = self.errand.as_ref().and_then(|errand| errand.borrow_mut().take());
+        if let Some(after) = after {
+            self.errand = None;
+            after(self);
         }
     }
 
@@ -257,8 +364,9 @@ impl Conn {
             return Flow::Wait;
         }
         match access {
+            Access::Read if !self.loads() => return self.forward(request),
             Access::Read => self.read(spec, request, keys),
-            Access::Modify if keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
+            Access::Modify if self.loads() && keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
                 self.modify(spec, request, keys)
             }
             _ => self.write(spec, request, keys),
@@ -278,7 +386,8 @@ impl Conn {
             route.metrics.lookups.hit.increment(1);
             keys.others.iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
         };
-        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, all_keys, way };
+        let seen = self.is_private();
+        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, all_keys, way, seen };
         match &self.worker.backend {
             Backend::Redis(_) => {
                 let slot = self.replies.open_read(read(keys.hashes), self.command);
@@ -335,8 +444,48 @@ impl Conn {
         }
     }
 
+    /// The routed keys of a command, and their routes.
+    pub fn routed_keys(&self, spec: &Spec, args: Args<'_>) -> Vec<(Vec<u8>, Arc<Route>)> {
+        let keys = RoutedKeys::find(&self.worker, spec, args);
+        keys.iter().flat_map(RoutedKeys::iter).map(|key| (key.key.to_vec(), key.route.clone())).collect()
+    }
+
+    /// Drops the leases of a command's routed keys, ahead of it.
+    pub fn fence_routed(&mut self, spec: &Spec, request: Request<'_>) {
+        self.send_run(request.bytes);
+        for (key, route) in self.routed_keys(spec, request.args) {
+            route.metrics.invalidations.increment(1);
+            self.way.fence(&key);
+        }
+    }
+
+    /// Sends a command of Weir's own over the client's link; nobody wants its reply.
+    pub fn send_alone(&self, command: &[u8]) {
+        if let Some(link) = self.way.link() {
+            link.send_and_forget(command, 1);
+        }
+    }
+
+    /// Sends `command` in a client's command's place.
+    pub fn forward_instead(&mut self, request: Request<'_>, command: &[u8]) -> Flow {
+        self.send_run(request.bytes);
+        self.run = Run { bytes: 0..command.len(), commands: vec![self.command] };
+        self.send_run(command);
+        Flow::Next
+    }
+
+    /// Sends a command that answers in another way, or in another time, than others; `behind` goes with it.
+    pub fn send_owed(&mut self, request: Request<'_>, behind: &[u8], owed: Owed, patience: Option<Duration>) {
+        self.send_run(request.bytes);
+        let slot = self.replies.open_plain(vec![self.command]);
+        if let Some(link) = self.way.link() {
+            let bytes = [&request.command(), behind].concat();
+            link.send_owed(&bytes, owed, patience, &self.sink, slot);
+        }
+    }
+
     /// Hands a command to the store as it is.
-    fn forward(&mut self, request: Request<'_>) -> Flow {
+    pub fn forward(&mut self, request: Request<'_>) -> Flow {
         match &self.worker.backend {
             Backend::Embedded(embedded) => {
                 let context = self.way.context();
@@ -348,10 +497,8 @@ impl Conn {
                 self.embedded.0 += 1;
             }
             Backend::Redis(_) if request.inline => {
-                self.send_run(request.bytes);
                 let command = request.command();
-                self.run = Run { bytes: 0..command.len(), commands: vec![self.command] };
-                self.send_run(&command);
+                return self.forward_instead(request, &command);
             }
             Backend::Redis(_) => {
                 if self.run.commands.is_empty() || self.run.bytes.end != request.start {
@@ -388,8 +535,15 @@ impl Conn {
         }
     }
 
+    /// What has become due since the last time, before anything new is acted on.
+    pub fn catch_up(&mut self) {
+        self.finish_errand();
+        self.start_missed();
+        self.settle();
+    }
+
     /// Starts the engine on the reads that found nothing at the store, and counts those that found something.
-    pub fn start_missed(&mut self) {
+    fn start_missed(&mut self) {
         let routes = &self.worker.app.routes;
         self.replies.take_hits(|route| routes.get(route).metrics.lookups.hit.increment(1));
         for missed in self.replies.take_missed() {

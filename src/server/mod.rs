@@ -5,6 +5,7 @@
 //! clients, the admin port) runs on a multi-threaded runtime beside them. [`crate::cli`] puts the pieces together.
 
 mod app;
+mod client_command;
 mod clients;
 mod conn;
 mod embedded_server;
@@ -14,6 +15,7 @@ pub mod listener;
 pub mod metrics;
 mod output;
 mod own;
+mod private;
 mod replies;
 mod routed;
 mod session;

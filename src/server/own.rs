@@ -1,6 +1,7 @@
 //! Commands that Weir answers itself: those about the connection, INFO, and its own.
 
-use super::conn::{Conn, Flow};
+use super::client_command as client;
+use super::conn::{Conn, Flow, Muting, Request};
 use super::info;
 use super::output::Output;
 use super::replies::KeyHashes;
@@ -8,10 +9,12 @@ use super::weir;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
-use crate::store::{Backend, Identity};
+use crate::store::redis::Redis;
+use crate::store::{Backend, Identity, StoreError, Way};
 
-/// Answers `args`, a command whose handling is `Own`.
-pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
+/// Answers a command whose handling is `Own`.
+pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
+    let args = request.args;
     let sub = spec.resolve(args);
     if !spec.arity_ok(args.len()) || !sub.arity_ok(args.len()) {
         conn.answer_now(|out| wrong_arity(out, spec, sub));
@@ -21,13 +24,13 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
         "ping" => ping(conn, args),
         "auth" => return auth(conn, args),
         "hello" => return hello(conn, args),
-        "select" => select(conn, args),
+        "select" => return select(conn, args),
         "quit" => {
             conn.answer_now(write::ok);
             conn.closing = true;
         }
         "reset" => return reset(conn),
-        "client" => client(conn, sub.name, args),
+        "client" => return client::run(conn, spec, sub.name, request),
         "info" => info(conn, args),
         "acl" => conn.answer_now(|out| write::bulk(out, "default")),
         "weir" => return weir::run(conn, spec, args),
@@ -130,7 +133,7 @@ impl<'a> Hello<'a> {
 }
 
 fn hello(conn: &mut Conn, args: Args<'_>) -> Flow {
-    if conn.replies.any_open() {
+    if conn.is_busy() {
         // What was asked in the old version is answered in it, and must not be overtaken on another link.
         return Flow::Wait;
     }
@@ -172,12 +175,20 @@ fn say_hello(conn: &mut Conn, hello: Hello<'_>) -> Result<(), String> {
         conn.client.said.lock().name = String::from_utf8_lossy(name).into_owned();
     }
     if let Some(protocol) = hello.protocol {
+        if let (true, Some(link)) = (conn.is_private(), conn.way().link()) {
+            link.set_protocol(protocol);
+            conn.send_alone(if protocol == Protocol::Resp3 { HELLO_3 } else { HELLO_2 });
+        }
         conn.become_identity(Identity { protocol, ..conn.way().identity.clone() });
     }
     Ok(())
 }
 
-fn check_name(name: &[u8]) -> Result<(), String> {
+const HELLO_2: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n";
+const HELLO_3: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
+
+/// Redis's rule for names of clients and libraries.
+pub fn check_name(name: &[u8]) -> Result<(), String> {
     if name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
         return Ok(());
     }
@@ -187,105 +198,80 @@ fn check_name(name: &[u8]) -> Result<(), String> {
 /// Databases of the embedded store, as many as Redis has by default.
 const DATABASES: i64 = 16;
 
-fn select(conn: &mut Conn, args: Args<'_>) {
-    let number = std::str::from_utf8(&args[1]).ok().and_then(|text| text.parse::<i64>().ok());
-    let answer = match (number, &conn.worker.backend) {
-        (None, _) => Err("ERR invalid DB index"),
-        (Some(number), Backend::Embedded(_)) if (0..DATABASES).contains(&number) => Ok(number as u32),
-        (Some(_), Backend::Embedded(_)) => Err("ERR DB index is out of range"),
-        (Some(number), Backend::Redis(redis)) if number == i64::from(redis.upstream().db()) => Ok(number as u32),
-        (Some(_), Backend::Redis(_)) => Err("ERR 'SELECT' of another database is not served by Weir: the upstream's \
-             connections are shared; name the database in [upstream] url"),
-    };
-    match answer {
-        Ok(db) => {
-            conn.become_identity(Identity { db, ..conn.way().identity.clone() });
-            conn.answer_now(write::ok);
-        }
-        Err(text) => conn.answer_now(|out| write::error(out, text)),
+fn select(conn: &mut Conn, args: Args<'_>) -> Flow {
+    if conn.is_busy() {
+        return Flow::Wait;
     }
+    let number = std::str::from_utf8(&args[1]).ok().and_then(|text| text.parse::<i64>().ok());
+    let worker = conn.worker.clone();
+    match &worker.backend {
+        Backend::Embedded(_) => match number {
+            None => conn.answer_now(|out| write::error(out, "ERR value is not an integer or out of range")),
+            Some(number) if (0..DATABASES).contains(&number) => selected(conn, number as u32),
+            Some(_) => conn.answer_now(|out| write::error(out, "ERR DB index is out of range")),
+        },
+        Backend::Redis(redis) => {
+            let db = number.and_then(|number| u32::try_from(number).ok());
+            let identity = db.map(|db| Identity { db, ..conn.way().identity.clone() });
+            match identity {
+                Some(identity) if !conn.is_private() && redis.has(&identity) => selected(conn, identity.db),
+                _ => ask_to_select(conn, redis, db, args),
+            }
+        }
+    }
+    Flow::Next
+}
+
+fn selected(conn: &mut Conn, db: u32) {
+    conn.become_identity(Identity { db, ..conn.way().identity.clone() });
+    conn.answer_now(write::ok);
+}
+
+/// The upstream knows which databases it has: it is asked over the client's own link, or over one that is not used
+/// again afterwards.
+fn ask_to_select(conn: &mut Conn, redis: &Redis, db: Option<u32>, args: Args<'_>) {
+    let way = if conn.is_private() { conn.way().clone() } else { Way::private(redis, conn.way().identity.clone()) };
+    let args: OwnedArgs = args.iter().collect();
+    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+    conn.run_errand(async move {
+        let reply = way.run(args.as_args()).await;
+        move |conn: &mut Conn| {
+            if let (Ok(b"+OK\r\n"), Some(db)) = (reply.as_deref(), db) {
+                conn.become_identity(Identity { db, ..conn.way().identity.clone() });
+            }
+            conn.replies.finish(slot, answer_or_error(reply));
+        }
+    });
+}
+
+/// The upstream's reply as it is, or why there is none.
+pub fn answer_or_error(reply: Result<Vec<u8>, StoreError>) -> Output {
+    let mut answer = Output::default();
+    match reply {
+        Ok(reply) => answer.extend(&reply),
+        Err(error) => {
+            let text = super::routed::upstream_text(error);
+            answer.write(|out| write::error(out, text));
+        }
+    }
+    answer
 }
 
 fn reset(conn: &mut Conn) -> Flow {
-    if conn.replies.any_open() {
+    if conn.is_busy() {
         return Flow::Wait;
     }
+    if let Some(hold) = &mut conn.hold {
+        hold.stained = true;
+    }
+    conn.leave();
+    conn.muting = Muting::Off;
+    conn.replies.mute(false);
     conn.authenticated = conn.worker.app.config.server.password.is_none();
     *conn.client.said.lock() = super::clients::Said::default();
     conn.become_identity(Identity { db: conn.worker.backend.first_db(), ..Identity::default() });
     conn.answer_now(|out| write::simple(out, "RESET"));
     Flow::Limits
-}
-
-fn client(conn: &Conn, sub: &str, args: Args<'_>) {
-    let text =
-        |index: usize| args.get(index).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
-    let word = |index: usize| text(index).to_ascii_lowercase();
-    match sub {
-        "id" => conn.answer_now(|out| write::integer(out, conn.client.id as i64)),
-        "getname" => conn.answer_now(|out| match conn.client.said.lock().name.as_str() {
-            "" => write::nil(out, conn.protocol()),
-            name => write::bulk(out, name),
-        }),
-        "setname" => conn.answer_now(|out| match check_name(&args[2]) {
-            Ok(()) => {
-                conn.client.said.lock().name = text(2);
-                write::ok(out);
-            }
-            Err(error) => write::error(out, error),
-        }),
-        "setinfo" => conn.answer_now(|out| set_info(conn, &word(2), &args[3], out)),
-        "info" => conn.answer_now(|out| write::verbatim(out, conn.protocol(), conn.client.line())),
-        "list" => conn.answer_now(|out| list(conn, args, out)),
-        "reply" if word(2) == "on" => conn.answer_now(write::ok),
-        "no-evict" | "no-touch" if matches!(word(2).as_str(), "on" | "off") => conn.answer_now(write::ok),
-        "no-evict" | "no-touch" => conn.answer_now(|out| write::error(out, "ERR syntax error")),
-        _ => {
-            let name = sub.to_uppercase();
-            conn.answer_now(|out| {
-                write::error(
-                    out,
-                    format!("ERR 'CLIENT {name}' is not served by Weir with these arguments; leave it out"),
-                );
-            });
-        }
-    }
-}
-
-fn set_info(conn: &Conn, attribute: &str, value: &[u8], out: &mut Vec<u8>) {
-    let text = String::from_utf8_lossy(value).into_owned();
-    let mut said = conn.client.said.lock();
-    match (attribute, check_name(value)) {
-        ("lib-name" | "lib-ver", Err(_)) => {
-            write::error(out, format!("ERR {attribute} cannot contain spaces, newlines or special characters."));
-        }
-        ("lib-name", Ok(())) => {
-            said.library = text;
-            write::ok(out);
-        }
-        ("lib-ver", Ok(())) => {
-            said.library_version = text;
-            write::ok(out);
-        }
-        _ => write::error(out, format!("ERR Unrecognized option '{attribute}'")),
-    }
-}
-
-fn list(conn: &Conn, args: Args<'_>, out: &mut Vec<u8>) {
-    let words: Vec<String> =
-        args.from(2).iter().map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let clients = &conn.worker.app.clients;
-    match words.as_slice() {
-        [] | ["type", "normal"] => write::verbatim(out, conn.protocol(), clients.list(None)),
-        ["type", "master" | "replica" | "slave" | "pubsub"] => write::verbatim(out, conn.protocol(), ""),
-        ["type", other] => write::error(out, format!("ERR Unknown client type '{other}'")),
-        ["id", ids @ ..] if !ids.is_empty() => match ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>() {
-            Ok(ids) => write::verbatim(out, conn.protocol(), clients.list(Some(&ids))),
-            Err(_) => write::error(out, "ERR Invalid client ID"),
-        },
-        _ => write::error(out, "ERR syntax error"),
-    }
 }
 
 /// INFO of the upstream with Weir's own section behind it, or of the embedded store.
@@ -302,14 +288,7 @@ fn info(conn: &mut Conn, args: Args<'_>) {
     let slot = replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
     let way = conn.way().clone();
     replies.finish_with(slot, async move {
-        let mut answer = Output::default();
-        match way.run(args.as_args()).await {
-            Ok(reply) => answer.extend(&info::with_own_section(&worker.app, reply, protocol, &sections)),
-            Err(error) => {
-                let text = super::routed::upstream_text(error);
-                answer.write(|out| write::error(out, text));
-            }
-        }
-        answer
+        let reply = way.run(args.as_args()).await;
+        answer_or_error(reply.map(|reply| info::with_own_section(&worker.app, reply, protocol, &sections)))
     });
 }

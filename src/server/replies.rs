@@ -63,6 +63,8 @@ pub struct Read {
     pub all_keys: usize,
     /// Where it runs.
     pub way: Way,
+    /// The server must see the read itself, for it remembers what this client has read.
+    pub seen: bool,
 }
 
 /// A routed read that found nothing, and the slot that waits for its answer.
@@ -97,6 +99,12 @@ struct State {
     /// Bytes that slots hold until it is their turn.
     held: usize,
     waker: Option<Waker>,
+    /// New slots are muted.
+    muted: bool,
+    /// The client's private link has ended.
+    lost: bool,
+    /// More bytes than this are too many for a link that can be halted.
+    most: usize,
     /// The client has gone, or must go: a reply of its ends in the middle.
     closed: bool,
 }
@@ -115,6 +123,8 @@ struct Slot {
     partial: Vec<u8>,
     /// The reply has grown so large that its beginning is passed on before its end is known.
     streams: bool,
+    /// CLIENT REPLY OFF or SKIP: nothing of it reaches the client.
+    muted: bool,
 }
 
 /// From this size on a reply streams through, byte by byte as it comes.
@@ -130,17 +140,35 @@ enum Kind {
 }
 
 impl Replies {
-    /// Of a client that has asked nothing yet; `counts` are its worker's.
-    pub fn new(counts: Arc<CommandCounts>) -> Self {
-        Replies { state: RefCell::default(), counts }
+    /// Of a client that has asked nothing yet; `counts` are its worker's, `most` is [`crate::config::Limits::max_output`].
+    pub fn new(counts: Arc<CommandCounts>, most: usize) -> Self {
+        Replies { state: RefCell::new(State { most, ..State::default() }), counts }
+    }
+
+    /// Whether requests that open from here on are answered by nothing.
+    pub fn mute(&self, muted: bool) {
+        self.state.borrow_mut().muted = muted;
+    }
+
+    /// Wakes the session.
+    pub fn wake(&self) {
+        self.state.borrow_mut().wake();
+    }
+
+    /// Whether the private link has ended since the last call.
+    pub fn take_lost(&self) -> bool {
+        std::mem::take(&mut self.state.borrow_mut().lost)
     }
 
     /// Appends an answer that is known at once, after everything that is still open.
     pub fn now<T>(&self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut state = self.state.borrow_mut();
+        if state.muted {
+            return writer(&mut Vec::new());
+        }
         match state.slots.back_mut() {
             None => state.output.write(writer),
-            Some(Slot { kind: Kind::Plain, done: true, output, .. }) => {
+            Some(Slot { kind: Kind::Plain, done: true, muted: false, output, .. }) => {
                 let before = output.len();
                 let result = output.write(writer);
                 let added = output.len() - before;
@@ -182,8 +210,10 @@ impl Replies {
         let is_error = answer.begins_with(b'-');
         self.counts.count(state.slots[index].commands[0], is_error);
         self.counts.observe(Path::Load, state.slots[index].opened, 1);
-        state.held += answer.len();
-        state.slots[index].output.append(answer);
+        if !state.slots[index].muted {
+            state.held += answer.len();
+            state.slots[index].output.append(answer);
+        }
         state.close(index);
     }
 
@@ -282,6 +312,7 @@ impl Slot {
             output,
             partial,
             streams: false,
+            muted: false,
         }
     }
 }
@@ -294,7 +325,7 @@ impl State {
             Kind::Slow(_) => self.slow += 1,
         }
         self.commands += commands.len();
-        self.slots.push_back(Slot::new(kind, commands));
+        self.slots.push_back(Slot { muted: self.muted, ..Slot::new(kind, commands) });
         self.first + self.slots.len() as u64 - 1
     }
 
@@ -331,6 +362,9 @@ impl State {
     /// Bytes of forwarded commands' replies: whole replies go on to the client if it is their turn.
     fn pass_on(&mut self, index: usize, part: &Part<'_>) {
         let slot = &mut self.slots[index];
+        if slot.muted {
+            return;
+        }
         let held_before = slot.output.len();
         let output = if index == 0 { &mut self.output } else { &mut slot.output };
         let (whole, begun) = part.bytes.split_at(part.whole);
@@ -355,6 +389,9 @@ impl State {
         let reply = slot.output.single().expect("a reply from a link is never shared");
         let Kind::Read(read) = &slot.kind else { return };
         if !may_be_absent_among(reply, read.all_keys) {
+            if slot.muted {
+                self.held -= std::mem::take(&mut slot.output).len();
+            }
             self.hits.push(read.route);
             self.hits.extend(&read.other_routes);
             counts.count(slot.commands[0], false);
@@ -406,6 +443,25 @@ impl Sink for Replies {
         if part.done { state.close(index) } else { state.wake() }
     }
 
+    fn push(&self, frame: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        if !state.closed {
+            state.output.extend(frame);
+            state.wake();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let state = self.state.borrow();
+        state.output.len() + state.held > state.most
+    }
+
+    fn lost(&self) {
+        let mut state = self.state.borrow_mut();
+        state.lost = true;
+        state.wake();
+    }
+
     fn failed(&self, slot: u64, missing: u32, error: &StoreError) {
         let mut state = self.state.borrow_mut();
         if state.closed {
@@ -427,7 +483,7 @@ impl Sink for Replies {
         }
         let mut text = String::new();
         upstream_error(&mut text, error).expect("a string takes every text");
-        for _ in 0..missing {
+        for _ in 0..if slot.muted { 0 } else { missing } {
             slot.output.write(|out| write::error(out, &text));
         }
         let held = slot.output.len();

@@ -46,10 +46,12 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
             return Ok(whole(reply));
         }
         let found: Vec<(usize, Found)> = suspects.into_iter().zip(found).collect();
-        if let Some(output) = from_loads(spec, args, read.way.identity.protocol, &reply, &found) {
+        let unstored = found.iter().filter(|(_, found)| matches!(found, Found::Loaded { stored: false, .. })).count();
+        if !(read.seen && unstored == 0)
+            && let Some(output) = from_loads(spec, args, read.way.identity.protocol, &reply, &found)
+        {
             return Ok(output);
         }
-        let unstored = found.iter().filter(|(_, found)| matches!(found, Found::Loaded { stored: false, .. })).count();
         reply = read.way.run(args).await.map_err(upstream_text)?;
         if spec.name == "getex" {
             found.iter().for_each(|(position, _)| cap_read(worker, read, &args[*position]));

@@ -21,15 +21,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Reads of one poll; after them other clients get their turn.
 const MOST_READS: usize = 4;
 
+/// Bytes that are taken from a client whose earlier command may take for ever.
+const MOST_UNREAD: usize = 64 << 10;
+
 /// Serves one client to its end.
 pub async fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) {
     let id = client.id;
-    let conn = Conn::new(worker.clone(), client);
+    let conn = Conn::new(worker.clone(), client.clone());
     let scanner = CommandScanner::new(conn.scan_limits());
     let mut session = Session { stream, conn, scanner, input: Vec::new(), waits: Waits::No, ended: false };
     poll_fn(|cx| {
         // A task's waker stays the same for its life: once is enough.
         worker.arrived(id, cx.waker());
+        client.waker.register(cx.waker());
         Poll::Ready(())
     })
     .await;
@@ -66,12 +70,12 @@ impl Session {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.conn.replies.set_waker(cx.waker());
         loop {
-            self.conn.start_missed();
-            if self.conn.replies.is_closed() {
+            self.conn.catch_up();
+            if self.conn.replies.is_closed() || self.conn.client.is_killed() {
                 return Poll::Ready(());
             }
             let readable = self.take_commands(cx);
-            self.conn.start_missed();
+            self.conn.catch_up();
             let written = self.poll_write(cx);
             if matches!(written, Poll::Ready(Err(_))) || self.conn.replies.is_closed() {
                 return Poll::Ready(());
@@ -88,8 +92,11 @@ impl Session {
 
     /// Nothing more will be read, and everything that was read is answered.
     fn is_over(&self) -> bool {
-        let no_more = self.conn.closing || self.ended || self.conn.worker.is_draining();
-        no_more && !self.conn.replies.any_open() && (self.conn.closing || self.waits == Waits::No)
+        let left = self.ended || self.conn.worker.is_draining();
+        if left && self.conn.is_blocked() {
+            return true;
+        }
+        (left || self.conn.closing) && !self.conn.replies.any_open() && (self.conn.closing || self.waits == Waits::No)
     }
 
     /// Acts on the commands that have come, and reads for more.
@@ -98,7 +105,8 @@ impl Session {
             self.act_on_input(cx);
         }
         for _ in 0..MOST_READS {
-            if self.waits != Waits::No || self.conn.closing || self.ended || self.conn.worker.is_draining() {
+            let waits = self.waits != Waits::No && !self.listens_while_blocked();
+            if waits || self.conn.closing || self.ended || self.conn.worker.is_draining() {
                 return Ok(());
             }
             if self.must_wait(cx) {
@@ -115,6 +123,11 @@ impl Session {
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    /// A client that waits behind a command which may take for ever is still listened to: it may leave.
+    fn listens_while_blocked(&self) -> bool {
+        self.waits == Waits::Reply && self.conn.is_blocked() && self.input.len() < MOST_UNREAD
     }
 
     /// One read, and action on what it brought.
@@ -199,7 +212,8 @@ impl Session {
     /// Writes what is ready; pending if the client does not take all of it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = &mut self.stream;
-        self.conn.replies.output(|output| {
+        let before = self.conn.replies.output(|output| output.len());
+        let written = self.conn.replies.output(|output| {
             while !output.is_empty() {
                 let count = match output.single() {
                     Some(bytes) => ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?,
@@ -212,6 +226,10 @@ impl Session {
                 output.advance(count);
             }
             Poll::Ready(Ok(()))
-        })
+        });
+        if self.conn.is_private() && self.conn.replies.output(|output| output.len()) < before {
+            self.conn.way().link().inspect(|link| link.resume());
+        }
+        written
     }
 }

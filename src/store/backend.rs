@@ -24,6 +24,15 @@ impl Backend {
         }
     }
 
+    /// Drops the leases and negative entries of `keys` ahead of a change that is made in another way than over the
+    /// link that would carry the fence. Returns once that is done.
+    pub async fn fence_all(&self, db: u32, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.fence_all(db, keys).await,
+            Backend::Embedded(_) => Ok(()),
+        }
+    }
+
     /// The way of a client of this identity.
     pub fn way(&self, identity: &Identity) -> Way {
         match self {

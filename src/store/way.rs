@@ -32,6 +32,17 @@ impl Way {
         Way { identity, to: To::Redis(redis, link) }
     }
 
+    /// Over a link of the client's own.
+    pub fn private(redis: &Redis, identity: Identity) -> Self {
+        let link = redis.private(&identity);
+        Way { identity, to: To::Redis(redis.clone(), link) }
+    }
+
+    /// The same link, over which the client has become somebody else.
+    pub fn with_identity(&self, identity: Identity) -> Self {
+        Way { identity, to: self.to.clone() }
+    }
+
     /// Into the keyspace of this process.
     pub(super) fn embedded(embedded: Arc<Embedded>, identity: Identity) -> Self {
         Way { identity, to: To::Embedded(embedded) }

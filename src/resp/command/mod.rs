@@ -125,7 +125,8 @@ pub enum Handling {
     Forward,
     /// Weir itself.
     Own,
-    /// Nobody yet: it needs an upstream connection of its own. Why, and the way out, for the `-ERR`.
+    /// The upstream, which remembers something of the connection: over a link of the client's own. What the embedded
+    /// store has to say instead: why not, and the way out.
     Stateful(&'static str),
     /// Nobody: it is not for clients of a proxy. Why, and the way out, for the `-ERR`.
     Refused(&'static str),

@@ -21,19 +21,16 @@ const NO_AUTH: u16 = Flags::NO_AUTH.0;
 const MOVABLE: u16 = Flags::MOVABLE_KEYS.0;
 
 /// Also of single calls of commands that otherwise forward (XREAD … BLOCK).
-pub(super) const BLOCKS: &str = "it waits on the connection, which Weir shares between clients; \
-    poll with the command that does not wait, or connect to Redis itself";
-const SUBSCRIBES: &str = "subscribing needs a connection of its own, which Weir does not give yet; \
-    connect to Redis itself to subscribe (PUBLISH works through Weir)";
-const TRANSACTION: &str = "a transaction needs a connection of its own, which Weir does not give yet; \
-    send a script (EVAL) instead, or connect to Redis itself";
-const REPLICAS: &str = "it speaks of the writes of one connection, which Weir shares between clients; \
-    connect to Redis itself";
-const MONITORS: &str = "it turns the connection into a stream, which Weir does not give; connect to Redis itself";
+pub(super) const BLOCKS: &str = "the embedded store has no lists, sorted sets or streams to wait for; \
+    configure an [upstream]";
+const SUBSCRIBES: &str = "the embedded store has no channels; configure an [upstream]";
+const TRANSACTION: &str = "the embedded store has no transactions; send the commands without MULTI, \
+    or configure an [upstream]";
+const REPLICAS: &str = "the embedded store has no replicas; leave it out, or configure an [upstream]";
+const MONITORS: &str = "the embedded store shows no commands; configure an [upstream]";
 const REDIRECTS: &str = "it changes the state of a cluster connection, which Weir keeps itself; leave it out";
-const TRACKING: &str = "Weir does not track keys for its clients; leave client-side caching off, \
-    for Weir caches near the application already";
-const SCRIPT_DEBUG: &str = "debugging a script needs a connection of its own; connect to Redis itself";
+const SCRIPT_DEBUG: &str =
+    "debugging a script halts the server for everybody behind the proxy; connect to Redis itself";
 
 const REPLICATION: &str = "replication is between servers and does not go through a proxy; connect to Redis itself";
 const DEBUGS: &str = "it tests or debugs the server itself; connect to Redis itself";
@@ -352,10 +349,10 @@ pub static COMMANDS: &[Spec] = &[
     c("sync", 1, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Server, Refused(REPLICATION), NoKeys),
     c("time", 1, FAST, (0, 0, 0), Nowhere, Server, Forward, NoKeys),
     // Cluster
-    c("asking", 1, FAST, (0, 0, 0), Nowhere, Cluster, Stateful(REDIRECTS), NoKeys),
+    c("asking", 1, FAST, (0, 0, 0), Nowhere, Cluster, Refused(REDIRECTS), NoKeys),
     c("cluster", -2, NONE, (0, 0, 0), Nowhere, Cluster, Forward, NoKeys).with(CLUSTER_SUB),
-    c("readonly", 1, FAST, (0, 0, 0), Nowhere, Cluster, Stateful(REDIRECTS), NoKeys),
-    c("readwrite", 1, FAST, (0, 0, 0), Nowhere, Cluster, Stateful(REDIRECTS), NoKeys),
+    c("readonly", 1, FAST, (0, 0, 0), Nowhere, Cluster, Refused(REDIRECTS), NoKeys),
+    c("readwrite", 1, FAST, (0, 0, 0), Nowhere, Cluster, Refused(REDIRECTS), NoKeys),
     // Weir's own
     c("weir", -2, NONE, (0, 0, 0), Nowhere, Weir, Own, NoKeys).with(WEIR_SUB),
 ];
@@ -397,7 +394,7 @@ const FUNCTION_SUB: &[Spec] = &[
 ];
 
 const SCRIPT_SUB: &[Spec] = &[
-    c("debug", 3, NOSCRIPT, (0, 0, 0), Nowhere, Scripting, Stateful(SCRIPT_DEBUG), NoKeys),
+    c("debug", 3, NOSCRIPT, (0, 0, 0), Nowhere, Scripting, Refused(SCRIPT_DEBUG), NoKeys),
     c("exists", -3, NOSCRIPT, (0, 0, 0), Nowhere, Scripting, Forward, NoKeys),
     c("flush", -2, NOSCRIPT, (0, 0, 0), Nowhere, Scripting, Forward, NoKeys),
     c("help", 2, NONE, (0, 0, 0), Nowhere, Scripting, Forward, NoKeys),
@@ -415,13 +412,13 @@ const PUBSUB_SUB: &[Spec] = &[
 ];
 
 const CLIENT_SUB: &[Spec] = &[
-    c("caching", 3, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Stateful(TRACKING), NoKeys),
+    c("caching", 3, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("getname", 2, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
-    c("getredir", 2, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Stateful(TRACKING), NoKeys),
+    c("getredir", 2, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("help", 2, NONE, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("id", 2, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("info", 2, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
-    c("kill", -3, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Connection, Refused(CLIENTS), NoKeys),
+    c("kill", -3, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("list", -2, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("no-evict", 3, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("no-touch", 3, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
@@ -429,9 +426,9 @@ const CLIENT_SUB: &[Spec] = &[
     c("reply", 3, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("setinfo", 4, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("setname", 3, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
-    c("tracking", -3, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Stateful(TRACKING), NoKeys),
-    c("trackinginfo", 2, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Stateful(TRACKING), NoKeys),
-    c("unblock", -3, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Connection, Refused(CLIENTS), NoKeys),
+    c("tracking", -3, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
+    c("trackinginfo", 2, NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
+    c("unblock", -3, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Connection, Own, NoKeys),
     c("unpause", 2, ADMIN | NOSCRIPT, (0, 0, 0), Nowhere, Connection, Refused(CLIENTS), NoKeys),
 ];
 

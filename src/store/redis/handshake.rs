@@ -106,35 +106,62 @@ impl Upstream {
 
 /// Connects and shakes hands, within a time limit.
 pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
-    let limit = CONNECT_TIMEOUT.max(upstream.timeout);
-    match tokio::time::timeout(limit, shake_hands(upstream, identity)).await {
-        Ok(result) => result,
-        Err(_) => Err(StoreError::Unavailable(format!("no handshake within {} ms", limit.as_millis()))),
+    let mut commands = opening_commands(&upstream.config, identity);
+    commands.push(words(&["CLIENT", "SETNAME", "weir"]));
+    if identity.user.is_some() {
+        return Ok(within_limit(upstream, &commands).await?.0);
     }
-}
-
-async fn shake_hands(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
-    let config = &upstream.config;
-    let mut stream = dial(config).await?;
-    let commands = opening_commands(config, identity);
-    let mut bytes = Vec::new();
-    for command in &commands {
-        write::command(&mut bytes, command.iter());
-    }
-    stream.write_all(&bytes).await.map_err(unreachable)?;
-    let replies = read_replies(&mut stream, commands.len()).await?;
+    commands.extend(SCRIPTS.iter().map(|script| words(&["SCRIPT", "LOAD", script.text])));
+    commands.push(words(&["INFO", "server"]));
+    let (stream, replies) = within_limit(upstream, &commands).await?;
     let mut said = Said::default();
     for (command, reply) in commands.iter().zip(replies) {
-        note_reply(&mut said, command, reply)?;
-    }
-    if identity.user.is_some() {
-        return Ok(stream);
+        note_reply(&mut said, command, reply);
     }
     let mut known = upstream.said.write();
     said.failure = std::mem::take(&mut known.failure);
     *known = said;
     drop(known);
     Ok(stream)
+}
+
+/// The same for a private link, which runs no scripts of ours; answers the connection's number at the server too, or 0
+/// if the server does not tell.
+pub(super) async fn connect_private(upstream: &Upstream, identity: &Identity) -> Result<(Transport, u64), StoreError> {
+    let mut commands = opening_commands(&upstream.config, identity);
+    commands.push(words(&["CLIENT", "ID"]));
+    let (stream, replies) = within_limit(upstream, &commands).await?;
+    match replies.last() {
+        Some(&Reply::Integer(number)) => Ok((stream, number as u64)),
+        _ => Ok((stream, 0)),
+    }
+}
+
+async fn within_limit(upstream: &Upstream, commands: &[Vec<String>]) -> Result<(Transport, Vec<Reply>), StoreError> {
+    let limit = CONNECT_TIMEOUT.max(upstream.timeout);
+    match tokio::time::timeout(limit, shake_hands(upstream, commands)).await {
+        Ok(result) => result,
+        Err(_) => Err(StoreError::Unavailable(format!("no handshake within {} ms", limit.as_millis()))),
+    }
+}
+
+/// Sends `commands` on a new connection. None may fail but those on the connection itself, which a user may lack the
+/// right to, and which nothing depends on.
+async fn shake_hands(upstream: &Upstream, commands: &[Vec<String>]) -> Result<(Transport, Vec<Reply>), StoreError> {
+    let mut stream = dial(&upstream.config).await?;
+    let mut bytes = Vec::new();
+    for command in commands {
+        write::command(&mut bytes, command.iter());
+    }
+    stream.write_all(&bytes).await.map_err(unreachable)?;
+    let replies = read_replies(&mut stream, commands.len()).await?;
+    for (command, reply) in commands.iter().zip(&replies) {
+        if let (Reply::Error(text), false) = (reply, command[0] == "CLIENT") {
+            let text = String::from_utf8_lossy(text);
+            return Err(StoreError::Refused(format!("{} answered {text}", command[0])));
+        }
+    }
+    Ok((stream, replies))
 }
 
 async fn dial(config: &config::Upstream) -> Result<Transport, StoreError> {
@@ -146,41 +173,31 @@ async fn dial(config: &config::Upstream) -> Result<Transport, StoreError> {
 /// HELLO is sent only for RESP3, so that a Redis older than 6 serves RESP2 clients.
 fn opening_commands(config: &config::Upstream, identity: &Identity) -> Vec<Vec<String>> {
     let mut commands: Vec<Vec<String>> = Vec::new();
-    let mut add = |words: &[&str]| commands.push(words.iter().map(|word| word.to_string()).collect());
     match (&identity.user, &config.user, &config.password) {
-        (Some(client), ..) => add(&["AUTH", &client.user, &client.password.0]),
-        (None, Some(user), Some(password)) => add(&["AUTH", user, &password.0]),
-        (None, None, Some(password)) => add(&["AUTH", &password.0]),
+        (Some(client), ..) => commands.push(words(&["AUTH", &client.user, &client.password.0])),
+        (None, Some(user), Some(password)) => commands.push(words(&["AUTH", user, &password.0])),
+        (None, None, Some(password)) => commands.push(words(&["AUTH", &password.0])),
         _ => {}
     }
     if identity.protocol == Protocol::Resp3 {
-        add(&["HELLO", "3"]);
+        commands.push(words(&["HELLO", "3"]));
     }
-    add(&["CLIENT", "SETNAME", "weir"]);
     if identity.db != 0 {
-        add(&["SELECT", &identity.db.to_string()]);
+        commands.push(words(&["SELECT", &identity.db.to_string()]));
     }
-    if identity.user.is_some() {
-        return commands;
-    }
-    for script in SCRIPTS {
-        add(&["SCRIPT", "LOAD", script.text]);
-    }
-    add(&["INFO", "server"]);
     commands
 }
 
-fn note_reply(said: &mut Said, command: &[String], reply: Reply) -> Result<(), StoreError> {
-    if let Reply::Error(text) = &reply {
-        let text = String::from_utf8_lossy(text);
-        return Err(StoreError::Refused(format!("{} answered {text}", command[0])));
-    }
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| word.to_string()).collect()
+}
+
+fn note_reply(said: &mut Said, command: &[String], reply: Reply) {
     match (command[0].as_str(), reply.as_bytes()) {
         ("SCRIPT", Some(hash)) => said.hashes.push(String::from_utf8_lossy(hash).into_owned()),
         ("INFO", Some(text)) => said.version = info_field(&String::from_utf8_lossy(text), "redis_version"),
         _ => {}
     }
-    Ok(())
 }
 
 fn info_field(text: &str, name: &str) -> String {

@@ -1,4 +1,5 @@
-//! One pipelined connection to the upstream, shared by all clients of a worker that have the same identity.
+//! One pipelined connection to the upstream: shared by all clients of a worker that have the same identity, or private
+//! to one client for as long as the server must remember something of its connection (MULTI, SUBSCRIBE, BLPOP …).
 //!
 //! Whoever has commands to send appends their bytes and one *entry* that says how many replies are owed and to whom.
 //! The link's task writes everything that has gathered with one write per wake-up, and hands the bytes of the replies
@@ -7,10 +8,16 @@
 //! Promises: an entry is answered exactly once, by its own replies or by one failure; once nothing has moved on the link
 //! for `timeout`, what has waited so long has failed, and its late replies reach nobody; a broken link fails what was in flight and reconnects with
 //! jittered back-off; what is queued is bounded, because a link that has stopped answering takes nothing more.
+//!
+//! A private link differs in four things: it does not connect again, for what the server remembered is gone; its
+//! oldest entry alone has a deadline, which may be far away or nowhere (BLPOP); frames that answer nobody go to its
+//! owner, who may also halt its reading; and it ends with its last handle, at once.
 //! Everything here stays on one thread. tests/serve_upstream.rs holds it to this with a stopped and a restarted Redis.
 
+use super::frames::{Frame, Hearing};
 use super::handshake::{self, Upstream};
 use crate::resp::scan::{Advanced, ReplyScanner};
+use crate::resp::write::Protocol;
 use crate::store::{Identity, StoreError};
 use crate::transport::Transport;
 use futures_util::FutureExt;
@@ -26,6 +33,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+pub use super::frames::Subscriptions;
+
 /// Who is owed replies. Called on the link's thread, while nothing of the link is borrowed.
 pub trait Sink {
     /// Some more bytes of the replies to entry `id`.
@@ -33,7 +42,33 @@ pub trait Sink {
 
     /// Entry `id` will get no more: `missing` replies did not come, or not to their end.
     fn failed(&self, id: u64, missing: u32, error: &StoreError);
+
+    /// A whole frame that answers no entry. Only the owner of a private link is told.
+    fn push(&self, _frame: &[u8]) {}
+
+    /// Whether the owner of a private link wants no more bytes for now; [`Link::resume`] ends it.
+    fn is_full(&self) -> bool {
+        false
+    }
+
+    /// The private link has ended. Entries in flight are told before.
+    fn lost(&self) {}
 }
+
+/// What an entry is owed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owed {
+    /// So many replies.
+    Replies(u32),
+    /// A confirmation for each of so many channels, or one error.
+    Confirmations(u32),
+    /// Confirmations up to the reply of a PING [`MARKER`] that was sent behind: UNSUBSCRIBE from everything confirms
+    /// nobody knows how often.
+    ConfirmationsToMarker,
+}
+
+/// What the PING behind an UNSUBSCRIBE from everything says.
+pub const MARKER: &[u8] = b"weir:no-more-confirmations";
 
 /// Bytes of an entry's replies, as they came.
 pub struct Part<'a> {
@@ -58,6 +93,12 @@ impl Sink for Discard {
 struct Entry {
     replies: u32,
     missing: u32,
+    /// It answers with confirmations of subscriptions.
+    confirms: bool,
+    /// … which end with the marker.
+    to_marker: bool,
+    /// How long it may take; `None`: as long as it likes.
+    patience: Option<Duration>,
     sink: Rc<dyn Sink>,
     id: u64,
     sent: Instant,
@@ -74,9 +115,20 @@ impl Entry {
 #[derive(Clone)]
 pub struct Link(Rc<Inner>);
 
+impl Drop for Link {
+    /// The link's own task holds it too; it looks up when it is the only one left.
+    fn drop(&mut self) {
+        if Rc::strong_count(&self.0) == 2 {
+            self.0.wake_driver();
+        }
+    }
+}
+
 struct Inner {
     upstream: Arc<Upstream>,
     identity: Identity,
+    /// Of a private link.
+    private: Option<Private>,
     state: Cell<State>,
     why_down: RefCell<StoreError>,
     /// Bytes that wait for the next write.
@@ -90,6 +142,21 @@ struct Inner {
     progress: Cell<Instant>,
     /// Clients that wait until `out` has room.
     waiting_for_room: RefCell<Vec<Waker>>,
+}
+
+/// What only a private link knows.
+#[derive(Default)]
+struct Private {
+    /// Who gets what answers no entry.
+    owner: RefCell<Option<Rc<dyn Sink>>>,
+    /// The number that the server gave the connection; 0: not known yet.
+    connection: Cell<u64>,
+    /// As HELLO has it by now.
+    protocol: Cell<Protocol>,
+    subscriptions: Cell<Subscriptions>,
+    monitors: Cell<bool>,
+    /// The beginning of a frame that is looked at as a whole.
+    frame: RefCell<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,9 +187,20 @@ const MOST_DEPTH: usize = 128;
 impl Link {
     /// A link that connects as soon as its worker's runtime gets to it.
     pub fn open(upstream: Arc<Upstream>, identity: Identity) -> Self {
+        Link::start(upstream, identity, None)
+    }
+
+    /// The same for one client alone; it ends with its first failure.
+    pub fn open_private(upstream: Arc<Upstream>, identity: Identity) -> Self {
+        let private = Private { protocol: Cell::new(identity.protocol), ..Private::default() };
+        Link::start(upstream, identity, Some(private))
+    }
+
+    fn start(upstream: Arc<Upstream>, identity: Identity, private: Option<Private>) -> Self {
         let link = Link(Rc::new(Inner {
             upstream,
             identity,
+            private,
             state: Cell::new(State::Connecting),
             why_down: RefCell::new(StoreError::Unavailable("not connected yet".into())),
             out: RefCell::default(),
@@ -138,11 +216,26 @@ impl Link {
 
     /// Appends whole commands that will be answered by `replies` replies, all of them for entry `id` of `sink`.
     pub fn send(&self, commands: &[u8], replies: u32, sink: &Rc<dyn Sink>, id: u64) {
+        self.send_owed(commands, Owed::Replies(replies), Some(self.0.upstream.timeout), sink, id);
+    }
+
+    /// The same for commands that answer in another way, or in another time: at most `patience`, `None`: without end.
+    pub fn send_owed(&self, commands: &[u8], owed: Owed, patience: Option<Duration>, sink: &Rc<dyn Sink>, id: u64) {
+        let (replies, confirms, to_marker) = match owed {
+            Owed::Replies(replies) => (replies, false, false),
+            Owed::Confirmations(channels) => (channels.max(1), true, false),
+            Owed::ConfirmationsToMarker => (1, true, true),
+        };
         let inner = &self.0;
+        let fail = |error: &StoreError| sink.failed(id, if confirms { 1 } else { replies }, error);
         match inner.state.get() {
-            State::Up | State::Connecting => inner.enqueue(commands, replies, sink.clone(), id),
-            State::Stalled => sink.failed(id, replies, &StoreError::Timeout),
-            State::Down => sink.failed(id, replies, &inner.why_down.borrow().clone()),
+            State::Up | State::Connecting => {
+                let (sink, sent) = (sink.clone(), Instant::now());
+                let entry = Entry { replies, missing: replies, confirms, to_marker, patience, sink, id, sent };
+                inner.enqueue(commands, entry);
+            }
+            State::Stalled => fail(&StoreError::Timeout),
+            State::Down => fail(&inner.why_down.borrow().clone()),
         }
     }
 
@@ -164,12 +257,65 @@ impl Link {
     pub fn is_shared(&self) -> bool {
         Rc::strong_count(&self.0) > 2
     }
+
+    /// As whom it was opened.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// Whether it has ended, or is known to carry nothing.
+    pub fn is_down(&self) -> bool {
+        matches!(self.0.state.get(), State::Down | State::Stalled)
+    }
+}
+
+/// Of private links.
+impl Link {
+    /// Who gets what answers no entry; nobody, once the link is idle.
+    pub fn set_owner(&self, owner: Option<Rc<dyn Sink>>) {
+        if let Some(private) = &self.0.private {
+            *private.owner.borrow_mut() = owner;
+        }
+    }
+
+    /// The owner takes bytes again.
+    pub fn resume(&self) {
+        self.0.wake_driver();
+    }
+
+    /// HELLO is about to be sent.
+    pub fn set_protocol(&self, protocol: Protocol) {
+        if let Some(private) = &self.0.private {
+            private.protocol.set(protocol);
+        }
+    }
+
+    /// What the connection has subscribed to, as far as confirmed.
+    pub fn subscriptions(&self) -> Subscriptions {
+        self.0.private.as_ref().map(|private| private.subscriptions.get()).unwrap_or_default()
+    }
+
+    /// MONITOR has been confirmed: lines of it may come between replies.
+    pub fn set_monitors(&self) {
+        if let Some(private) = &self.0.private {
+            private.monitors.set(true);
+        }
+    }
+
+    /// The number that the server gave the connection; 0: not known yet.
+    pub fn connection(&self) -> u64 {
+        self.0.private.as_ref().map_or(0, |private| private.connection.get())
+    }
 }
 
 impl Inner {
-    fn enqueue(&self, commands: &[u8], replies: u32, sink: Rc<dyn Sink>, id: u64) {
+    fn enqueue(&self, commands: &[u8], entry: Entry) {
         self.out.borrow_mut().extend_from_slice(commands);
-        self.entries.borrow_mut().push_back(Entry { replies, missing: replies, sink, id, sent: Instant::now() });
+        self.entries.borrow_mut().push_back(entry);
+        self.wake_driver();
+    }
+
+    fn wake_driver(&self) {
         if let Some(driver) = self.driver.take() {
             driver.wake();
         }
@@ -180,13 +326,20 @@ impl Inner {
         let mut used = 0;
         let mut errors = Vec::new();
         while used < bytes.len() {
+            if let Some(private) = self.private.as_ref().filter(|private| self.attends(private, scanner)) {
+                match self.attend(private, scanner, &bytes[used..])? {
+                    0 => break,
+                    consumed => used += consumed,
+                }
+                continue;
+            }
             let (answered, missing) = self.entries.borrow().front().map_or((0, 0), Entry::progress);
             errors.clear();
             let advanced = scanner
                 .advance_many(&bytes[used..], missing as usize, |reply| errors.push(answered + reply as u32))
                 .map_err(broken)?;
             if advanced.consumed == 0 {
-                match self.skip_push(scanner, &bytes[used..])? {
+                match self.push(scanner, &bytes[used..])? {
                     0 => break,
                     skipped => used += skipped,
                 }
@@ -198,13 +351,83 @@ impl Inner {
         Ok(used)
     }
 
-    /// A push frame at the top level is nobody's reply.
-    fn skip_push(&self, scanner: &mut ReplyScanner, bytes: &[u8]) -> Result<usize, StoreError> {
-        if !scanner.is_push() && bytes[0] != b'>' {
-            let unasked = self.entries.borrow().is_empty();
-            return if unasked { Err(StoreError::Protocol("a reply that nobody asked for".into())) } else { Ok(0) };
+    /// A push frame at the top level is nobody's reply: skipped, or looked at if the link is private.
+    fn push(&self, scanner: &mut ReplyScanner, bytes: &[u8]) -> Result<usize, StoreError> {
+        let is_push = if scanner.is_idle() { bytes[0] == b'>' } else { scanner.is_push() };
+        match (is_push, &self.private) {
+            (true, Some(private)) => self.attend(private, scanner, bytes),
+            (true, None) => Ok(scanner.advance(bytes).map_err(broken)?.consumed),
+            (false, _) if self.entries.borrow().is_empty() => {
+                Err(StoreError::Protocol("a reply that nobody asked for".into()))
+            }
+            (false, _) => Ok(0),
         }
-        Ok(scanner.advance(bytes).map_err(broken)?.consumed)
+    }
+
+    /// Whether the next bytes of a private link must be looked at frame by frame.
+    fn attends(&self, private: &Private, scanner: &ReplyScanner) -> bool {
+        match scanner.is_idle() {
+            true => self.hearing(private).attends(),
+            false => !private.frame.borrow().is_empty(),
+        }
+    }
+
+    fn hearing(&self, private: &Private) -> Hearing {
+        Hearing {
+            protocol: private.protocol.get(),
+            subscriptions: private.subscriptions.get(),
+            confirms: self.entries.borrow().front().is_some_and(|entry| entry.confirms),
+            monitors: private.monitors.get(),
+        }
+    }
+
+    /// Gathers one frame, and hands it to whom it belongs once it is whole.
+    fn attend(&self, private: &Private, scanner: &mut ReplyScanner, bytes: &[u8]) -> Result<usize, StoreError> {
+        let progress = scanner.advance(bytes).map_err(broken)?;
+        private.frame.borrow_mut().extend_from_slice(&bytes[..progress.consumed]);
+        if progress.complete {
+            let frame = private.frame.take();
+            self.hand_frame(private, &frame)?;
+        }
+        Ok(progress.consumed)
+    }
+
+    fn hand_frame(&self, private: &Private, frame: &[u8]) -> Result<(), StoreError> {
+        let hearing = self.hearing(private);
+        let told = hearing.tell(frame);
+        if let Frame::Confirmation(subscriptions) = told {
+            private.subscriptions.set(subscriptions);
+        }
+        if told == Frame::OutOfBand || (told != Frame::Reply && !hearing.confirms) {
+            // The handle is cloned, for the owner may let go of the link.
+            let owner = private.owner.borrow().clone();
+            owner.inspect(|owner| owner.push(frame));
+            return Ok(());
+        }
+        let is_error = frame.starts_with(b"-") || frame.starts_with(b"!");
+        let is_marker = || memchr::memmem::find(frame, MARKER).is_some();
+        let (sink, id, bytes, done) = {
+            let mut entries = self.entries.borrow_mut();
+            let Some(entry) = entries.front_mut() else {
+                return Err(StoreError::Protocol("a reply that nobody asked for".into()));
+            };
+            let (done, shown) = match (entry.to_marker, told) {
+                (true, Frame::Reply) if is_marker() => (true, &frame[..0]),
+                (true, _) => (false, frame),
+                (false, _) => {
+                    entry.missing -= 1;
+                    (entry.missing == 0 || (entry.confirms && is_error), frame)
+                }
+            };
+            let answered = (entry.sink.clone(), entry.id, shown, done);
+            if done {
+                entries.pop_front();
+            }
+            answered
+        };
+        let errors: &[u32] = if is_error { &[0] } else { &[] };
+        sink.reply(id, Part { bytes, whole: bytes.len(), done, errors });
+        Ok(())
     }
 
     fn hand_over(&self, bytes: &[u8], advanced: Advanced, errors: &[u32]) {
@@ -226,12 +449,12 @@ impl Inner {
     fn next_deadline(&self) -> Option<Instant> {
         let entries = self.entries.borrow();
         let waiting = entries.iter().find(|entry| !Rc::ptr_eq(&entry.sink, &self.discard))?;
-        Some(self.deadline(waiting))
+        self.deadline(waiting)
     }
 
-    /// An entry has waited too long once nothing has moved for the timeout since it was sent.
-    fn deadline(&self, entry: &Entry) -> Instant {
-        entry.sent.max(self.progress.get()) + self.upstream.timeout
+    /// An entry has waited too long once nothing has moved for its patience since it was sent.
+    fn deadline(&self, entry: &Entry) -> Option<Instant> {
+        Some(entry.sent.max(self.progress.get()) + entry.patience?)
     }
 
     /// Fails the entries that have waited too long. They stay in the queue, so that their late replies are swallowed.
@@ -241,7 +464,7 @@ impl Inner {
                 let mut entries = self.entries.borrow_mut();
                 let waiting = entries.iter_mut().find(|entry| !Rc::ptr_eq(&entry.sink, &self.discard));
                 waiting
-                    .filter(|entry| self.deadline(entry) <= now)
+                    .filter(|entry| self.deadline(entry).is_some_and(|deadline| deadline <= now))
                     .map(|entry| (std::mem::replace(&mut entry.sink, self.discard.clone()), entry.id, entry.missing))
             };
             let Some((sink, id, missing)) = overdue else { return };
@@ -256,9 +479,21 @@ impl Inner {
         self.out.borrow_mut().clear();
         let entries = std::mem::take(&mut *self.entries.borrow_mut());
         for entry in entries {
-            entry.sink.failed(entry.id, entry.missing, error);
+            entry.sink.failed(entry.id, if entry.confirms { 1 } else { entry.missing }, error);
         }
         self.wake_waiting_for_room();
+    }
+
+    /// Whether nobody holds a handle any more.
+    fn is_abandoned(self: &Rc<Self>) -> bool {
+        Rc::strong_count(self) == 1
+    }
+
+    /// Whether the owner of a private link wants no more bytes for now.
+    fn is_halted(&self) -> bool {
+        self.private
+            .as_ref()
+            .is_some_and(|private| private.owner.borrow().as_ref().is_some_and(|owner| owner.is_full()))
     }
 
     fn wake_waiting_for_room(&self) {
@@ -270,8 +505,11 @@ impl Inner {
 
 /// Connects, carries bytes until the link breaks, and begins again, for as long as anybody holds a handle.
 async fn drive(inner: Rc<Inner>) {
+    if let Some(private) = &inner.private {
+        return drive_private(&inner, private).await;
+    }
     let mut pause = FIRST_PAUSE;
-    while Rc::strong_count(&inner) > 1 {
+    while !inner.is_abandoned() {
         let error = match handshake::connect(&inner.upstream, &inner.identity).await {
             Ok(stream) => {
                 pause = FIRST_PAUSE;
@@ -288,9 +526,29 @@ async fn drive(inner: Rc<Inner>) {
         inner.state.set(State::Down);
         inner.upstream.note_failure(&error);
         inner.fail_all(&error);
+        if inner.is_abandoned() {
+            return;
+        }
         tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 3.0)).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Connects and carries bytes, once.
+async fn drive_private(inner: &Rc<Inner>, private: &Private) {
+    let error = match handshake::connect_private(&inner.upstream, &inner.identity).await {
+        Ok((stream, connection)) => {
+            private.connection.set(connection);
+            inner.state.set(State::Up);
+            let ended = AssertUnwindSafe(carry(inner, stream)).catch_unwind().await;
+            ended.unwrap_or_else(|_| StoreError::Unavailable("the link's task failed".into()))
+        }
+        Err(error) => error,
+    };
+    inner.state.set(State::Down);
+    inner.fail_all(&error);
+    let owner = private.owner.borrow_mut().take();
+    owner.inspect(|owner| owner.lost());
 }
 
 /// Carries bytes in both directions; returns why the link ended.
@@ -305,6 +563,9 @@ async fn carry(inner: &Rc<Inner>, mut stream: Transport) -> StoreError {
     let mut timer = pin!(tokio::time::sleep(inner.upstream.timeout));
     poll_fn(|cx| {
         inner.driver.set(Some(cx.waker().clone()));
+        if inner.is_abandoned() {
+            return Poll::Ready(StoreError::Unavailable("nobody uses the link any more".into()));
+        }
         if let Poll::Ready(error) = wire.poll_write(inner, &mut stream, cx) {
             return Poll::Ready(error);
         }
@@ -314,9 +575,9 @@ async fn carry(inner: &Rc<Inner>, mut stream: Transport) -> StoreError {
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             inner.time_out(now);
-            if inner.state.get() == State::Stalled
-                && inner.progress.get() + inner.upstream.timeout * STALLED_TIMEOUTS <= now
-            {
+            let given_up =
+                inner.private.is_some() || inner.progress.get() + inner.upstream.timeout * STALLED_TIMEOUTS <= now;
+            if inner.state.get() == State::Stalled && given_up {
                 return Poll::Ready(StoreError::Timeout);
             }
             let next = inner.next_deadline().unwrap_or(now + inner.upstream.timeout).max(now + TICK);
@@ -367,6 +628,9 @@ impl Wire {
 
     fn poll_read(&mut self, inner: &Inner, stream: &mut Transport, cx: &mut Context<'_>) -> Poll<StoreError> {
         loop {
+            if inner.is_halted() {
+                return Poll::Pending;
+            }
             let mut buffer = ReadBuf::new(&mut self.scratch);
             if let Err(error) = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
                 return Poll::Ready(lost(&error));

@@ -1,5 +1,6 @@
 //! The upstream Redis: pipelined links that forward clients' bytes, and the cache protocol's steps as scripts.
 
+mod frames;
 pub mod handshake;
 pub mod link;
 pub mod request;
@@ -16,6 +17,7 @@ use crate::resp::args::Args;
 use crate::resp::frame::{self, Reply};
 use crate::resp::write;
 use crate::value::Value;
+use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -30,7 +32,12 @@ pub struct Redis {
     own: Link,
     /// Those that clients share, one for each identity that any of them has taken on.
     shared: Rc<RefCell<HashMap<Identity, Link>>>,
+    /// Private links that their clients have handed back clean.
+    idle: Rc<RefCell<Vec<Link>>>,
 }
+
+/// Most private links that a worker keeps for the next client.
+const MOST_IDLE: usize = 32;
 
 impl Redis {
     /// Opens the worker's first link. Must run on the worker's own runtime.
@@ -38,7 +45,7 @@ impl Redis {
         let identity = Identity { db: upstream.db(), ..Identity::default() };
         let own = Link::open(upstream.clone(), identity.clone());
         let shared = Rc::new(RefCell::new(HashMap::from([(identity, own.clone())])));
-        Redis { upstream, own, shared }
+        Redis { upstream, own, shared, idle: Rc::default() }
     }
 
     /// The link for clients of `identity`.
@@ -52,6 +59,25 @@ impl Redis {
         let link = Link::open(self.upstream.clone(), identity.clone());
         shared.insert(identity.clone(), link.clone());
         link
+    }
+
+    /// A link for one client alone.
+    pub fn private(&self, identity: &Identity) -> Link {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|link| !link.is_down());
+        match idle.iter().position(|link| link.identity() == identity) {
+            Some(position) => idle.swap_remove(position),
+            None => Link::open_private(self.upstream.clone(), identity.clone()),
+        }
+    }
+
+    /// A private link that the server remembers nothing of, for the next client.
+    pub fn give_back(&self, link: Link) {
+        link.set_owner(None);
+        let mut idle = self.idle.borrow_mut();
+        if !link.is_down() && idle.len() < MOST_IDLE {
+            idle.push(link);
+        }
     }
 
     /// What all workers share.
@@ -75,6 +101,30 @@ impl Redis {
         let mut command = Vec::with_capacity(64 + 2 * side.lease.len());
         write::command(&mut command, [&b"UNLINK"[..], &side.lease, &side.negative]);
         link.send_and_forget(&command, 1);
+    }
+
+    /// The same for many keys, over Weir's own link; returns once it is done.
+    pub async fn fence_all(&self, db: u32, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
+        let link = self.own(db);
+        let fences = keys.iter().map(|key| {
+            let side = SideKeys::of(key);
+            let mut command = Vec::new();
+            write::command(&mut command, [&b"UNLINK"[..], &side.lease, &side.negative]);
+            let link = link.clone();
+            async move { request(&link, &command).await }
+        });
+        for reply in join_all(fences).await {
+            let reply = reply?;
+            if reply.starts_with(b"-") {
+                return Err(StoreError::Refused(String::from_utf8_lossy(&reply[1..]).trim_end().to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether clients of `identity` already share a link that is up.
+    pub fn has(&self, identity: &Identity) -> bool {
+        self.shared.borrow().get(identity).is_some_and(|link| !link.is_down())
     }
 
     /// Runs a command only if `key` is present: its reply's bytes, or `None`.

@@ -1,0 +1,288 @@
+//! CLIENT and its subcommands: what Weir knows of its own clients, and what the server must remember of one.
+
+use super::clients::Client;
+use super::conn::{Conn, Flow, Muting, Request};
+use super::own::{answer_or_error, check_name};
+use super::replies::KeyHashes;
+use crate::resp::args::{Args, OwnedArgs};
+use crate::resp::command::Spec;
+use crate::resp::write;
+use crate::store::Backend;
+use std::net::SocketAddr;
+
+/// Answers `CLIENT sub …`, of which the number of arguments is right.
+pub fn run(conn: &mut Conn, spec: &'static Spec, sub: &str, request: Request<'_>) -> Flow {
+    let args = request.args;
+    let over_redis = matches!(conn.worker.backend, Backend::Redis(_));
+    match sub {
+        "id" => conn.answer_now(|out| write::integer(out, conn.client.id as i64)),
+        "getname" => conn.answer_now(|out| match conn.client.said.lock().name.as_str() {
+            "" => write::nil(out, conn.protocol()),
+            name => write::bulk(out, name),
+        }),
+        "setname" => set_name(conn, &args[2]),
+        "setinfo" => conn.answer_now(|out| set_info(conn, &word(args, 2), &args[3], out)),
+        "info" => conn.answer_now(|out| write::verbatim(out, conn.protocol(), conn.client.line())),
+        "list" => conn.answer_now(|out| list(conn, args, out)),
+        "kill" => kill(conn, args),
+        "reply" => reply(conn, &word(args, 2)),
+        "no-evict" | "no-touch" if over_redis => return pin(conn, sub, request),
+        "no-evict" | "no-touch" => conn.answer_now(|out| match word(args, 2).as_str() {
+            "on" | "off" => write::ok(out),
+            _ => write::error(out, "ERR syntax error"),
+        }),
+        "tracking" if over_redis => return tracking(conn, request),
+        "getredir" if over_redis => conn.answer_now(|out| {
+            let redirect = conn.hold.as_ref().and_then(|hold| hold.tracking).map_or(-1, |client| client as i64);
+            write::integer(out, redirect);
+        }),
+        "trackinginfo" if over_redis => tracking_info(conn, args),
+        "caching" if over_redis => return conn.forward(request),
+        "unblock" if over_redis => unblock(conn, args),
+        "unblock" => conn.answer_now(|out| write::integer(out, 0)),
+        "tracking" | "getredir" | "trackinginfo" | "caching" => {
+            return conn.refuse(spec, request, "the embedded store tracks no keys; leave client-side caching off");
+        }
+        _ => {
+            let text = format!("ERR unknown subcommand '{}'. Try CLIENT HELP.", String::from_utf8_lossy(&args[1]));
+            conn.answer_now(|out| write::error(out, text));
+        }
+    }
+    Flow::Next
+}
+
+fn word(args: Args<'_>, index: usize) -> String {
+    args.get(index).map(|word| String::from_utf8_lossy(word).to_ascii_lowercase()).unwrap_or_default()
+}
+
+fn set_name(conn: &mut Conn, name: &[u8]) {
+    conn.answer_now(|out| match check_name(name) {
+        Ok(()) => write::ok(out),
+        Err(error) => write::error(out, error),
+    });
+    if check_name(name).is_ok() {
+        conn.client.said.lock().name = String::from_utf8_lossy(name).into_owned();
+        if conn.is_private() {
+            let mut command = Vec::new();
+            write::command(&mut command, [&b"CLIENT"[..], b"SETNAME", name]);
+            conn.send_alone(&command);
+        }
+    }
+}
+
+fn set_info(conn: &Conn, attribute: &str, value: &[u8], out: &mut Vec<u8>) {
+    let text = String::from_utf8_lossy(value).into_owned();
+    let mut said = conn.client.said.lock();
+    match (attribute, check_name(value)) {
+        ("lib-name" | "lib-ver", Err(_)) => {
+            write::error(out, format!("ERR {attribute} cannot contain spaces, newlines or special characters."));
+        }
+        ("lib-name", Ok(())) => {
+            said.library = text;
+            write::ok(out);
+        }
+        ("lib-ver", Ok(())) => {
+            said.library_version = text;
+            write::ok(out);
+        }
+        _ => write::error(out, format!("ERR Unrecognized option '{attribute}'")),
+    }
+}
+
+fn list(conn: &Conn, args: Args<'_>, out: &mut Vec<u8>) {
+    let words: Vec<String> = (2..args.len()).map(|index| word(args, index)).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let clients = &conn.worker.app.clients;
+    match words.as_slice() {
+        [] | ["type", "normal"] => write::verbatim(out, conn.protocol(), clients.list(None)),
+        ["type", "master" | "replica" | "slave" | "pubsub"] => write::verbatim(out, conn.protocol(), ""),
+        ["type", other] => write::error(out, format!("ERR Unknown client type '{other}'")),
+        ["id", ids @ ..] if !ids.is_empty() => match ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>() {
+            Ok(ids) => write::verbatim(out, conn.protocol(), clients.list(Some(&ids))),
+            Err(_) => write::error(out, "ERR Invalid client ID"),
+        },
+        _ => write::error(out, "ERR syntax error"),
+    }
+}
+
+/// What CLIENT KILL picks clients by; all that are given must fit.
+#[derive(Default)]
+struct Filter {
+    id: Option<u64>,
+    peer: Option<String>,
+    local: Option<String>,
+    user: Option<String>,
+    /// None of them is of the wanted kind: all of Weir's clients are normal ones.
+    none: bool,
+    /// Also the client that asks.
+    oneself: bool,
+}
+
+impl Filter {
+    /// Errors are Redis's.
+    fn parse(args: Args<'_>) -> Result<Self, String> {
+        let mut filter = Filter::default();
+        let mut at = 2;
+        while at < args.len() {
+            let value = args.get(at + 1).ok_or("ERR syntax error")?;
+            let text = String::from_utf8_lossy(value).into_owned();
+            match word(args, at).as_str() {
+                "id" => {
+                    let id = text.parse().ok().filter(|&id| id > 0);
+                    filter.id = Some(id.ok_or("ERR client-id should be greater than 0")?);
+                }
+                "addr" => filter.peer = Some(text),
+                "laddr" => filter.local = Some(text),
+                "user" => filter.user = Some(text),
+                "type" => match text.to_ascii_lowercase().as_str() {
+                    "normal" => {}
+                    "master" | "replica" | "slave" | "pubsub" => filter.none = true,
+                    _ => return Err(format!("ERR Unknown client type '{text}'")),
+                },
+                "skipme" => match text.to_ascii_lowercase().as_str() {
+                    "yes" => filter.oneself = false,
+                    "no" => filter.oneself = true,
+                    _ => return Err("ERR syntax error".into()),
+                },
+                _ => return Err("ERR syntax error".into()),
+            }
+            at += 2;
+        }
+        Ok(filter)
+    }
+
+    fn fits(&self, client: &Client) -> bool {
+        let is = |wanted: &Option<String>, address: SocketAddr| {
+            wanted.as_ref().is_none_or(|wanted| *wanted == address.to_string())
+        };
+        !self.none
+            && self.id.is_none_or(|id| id == client.id)
+            && is(&self.peer, client.peer)
+            && is(&self.local, client.local)
+            && self.user.as_ref().is_none_or(|user| user == "default")
+    }
+}
+
+/// Of Weir's own clients. The old form names an address, may name the asking client, and answers OK.
+fn kill(conn: &mut Conn, args: Args<'_>) {
+    let old_form = args.len() == 3;
+    let filter = match old_form {
+        true => {
+            let peer = Some(String::from_utf8_lossy(&args[2]).into_owned());
+            Ok(Filter { peer, oneself: true, ..Filter::default() })
+        }
+        false => Filter::parse(args),
+    };
+    let filter = match filter {
+        Ok(filter) => filter,
+        Err(text) => return conn.answer_now(|out| write::error(out, text)),
+    };
+    let own = conn.client.id;
+    let others = conn.worker.app.clients.kill(|client| client.id != own && filter.fits(client));
+    let oneself = filter.oneself && filter.fits(&conn.client);
+    // Whoever ends itself is told so before.
+    conn.closing |= oneself;
+    let killed = others + usize::from(oneself);
+    conn.answer_now(|out| match (old_form, killed) {
+        (false, _) => write::integer(out, killed as i64),
+        (true, 0) => write::error(out, "ERR No such client"),
+        (true, _) => write::ok(out),
+    });
+}
+
+fn reply(conn: &mut Conn, mode: &str) {
+    match mode {
+        "on" => {
+            conn.muting = Muting::Off;
+            conn.replies.mute(false);
+            conn.answer_now(write::ok);
+        }
+        "off" => {
+            conn.muting = Muting::All;
+            conn.replies.mute(true);
+        }
+        "skip" if conn.muting != Muting::All => conn.muting = Muting::Next,
+        "skip" => {}
+        _ => conn.answer_now(|out| write::error(out, "ERR syntax error")),
+    }
+}
+
+/// NO-EVICT and NO-TOUCH: the server remembers them of a connection.
+fn pin(conn: &mut Conn, sub: &str, request: Request<'_>) -> Flow {
+    if !conn.enter() {
+        return Flow::Wait;
+    }
+    let on = word(request.args, 2) == "on";
+    if let Some(hold) = &mut conn.hold {
+        let held = if sub == "no-evict" { &mut hold.no_evict } else { &mut hold.no_touch };
+        *held = on;
+        hold.stained = true;
+    }
+    conn.forward(request)
+}
+
+/// The server tracks what this client reads. Invalidations may be redirected to another client of Weir's, which clients
+/// name by the number that CLIENT ID told it.
+fn tracking(conn: &mut Conn, request: Request<'_>) -> Flow {
+    if !conn.enter() {
+        return Flow::Wait;
+    }
+    let args = request.args;
+    let on = word(args, 2) == "on";
+    let redirect = (3..args.len()).find(|&at| word(args, at) == "redirect").map(|at| at + 1);
+    let id = redirect.and_then(|at| std::str::from_utf8(args.get(at)?).ok()?.parse::<u64>().ok());
+    if let Some(hold) = &mut conn.hold {
+        hold.tracking = on.then(|| id.unwrap_or(0));
+        hold.stained = true;
+    }
+    let (Some(at), Some(id)) = (redirect, id) else { return conn.forward(request) };
+    let target = conn.worker.app.clients.get(id).map_or(0, |client| client.connection());
+    if target == 0 {
+        // Redis's words: without a link of its own that client could not be told anything.
+        conn.answer_now(|out| write::error(out, "ERR The client ID you want redirect to does not exist"));
+        return Flow::Next;
+    }
+    let target = target.to_string();
+    let args = args.iter().enumerate().map(|(index, word)| if index == at { target.as_bytes() } else { word });
+    let mut command = Vec::new();
+    write::command(&mut command, args.collect::<Vec<_>>());
+    conn.forward_instead(request, &command)
+}
+
+/// As the server tells it, but for the number of the client that is told.
+fn tracking_info(conn: &mut Conn, args: Args<'_>) {
+    let redirect = conn.hold.as_ref().and_then(|hold| hold.tracking).filter(|&client| client > 0);
+    let args: OwnedArgs = args.iter().collect();
+    let way = conn.way().clone();
+    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+    conn.replies.finish_with(slot, async move {
+        answer_or_error(way.run(args.as_args()).await.map(|reply| match redirect {
+            Some(client) => with_redirect(&reply, client),
+            None => reply,
+        }))
+    });
+}
+
+fn with_redirect(reply: &[u8], client: u64) -> Vec<u8> {
+    const FIELD: &[u8] = b"redirect\r\n:";
+    let Some(at) = memchr::memmem::find(reply, FIELD) else { return reply.to_vec() };
+    let (before, after) = reply.split_at(at + FIELD.len());
+    let rest = &after[memchr::memchr(b'\r', after).unwrap_or(after.len())..];
+    [before, client.to_string().as_bytes(), rest].concat()
+}
+
+/// Of another client of Weir's, which the upstream knows by another number.
+fn unblock(conn: &mut Conn, args: Args<'_>) {
+    let id = std::str::from_utf8(&args[2]).ok().and_then(|text| text.parse::<i64>().ok());
+    let Some(id) = id else {
+        return conn.answer_now(|out| write::error(out, "ERR value is not an integer or out of range"));
+    };
+    let target = u64::try_from(id).ok().and_then(|id| conn.worker.app.clients.get(id));
+    let connection = target.map_or(0, |client| client.connection());
+    let number = connection.to_string();
+    let args: OwnedArgs =
+        args.iter().enumerate().map(|(index, word)| if index == 2 { number.as_bytes() } else { word }).collect();
+    let way = conn.way().clone();
+    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+    conn.replies.finish_with(slot, async move { answer_or_error(way.run(args.as_args()).await) });
+}

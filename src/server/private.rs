@@ -1,0 +1,408 @@
+//! Commands that a server remembers something of: MULTI, WATCH, BLPOP, SUBSCRIBE, MONITOR, CLIENT TRACKING …
+//!
+//! Most clients' commands share their worker's link. A client that sends one of these is given a link of its own, and
+//! everything that it sends goes over it until the server remembers nothing of it any more; then the link is handed
+//! back. On both ways nothing is overtaken: a client moves only while none of its commands is under way (T23, T24).
+//!
+//! Inside MULTI nothing is loaded and nothing answered here: what the server queues, the server answers. What Weir does
+//! not let pass (a refused command, AUTH) is answered with its error, and the EXEC becomes a DISCARD, as Redis does it
+//! with commands that it cannot queue. The routed keys that a transaction writes are fenced right before its EXEC, over
+//! Weir's own link: inside the transaction the fence would change EXEC's reply.
+
+use super::conn::{Conn, Flow, Request};
+use super::own;
+use crate::cache::route::Route;
+use crate::resp::args::Args;
+use crate::resp::command::{Access, Handling, Spec};
+use crate::resp::frame::{self, Reply};
+use crate::resp::write::{self, Protocol};
+use crate::store::redis::link::{MARKER, Owed};
+use crate::store::redis::request::request;
+use crate::store::{Backend, Identity, Way};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the server remembers of a client's connection, and so why the client keeps a link of its own.
+#[derive(Default)]
+pub struct Hold {
+    transaction: Option<Transaction>,
+    watches: bool,
+    monitors: bool,
+    /// CLIENT TRACKING is on; the client that is told instead of this one, by Weir's number, or 0.
+    pub tracking: Option<u64>,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// A SUBSCRIBE or one of its kin is under way.
+    subscribes: bool,
+    /// A command is under way that may take as long as it likes.
+    blocks: bool,
+    /// The link remembers what no command takes back: it is not handed on.
+    pub stained: bool,
+}
+
+/// Between MULTI and EXEC.
+#[derive(Default)]
+struct Transaction {
+    /// A command in it was not let through.
+    poisoned: bool,
+    /// A command in it changes what the server remembers of the connection.
+    changes_connection: bool,
+    /// Routed keys that it writes.
+    writes: Vec<(Vec<u8>, Arc<Route>)>,
+    /// … and whose leases are dropped already.
+    fenced: bool,
+}
+
+impl Hold {
+    /// Whether the server remembers anything still, once nothing is under way.
+    fn holds(&self) -> bool {
+        let Hold { transaction, watches, monitors, tracking, no_evict, no_touch, .. } = self;
+        transaction.is_some() || *watches || *monitors || tracking.is_some() || *no_evict || *no_touch
+    }
+}
+
+impl Conn {
+    /// Whether this client has a link of its own.
+    pub fn is_private(&self) -> bool {
+        self.hold.is_some()
+    }
+
+    /// Whether a command is under way that may take as long as it likes.
+    pub fn is_blocked(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.blocks) && self.replies.any_open()
+    }
+
+    /// Inside WATCH and MULTI nothing is loaded: a fill would abort the EXEC (T25).
+    pub fn loads(&self) -> bool {
+        self.hold.as_ref().is_none_or(|hold| !hold.watches)
+    }
+
+    /// Moves to a link of its own; false while a command is under way on the shared one.
+    pub fn enter(&mut self) -> bool {
+        if self.hold.is_some() {
+            return true;
+        }
+        if self.is_busy() {
+            return false;
+        }
+        let worker = self.worker.clone();
+        let Backend::Redis(redis) = &worker.backend else { return false };
+        let way = Way::private(redis, self.way().identity.clone());
+        if let Some(link) = way.link() {
+            link.set_owner(Some(self.sink()));
+            let name = self.client.said.lock().name.clone();
+            if !name.is_empty() {
+                send_name(link, &name);
+            }
+        }
+        self.set_way(way);
+        self.hold = Some(Hold::default());
+        true
+    }
+
+    /// Goes back to the shared link once the server remembers nothing of this client and nothing is under way. A client
+    /// whose link is gone while the server remembered something must be told by its end.
+    pub fn settle(&mut self) {
+        let busy = self.is_busy() || self.errand_is_open();
+        let (Some(hold), Some(link)) = (&mut self.hold, self.way.link()) else { return };
+        self.client.note_connection(link.connection());
+        if busy {
+            return;
+        }
+        hold.subscribes = false;
+        hold.blocks = false;
+        let remembers = hold.holds() || link.subscriptions().any();
+        if self.replies.take_lost() && remembers {
+            self.closing = true;
+        }
+        if !remembers {
+            self.leave();
+        }
+    }
+
+    /// Goes back to the shared link.
+    pub fn leave(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        let identity = self.way().identity.clone();
+        if let (Some(link), Backend::Redis(redis)) = (self.way().link(), &self.worker.backend) {
+            link.set_owner(None);
+            if !hold.stained && *link.identity() == identity {
+                if !self.client.said.lock().name.is_empty() {
+                    send_name(link, "");
+                }
+                redis.give_back(link.clone());
+            }
+        }
+        self.client.note_connection(0);
+        let way = self.worker.backend.way(&identity);
+        self.set_way(way);
+    }
+}
+
+/// So that the server's own CLIENT LIST and CLIENT GETNAME know the client.
+fn send_name(link: &crate::store::redis::link::Link, name: &str) {
+    let mut command = Vec::new();
+    write::command(&mut command, ["CLIENT", "SETNAME", name]);
+    link.send_and_forget(&command, 1);
+}
+
+/// A command of a client that has a link of its own, before it is looked at as any other: `None` if it is like any other.
+pub fn intercept(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> Option<Flow> {
+    let hold = conn.hold.as_ref()?;
+    if hold.transaction.is_some() {
+        return Some(queue(conn, spec, request));
+    }
+    if conn.protocol() != Protocol::Resp2 {
+        return None;
+    }
+    let ends_it = spec.is_some_and(|spec| matches!(spec.name, "quit" | "reset"));
+    let subscribes = spec.is_some_and(|spec| is_subscription(spec.name));
+    if hold.subscribes && !subscribes && conn.is_busy() {
+        // What may be said depends on what the confirmations will say.
+        return Some(Flow::Wait);
+    }
+    let subscribed = conn.way().link().is_some_and(|link| link.subscriptions().any());
+    (subscribed && !subscribes && !ends_it).then(|| conn.forward(request))
+}
+
+fn is_subscription(name: &str) -> bool {
+    matches!(name, "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe")
+}
+
+/// A command whose handling is `Stateful`, over a Redis.
+pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
+    let args = request.args;
+    let well_formed = spec.arity_ok(args.len()) && spec.resolve(args).arity_ok(args.len());
+    if !well_formed || matches!(spec.name, "exec" | "discard") || (spec.name == "unwatch" && !conn.is_private()) {
+        return conn.forward(request);
+    }
+    if !conn.enter() {
+        return Flow::Wait;
+    }
+    let Some(hold) = &mut conn.hold else { return Flow::Next };
+    match spec.name {
+        "multi" => {
+            hold.transaction = Some(Transaction::default());
+            conn.forward(request)
+        }
+        "watch" => {
+            hold.watches = true;
+            conn.forward(request)
+        }
+        "unwatch" => {
+            hold.watches = false;
+            conn.forward(request)
+        }
+        "monitor" => monitor(conn, request),
+        name if is_subscription(name) => subscribe(conn, name, request),
+        _ => block(conn, spec, request),
+    }
+}
+
+/// A command that may take its time.
+fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
+    let patience = patience(spec.name, request.args, conn.worker.app.upstream_timeout());
+    if spec.access_of(request.args) != Access::Read {
+        conn.fence_routed(spec, request);
+    }
+    if matches!(spec.name, "wait" | "waitaof") {
+        // Both speak of the writes that this connection has seen. A PING sees all that were made before it, and so
+        // also those that this client made over the shared link.
+        conn.send_alone(b"*1\r\n$4\r\nPING\r\n");
+    }
+    conn.send_owed(request, &[], Owed::Replies(1), patience);
+    if let Some(hold) = &mut conn.hold {
+        hold.blocks = true;
+    }
+    Flow::Next
+}
+
+/// The client's own time limit and some for the way; `None`: it waits without end. What cannot be read is an error that
+/// comes at once.
+fn patience(name: &str, args: Args<'_>, timeout: Duration) -> Option<Duration> {
+    let number = |argument: Option<&[u8]>| std::str::from_utf8(argument?).ok()?.parse::<f64>().ok();
+    let seconds = match name {
+        "blmpop" | "bzmpop" => number(args.get(1)),
+        "wait" => number(args.get(2)).map(|milliseconds| milliseconds / 1e3),
+        "waitaof" => number(args.get(3)).map(|milliseconds| milliseconds / 1e3),
+        "xread" | "xreadgroup" => {
+            let block = args.iter().position(|option| option.eq_ignore_ascii_case(b"BLOCK"));
+            block.and_then(|at| number(args.get(at + 1))).map(|milliseconds| milliseconds / 1e3)
+        }
+        _ => number(args.get(args.len() - 1)),
+    };
+    match seconds {
+        Some(0.0) => None,
+        Some(seconds) => match Duration::try_from_secs_f64(seconds) {
+            // A tenth on top: a server that is busy wakes its waiters late.
+            Ok(limit) => limit.checked_add(timeout + limit / 10),
+            Err(_) => Some(timeout),
+        },
+        None => Some(timeout),
+    }
+}
+
+fn subscribe(conn: &mut Conn, name: &str, request: Request<'_>) -> Flow {
+    let timeout = Some(conn.worker.app.upstream_timeout());
+    let channels = request.args.len() as u32 - 1;
+    if channels == 0 && name.contains("unsubscribe") {
+        let mut marker = Vec::new();
+        write::command(&mut marker, [&b"PING"[..], MARKER]);
+        conn.send_owed(request, &marker, Owed::ConfirmationsToMarker, timeout);
+    } else {
+        conn.send_owed(request, &[], Owed::Confirmations(channels), timeout);
+    }
+    if let Some(hold) = &mut conn.hold {
+        hold.subscribes = true;
+    }
+    Flow::Next
+}
+
+fn monitor(conn: &mut Conn, request: Request<'_>) -> Flow {
+    let timeout = Some(conn.worker.app.upstream_timeout());
+    conn.send_owed(request, &[], Owed::Replies(1), timeout);
+    if let Some(link) = conn.way().link() {
+        link.set_monitors();
+    }
+    if let Some(hold) = &mut conn.hold {
+        (hold.monitors, hold.stained) = (true, true);
+    }
+    Flow::Next
+}
+
+/// A command inside MULTI.
+fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> Flow {
+    let Some(spec) = spec else { return conn.forward(request) };
+    match spec.name {
+        "exec" if request.args.len() == 1 => return exec(conn, request),
+        "discard" if request.args.len() == 1 => {
+            if let Some(hold) = &mut conn.hold {
+                (hold.transaction, hold.watches) = (None, false);
+            }
+            return conn.forward(request);
+        }
+        "quit" | "reset" => return own::run(conn, spec, request),
+        _ => {}
+    }
+    if let Some(why) = barred(spec, request.args) {
+        if let Some(transaction) = conn.transaction() {
+            transaction.poisoned = true;
+        }
+        return conn.refuse(spec, request, why);
+    }
+    let writes = match spec.access_of(request.args) {
+        Access::None | Access::Read => Vec::new(),
+        Access::Modify | Access::Write => conn.routed_keys(spec, request.args),
+    };
+    if let Some(transaction) = conn.transaction() {
+        transaction.changes_connection |= matches!(spec.name, "select" | "client" | "hello");
+        transaction.writes.extend(writes);
+        transaction.fenced = false;
+    }
+    conn.forward(request)
+}
+
+/// Why a command may not be queued.
+fn barred(spec: &Spec, args: Args<'_>) -> Option<&'static str> {
+    const LATER: &str = "not inside MULTI; send it before MULTI or after EXEC";
+    let sub = spec.resolve(args);
+    match spec.handling_of(args) {
+        Handling::Refused(why) => Some(why),
+        Handling::Stateful(_) if is_subscription(spec.name) => Some(LATER),
+        Handling::Own if matches!(spec.name, "auth" | "weir") => Some(LATER),
+        Handling::Own if spec.name == "hello" && args.len() > 2 => Some(LATER),
+        Handling::Own if spec.name == "client" && matches!(sub.name, "kill" | "list" | "reply" | "unblock") => {
+            Some(LATER)
+        }
+        _ => None,
+    }
+}
+
+fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
+    let db = conn.way().identity.db;
+    let worker = conn.worker.clone();
+    let Some(transaction) = conn.transaction() else { return conn.forward(request) };
+    if transaction.poisoned {
+        return abort(conn, request, "EXECABORT Transaction discarded because of previous errors.");
+    }
+    if !transaction.fenced && !transaction.writes.is_empty() {
+        transaction.fenced = true;
+        let keys = transaction.writes.iter().map(|(key, _)| key.clone()).collect();
+        conn.run_errand(async move {
+            let fenced = worker.backend.fence_all(db, keys).await;
+            move |conn: &mut Conn| {
+                if let (Err(_), Some(transaction)) = (fenced, conn.transaction()) {
+                    transaction.poisoned = true;
+                }
+            }
+        });
+        return Flow::Wait;
+    }
+    let Transaction { writes, changes_connection, .. } = std::mem::take(transaction);
+    if let Some(hold) = &mut conn.hold {
+        (hold.transaction, hold.watches) = (None, false);
+        hold.stained |= changes_connection;
+    }
+    let flow = conn.forward(request);
+    conn.send_run(request.bytes);
+    for (key, route) in &writes {
+        route.metrics.invalidations.increment(1);
+        super::routed::cap(&conn.worker, route, key, conn.way());
+    }
+    if changes_connection {
+        learn_connection(conn);
+    }
+    flow
+}
+
+/// The server forgets the transaction, and the client is told why.
+fn abort(conn: &mut Conn, request: Request<'_>, text: &str) -> Flow {
+    if let Some(hold) = &mut conn.hold {
+        (hold.transaction, hold.watches) = (None, false);
+    }
+    conn.send_run(request.bytes);
+    conn.send_alone(b"*1\r\n$7\r\nDISCARD\r\n");
+    conn.answer_now(|out| write::error(out, text));
+    Flow::Next
+}
+
+/// After an EXEC that has changed what the server remembers of the connection: the server is asked what that is now.
+fn learn_connection(conn: &mut Conn) {
+    let Some(link) = conn.way().link().cloned() else { return };
+    conn.run_errand(async move {
+        let mut command = Vec::new();
+        write::command(&mut command, ["CLIENT", "INFO"]);
+        let reply = request(&link, &command).await;
+        move |conn: &mut Conn| match reply.ok().and_then(|reply| frame::decode(&reply, 2).ok()) {
+            Some(Reply::Bulk(text)) => apply(conn, &String::from_utf8_lossy(&text)),
+            // The link is gone, and with it what the server knew.
+            _ => conn.closing = true,
+        }
+    });
+}
+
+/// Takes on what the server's CLIENT INFO says.
+fn apply(conn: &mut Conn, line: &str) {
+    let field = |name: &str| line.split_whitespace().find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    let number = |name: &str| field(name).and_then(|text| text.parse::<u32>().ok());
+    let protocol = if number("resp") == Some(3) { Protocol::Resp3 } else { Protocol::Resp2 };
+    let flags = field("flags").unwrap_or_default();
+    let identity = Identity { db: number("db").unwrap_or(0), protocol, ..conn.way().identity.clone() };
+    conn.client.said.lock().name = field("name").unwrap_or_default().to_owned();
+    if let Some(hold) = &mut conn.hold {
+        hold.tracking = flags.contains('t').then(|| hold.tracking.unwrap_or(0));
+        (hold.no_evict, hold.no_touch) = (flags.contains('e'), flags.contains('T'));
+    }
+    if let Some(link) = conn.way().link() {
+        link.set_protocol(protocol);
+    }
+    conn.become_identity(identity);
+}
+
+impl Conn {
+    fn transaction(&mut self) -> Option<&mut Transaction> {
+        self.hold.as_mut()?.transaction.as_mut()
+    }
+}
