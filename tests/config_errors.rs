@@ -1203,21 +1203,173 @@ error: unix sockets are not supported by this version
 }
 
 #[test]
-fn tls_to_the_upstream_comes_later_and_its_password_is_not_shown() {
+fn another_scheme_is_no_redis_and_its_password_is_not_shown() {
     refused(
         r##"[upstream]
-url = "rediss://app:secret@cache:6379"
+url = "valkeys://app:sec/ret@cache:6379"
 "##,
         r##"
-error: `rediss://` is not supported by this version
+error: `valkeys://` is no Redis
  --> weir.toml:2:7
   |
-2 | url = "rediss://app:******@cache:6379"
-  |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+2 | url = "valkeys://app:*******@cache:6379"
+  |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
   |
-  = help: write "redis://127.0.0.1:6379/0"
+  = help: write "rediss://" in its place
 "##,
     );
+}
+
+#[test]
+fn certificates_want_tls_and_sentinels_passwords_want_sentinels() {
+    refused(
+        r##"[upstream]
+url = "redis://cache"
+tls = { server_name = "cache" }
+sentinel_user = "app"
+sentinel_password = "secret"
+"##,
+        r##"
+error: the url asks for no TLS
+ --> weir.toml:3:7
+  |
+3 | tls = { server_name = "cache" }
+  |       ^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: write "rediss://…" in the url, or remove it
+
+error: the url names no sentinels
+ --> weir.toml:4:17
+  |
+4 | sentinel_user = "app"
+  |                 ^^^^^
+  |
+  = help: remove it, or write "redis-sentinel://…"
+
+error: the url names no sentinels
+ --> weir.toml:5:21
+  |
+5 | sentinel_password = "******"
+  |                     ^^^^^^^^
+  |
+  = help: remove it, or write "redis-sentinel://…"
+"##,
+    );
+}
+
+#[test]
+fn an_unknown_key_of_tls_names_all() {
+    refused(
+        r##"[upstream]
+url = "rediss://cache"
+[upstream.tls]
+servername = "cache"
+"##,
+        r##"
+error: unknown key `servername` in [upstream.tls]
+ --> weir.toml:4:1
+  |
+4 | servername = "cache"
+  | ^^^^^^^^^^
+  |
+  = help: did you mean `server_name`? accepted here: ca, cert, key, server_name
+"##,
+    );
+    refused(
+        r##"[upstream]
+url = "rediss://cache"
+tls = true
+"##,
+        r##"
+error: `tls` is a section
+ --> weir.toml:3:1
+  |
+3 | tls = true
+  | ^^^
+  |
+  = help: write `[upstream.tls]` above its keys
+"##,
+    );
+}
+
+#[test]
+fn a_certificate_without_its_key_is_refused() {
+    refused(
+        r##"[upstream]
+url = "rediss://cache"
+tls = { ca = "weir.toml", cert = "cert.pem", server_name = "cache:6379" }
+"##,
+        r##"
+error: cannot read weir.toml: no such file or directory
+ --> weir.toml:3:14
+  |
+3 | tls = { ca = "weir.toml", cert = "cert.pem", server_name = "cache:6379" }
+  |              ^^^^^^^^^^^
+  |
+  = help: write the path of a readable PEM file, relative to this one
+
+error: no certificate can be made out to this name
+ --> weir.toml:3:60
+  |
+3 | tls = { ca = "weir.toml", cert = "cert.pem", server_name = "cache:6379" }
+  |                                                            ^^^^^^^^^^^^
+  |
+  = help: write a host name or an IP address, without a port
+"##,
+    );
+}
+
+/// The errors of a file in a folder that holds these certificates, each as message and hint.
+fn refused_beside_certificates(toml: &str) -> Vec<(String, String)> {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("temporary folder");
+    for name in ["one", "other"] {
+        let made = rcgen::generate_simple_self_signed(vec!["cache".into()]).expect("a certificate");
+        write(&format!("{name}.pem"), &made.cert.pem());
+        write(&format!("{name}.key"), &made.signing_key.serialize_pem());
+    }
+    write("empty.pem", "");
+    write("broken.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let errors = match config::parse(toml, &folder.path().join("weir.toml"), env) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors,
+    };
+    let shown = |text: String| text.replace(&*folder.path().to_string_lossy(), "FOLDER");
+    errors.into_iter().map(|error| (shown(error.message), shown(error.hint))).collect()
+}
+
+#[test]
+fn certificates_are_read_with_the_file() {
+    let cases = [
+        ("ca = 'one.pem', cert = 'one.pem', key = 'one.key', server_name = 'x'", "", ""),
+        (
+            "ca = 'empty.pem'",
+            "no certificate in FOLDER/empty.pem",
+            "write the path of a PEM file that holds a certificate",
+        ),
+        ("ca = 'one.pem', cert = 'one.pem'", "a certificate without its key", "add `key = \"PATH\"`"),
+        ("ca = 'one.pem', key = 'one.key'", "a key without its certificate", "add `cert = \"PATH\"`"),
+        (
+            "ca = 'one.pem', cert = 'one.pem', key = 'other.pem'",
+            "no private key in FOLDER/other.pem",
+            "write the path of a PEM file that holds a private key",
+        ),
+        (
+            "ca = 'one.pem', cert = 'one.pem', key = 'other.key'",
+            "the key does not go with the certificate: keys may not be consistent: KeyMismatch",
+            "write the key that the certificate was made for, unencrypted",
+        ),
+    ];
+    for (tls, message, hint) in cases {
+        let errors = refused_beside_certificates(&format!("[upstream]\nurl = 'rediss://cache'\ntls = {{ {tls} }}\n"));
+        match message {
+            "" => assert_eq!(errors, []),
+            _ => assert_eq!(errors, [(message.to_owned(), hint.to_owned())], "{tls}"),
+        }
+    }
+    let errors = refused_beside_certificates("[upstream]\nurl = 'rediss://cache'\ntls = { ca = 'broken.pem' }\n");
+    assert!(errors[0].0.starts_with("FOLDER/broken.pem is no PEM file: "), "{errors:?}");
+    assert_eq!(errors[0].1, "write the path of a certificate as PEM");
 }
 
 #[test]

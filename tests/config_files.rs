@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
-use weir::config::{self, Config, DatabaseUrl, Encoding, OnModify, Part, Rows, Secret};
+use weir::config::{self, Address, Config, DatabaseUrl, Encoding, OnModify, Part, Place, Rows, Secret};
 
 const MANUAL: &str = include_str!("../config/weir.toml");
 
@@ -116,7 +116,8 @@ max_negative = 19
     assert_eq!((server.listen.as_slice(), server.admin), (addresses.as_slice(), "0.0.0.0:7001".parse().unwrap()));
     assert_eq!((server.workers, server.max_clients, &server.password), (3, 4, &Some(Secret("hunter2".into()))));
     let upstream = config.upstream.as_ref().unwrap();
-    assert_eq!((upstream.host.as_str(), upstream.port, upstream.db), ("cache", 6390, 2));
+    assert_eq!((&upstream.place, upstream.db), (&Place::Tcp(Address { host: "cache".into(), port: 6390 }), 2));
+    assert!(upstream.tls.is_none());
     assert_eq!((upstream.user.as_deref(), &upstream.password), (Some("app"), &Some(Secret("pw".into()))));
     assert_eq!(upstream.timeout, Duration::from_secs(1));
     assert_eq!(config.embedded.max_memory, 2 << 20);

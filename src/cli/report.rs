@@ -39,12 +39,7 @@ fn server(server: &Server) -> String {
 fn store(config: &Config) -> String {
     match &config.upstream {
         None => format!("embedded, max_memory {}", sizes::show(config.embedded.max_memory)),
-        Some(upstream) => {
-            let user = upstream.user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
-            let host = if upstream.host.contains(':') { format!("[{}]", upstream.host) } else { upstream.host.clone() };
-            let (port, db, timeout) = (upstream.port, upstream.db, show(upstream.timeout));
-            format!("redis://{user}{host}:{port}/{db}, timeout {timeout}")
-        }
+        Some(upstream) => format!("{upstream}, timeout {}", show(upstream.timeout)),
     }
 }
 

@@ -104,7 +104,8 @@ fn section_name(parent: &str, name: &str, repeated: bool) -> String {
     match (parent, repeated) {
         (_, true) => format!("[[{name}]]"),
         ("[database]", _) => "[database.NAME]".into(),
-        _ => format!("[{name}]"),
+        ("", _) => format!("[{name}]"),
+        _ => format!("[{}.{name}]", parent.trim_matches(['[', ']'])),
     }
 }
 

@@ -27,16 +27,20 @@ pub mod shadow;
 mod shares;
 pub mod sizes;
 pub mod sql;
+mod upstream;
+mod upstream_tls;
 mod upstream_url;
 
 pub use diagnostic::{Diagnostic, render_all};
 pub use parse::{load, parse};
 pub use schema::schema;
 
+use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The whole file.
@@ -84,11 +88,11 @@ pub struct Server {
 /// `[upstream]`: the Redis behind us.
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// Host name or address.
-    pub host: String,
-    /// Port; default 6379.
-    pub port: u16,
-    /// Database number of the URL's path; default 0.
+    /// Where to find it.
+    pub place: Place,
+    /// TLS towards all servers of the place; `None`: in clear.
+    pub tls: Option<UpstreamTls>,
+    /// Database number of the URL; default 0.
     pub db: u32,
     /// User of the URL, for AUTH.
     pub user: Option<String>,
@@ -96,6 +100,50 @@ pub struct Upstream {
     pub password: Option<Secret>,
     /// How long one command may take; default 250 ms.
     pub timeout: Duration,
+}
+
+/// Where the Redis behind us is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At this address (`redis`, `rediss`).
+    Tcp(Address),
+    /// Behind this socket, an absolute path (`redis+unix`).
+    Unix(PathBuf),
+    /// Wherever the sentinels say that the master is (`redis-sentinel`, `rediss-sentinel`).
+    Sentinel(Sentinels),
+    /// On the nodes of a cluster, of which these are known beforehand; never empty (`redis-cluster`, `rediss-cluster`).
+    Cluster(Vec<Address>),
+}
+
+/// Host and port of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address {
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// The sentinels of a `redis-sentinel` URL, and whom to ask them for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sentinels {
+    /// Those known beforehand; never empty. They tell of the others.
+    pub addresses: Vec<Address>,
+    /// The master's name in the sentinels' configuration.
+    pub name: String,
+    /// User for AUTH at the sentinels, which have users of their own.
+    pub user: Option<String>,
+    /// Password for AUTH at the sentinels.
+    pub password: Option<Secret>,
+}
+
+/// TLS towards the upstream: whom to trust, and with which certificate to come.
+#[derive(Clone)]
+pub struct UpstreamTls {
+    /// Authorities and client certificate, read when the configuration was.
+    pub client: Arc<rustls::ClientConfig>,
+    /// What servers' certificates must be made out to; `None`: the host that is connected to.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 /// `[embedded]`: the store inside Weir.

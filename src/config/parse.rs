@@ -6,7 +6,7 @@
 use super::context::Context;
 use super::diagnostic::Diagnostic;
 use super::routes::{self, Databases};
-use super::{Config, Database, Origin, database_url, keys, raw, server, upstream_url};
+use super::{Config, Database, Origin, database_url, keys, raw, server, upstream};
 use serde::Deserialize;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
     let routes = routes::routes(context, &known, &raw.defaults, raw.route);
     Config {
         server: server::server(context, &raw.server),
-        upstream: raw.upstream.and_then(|at| upstream_url::upstream(context, at.get_ref(), &Origin(at.span()))),
+        upstream: raw.upstream.and_then(|at| upstream::upstream(context, at.get_ref(), &Origin(at.span()))),
         embedded: server::embedded(context, &raw.embedded),
         limits: server::limits(context, &raw.limits),
         routes,

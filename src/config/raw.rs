@@ -58,10 +58,32 @@ pub struct Server {
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["url"]))]
 pub struct Upstream {
-    /// redis://[user[:password]@]host[:port][/database], "env:NAME" or "file:PATH".
+    /// redis://[user[:password]@]host[:port][/database], rediss://, redis+unix://, redis-sentinel://,
+    /// "env:NAME" or "file:PATH".
     pub url: Option<Setting<String>>,
     /// How long one command may take. Default: "250ms".
     pub timeout: Option<Setting<Duration>>,
+    /// Certificates for rediss:// and rediss-sentinel://. Default: the system's authorities, no client certificate.
+    #[schemars(with = "UpstreamTls")]
+    pub tls: Option<Spanned<UpstreamTls>>,
+    /// User for AUTH at the sentinels. Default: none.
+    pub sentinel_user: Option<Setting<String>>,
+    /// Password for AUTH at the sentinels, "env:NAME" or "file:PATH". Default: none.
+    pub sentinel_password: Option<Setting<String>>,
+}
+
+/// `[upstream] tls`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// PEM file of the authorities that may have signed the upstream's certificate. Default: the system's.
+    pub ca: Option<Setting<String>>,
+    /// PEM file of the client certificate, with its chain. Default: none is shown.
+    pub cert: Option<Setting<String>>,
+    /// PEM file of the client certificate's private key.
+    pub key: Option<Setting<String>>,
+    /// What the upstream's certificate is made out to. Default: the host that is connected to.
+    pub server_name: Option<Setting<String>>,
 }
 
 /// `[embedded]`.

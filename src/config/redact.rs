@@ -5,15 +5,16 @@ pub fn redact(source: &str) -> String {
     source.split_inclusive('\n').map(|line| redact_key(&redact_urls(line))).collect()
 }
 
-/// `scheme://user:password@host`: up to the last `@` before a quote or space, as a password may hold one.
+/// `scheme://user:password@host`: up to the last `@` before a quote or space, as a password may hold one, and also what
+/// makes the URL wrong.
 fn redact_urls(line: &str) -> String {
     let mut shown = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         shown.push_str(before);
-        let authority = after.find(['"', '\'', '/', '?', '#', ' ']).unwrap_or(after.len());
-        let end = after[..authority].rfind('@').unwrap_or(0);
+        let written = after.find(['"', '\'', ' ']).unwrap_or(after.len());
+        let end = after[..written].rfind('@').unwrap_or(0);
         let user = after[..end].find(':').map_or(end, |colon| colon + 1);
         shown.push_str(&after[..user]);
         shown.push_str(&"*".repeat(end - user));
@@ -37,10 +38,10 @@ fn redact_key(line: &str) -> String {
     head.to_owned() + &starred.collect::<String>()
 }
 
-/// Where the value of a `password` key begins. The word inside of another value is no key.
+/// Where the value of a `password` or `sentinel_password` key begins. The word inside of another value is no key.
 fn password_value(line: &str) -> Option<usize> {
     let key = line.find("password")?;
-    let before = line[..key].trim_end_matches(QUOTES).trim_end();
+    let before = line[..key].trim_end_matches("sentinel_").trim_end_matches(QUOTES).trim_end();
     let after = line[key + "password".len()..].trim_start_matches(QUOTES).trim_start();
     let is_key = before.is_empty() || before.ends_with(['{', ',', '.', '#']);
     (is_key && after.starts_with('=')).then(|| line.len() - after.len() + 1)
@@ -57,6 +58,9 @@ mod tests {
         let cases = [
             ("url = \"postgres://app:s:c@ret@host/shop\"\n", "url = \"postgres://app:*******@host/shop\"\n"),
             ("url = \"redis://:pw@h\" # redis://h:1", "url = \"redis://:**@h\" # redis://h:1"),
+            ("url = \"redis://app:a/b?c#d@e@h/0\"\n", "url = \"redis://app:*********@h/0\"\n"),
+            ("url = \"redis+unix://app:pw@/run/r.sock\"\n", "url = \"redis+unix://app:**@/run/r.sock\"\n"),
+            ("  sentinel_password = \"pw\"\n", "  sentinel_password = \"**\"\n"),
             ("  password = \"hü\"\n", "  password = \"***\"\n"),
             ("password = \"env:X\"\n", "password = \"env:X\"\n"),
             ("name = 'password reset = x'\n", "name = 'password reset = x'\n"),

@@ -41,7 +41,7 @@ fn from_file(path: &Path) -> Result<String, Problem> {
 }
 
 /// The error without the operating system's number.
-fn describe(error: &std::io::Error) -> String {
+pub fn describe(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

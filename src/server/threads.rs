@@ -48,6 +48,9 @@ impl Workers {
     /// Starts `[server] workers` threads.
     pub fn start(app: &Arc<App>, loads: Handle) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(app.config.limits.max_negative, tokio::time::Instant::now()));
+        if let StoreKind::Redis(upstream) = &app.store {
+            upstream.follow(&loads);
+        }
         let (drain, draining) = watch::channel(false);
         let start = |number| start_one(number, app.clone(), shared.clone(), loads.clone(), draining.clone());
         Ok(Workers { handles: (0..app.config.server.workers).map(start).collect::<io::Result<_>>()?, drain })

@@ -8,14 +8,21 @@ use std::time::Instant;
 /// A redis-server on a free port that persists nothing.
 pub struct Redis {
     port: u16,
+    arguments: Vec<String>,
     process: Option<Process>,
     folder: tempfile::TempDir,
 }
 
 impl Redis {
     pub fn start() -> Redis {
+        Redis::start_with(&[])
+    }
+
+    /// With more arguments, as in `--tls-port 7000`.
+    pub fn start_with(arguments: &[&str]) -> Redis {
         let folder = tempfile::tempdir().expect("temporary folder");
-        let mut redis = Redis { port: free_port(), process: None, folder };
+        let arguments = arguments.iter().map(|argument| argument.to_string()).collect();
+        let mut redis = Redis { port: free_port(), arguments, process: None, folder };
         let deadline = Instant::now() + PATIENCE;
         while !redis.try_start() {
             assert!(Instant::now() < deadline, "redis-server does not start");
@@ -30,7 +37,7 @@ impl Redis {
         let mut command = Command::new("redis-server");
         command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.args(["--maxclients", "4000", "--enable-debug-command", "yes"]);
-        command.arg("--dir").arg(self.folder.path());
+        command.arg("--dir").arg(self.folder.path()).args(&self.arguments);
         let mut process = Process::start("redis", self.folder.path(), &mut command, "KILL");
         let answers = wait_for("redis-server answers PING", || {
             if process.ended().is_some() {

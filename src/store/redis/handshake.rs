@@ -1,17 +1,20 @@
-//! Makes a connection to the upstream ready for use: TCP, protocol version, credentials, database, scripts.
+//! Makes a connection to the upstream ready for use: protocol version, credentials, database, scripts.
 
+use super::dial;
+use super::master::{Moves, Whereabouts};
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INVALIDATE, Script};
-use crate::config;
-use crate::resp::frame::{self, Reply};
-use crate::resp::scan::ReplyScanner;
-use crate::resp::write::{self, Protocol};
+use super::sentinel;
+use super::talk::{self, Command, Talk};
+use crate::config::{self, Place};
+use crate::resp::frame::Reply;
+use crate::resp::write::Protocol;
 use crate::store::{Identity, StoreError};
 use crate::transport::Transport;
 use parking_lot::RwLock;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 
 /// What all links of the process share: where the upstream is, and what it said of itself.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Upstream {
     /// How long one command may take.
     pub timeout: Duration,
     config: config::Upstream,
+    /// Which server it is at present; `None`: always the one of the configuration.
+    master: Option<Arc<Whereabouts>>,
     links_up: AtomicUsize,
     said: RwLock<Said>,
     reconnects: metrics::Counter,
@@ -38,8 +43,6 @@ static SCRIPTS: [&Script; 4] = [&ACQUIRE, &FILL, &INVALIDATE, &IF_PRESENT];
 
 /// A connection attempt, handshake included, may take this long, or `timeout` if that is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// The handshake's replies are short; one longer than this is not a Redis.
-const MOST_HANDSHAKE: usize = 64 << 10;
 
 impl Upstream {
     /// As the configuration says; nothing is connected yet.
@@ -47,10 +50,48 @@ impl Upstream {
         metrics::describe_gauge!("weir_upstream_up", "1 if the upstream is connected");
         Upstream {
             timeout: config.timeout,
+            master: matches!(config.place, Place::Sentinel(_)).then(Arc::default),
             config,
             links_up: AtomicUsize::new(0),
             said: RwLock::default(),
             reconnects: metrics::counter!("weir_upstream_reconnects_total"),
+        }
+    }
+
+    /// Begins to follow the master, where sentinels know which server that is. Call it once.
+    pub fn follow(&self, runtime: &Handle) {
+        if let (Place::Sentinel(sentinels), Some(master)) = (&self.config.place, &self.master) {
+            runtime.spawn(sentinel::follow(self.config.clone(), sentinels.clone(), master.clone()));
+        }
+    }
+
+    /// Tells a link when it must leave its server for another.
+    pub(super) fn moves(&self) -> Moves {
+        Moves::of(self.master.as_deref())
+    }
+
+    /// Replies that are errors came. One of them may say that the server takes no writes: then it is no master.
+    pub(super) fn note_errors(&self, replies: &[u8]) {
+        if self.master.is_some() && memchr::memmem::find(replies, b"-READONLY").is_some() {
+            self.doubt_master();
+        }
+    }
+
+    fn doubt_master(&self) {
+        if let Some(master) = &self.master {
+            master.doubt();
+        }
+    }
+
+    async fn dial(&self) -> Result<Transport, StoreError> {
+        let tls = self.config.tls.as_ref();
+        match (&self.config.place, &self.master) {
+            (_, Some(master)) => dial::address(&master.address().await?, tls).await,
+            (Place::Unix(path), _) => dial::socket(path).await,
+            (Place::Tcp(address), _) => dial::address(address, tls).await,
+            (Place::Sentinel(_) | Place::Cluster(_), None) => {
+                Err(StoreError::Unavailable("this version knows no such place".into()))
+            }
         }
     }
 
@@ -59,9 +100,9 @@ impl Upstream {
         self.links_up.load(Relaxed) > 0
     }
 
-    /// `host:port`, for messages.
+    /// Where it is, for messages.
     pub fn address(&self) -> String {
-        format!("{}:{}", self.config.host, self.config.port)
+        self.config.place.to_string()
     }
 
     /// The number of the Redis database that the links have selected.
@@ -107,12 +148,12 @@ impl Upstream {
 /// Connects and shakes hands, within a time limit.
 pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
     let mut commands = opening_commands(&upstream.config, identity);
-    commands.push(words(&["CLIENT", "SETNAME", "weir"]));
+    commands.push(talk::command(&["CLIENT", "SETNAME", "weir"]));
     if identity.user.is_some() {
         return Ok(within_limit(upstream, &commands).await?.0);
     }
-    commands.extend(SCRIPTS.iter().map(|script| words(&["SCRIPT", "LOAD", script.text])));
-    commands.push(words(&["INFO", "server"]));
+    commands.extend(SCRIPTS.iter().map(|script| talk::command(&["SCRIPT", "LOAD", script.text])));
+    commands.push(talk::command(&["INFO", "server"]));
     let (stream, replies) = within_limit(upstream, &commands).await?;
     let mut said = Said::default();
     for (command, reply) in commands.iter().zip(replies) {
@@ -129,7 +170,7 @@ pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<
 /// if the server does not tell.
 pub(super) async fn connect_private(upstream: &Upstream, identity: &Identity) -> Result<(Transport, u64), StoreError> {
     let mut commands = opening_commands(&upstream.config, identity);
-    commands.push(words(&["CLIENT", "ID"]));
+    commands.push(talk::command(&["CLIENT", "ID"]));
     let (stream, replies) = within_limit(upstream, &commands).await?;
     match replies.last() {
         Some(&Reply::Integer(number)) => Ok((stream, number as u64)),
@@ -137,7 +178,7 @@ pub(super) async fn connect_private(upstream: &Upstream, identity: &Identity) ->
     }
 }
 
-async fn within_limit(upstream: &Upstream, commands: &[Vec<String>]) -> Result<(Transport, Vec<Reply>), StoreError> {
+async fn within_limit(upstream: &Upstream, commands: &[Command]) -> Result<(Transport, Vec<Reply>), StoreError> {
     let limit = CONNECT_TIMEOUT.max(upstream.timeout);
     match tokio::time::timeout(limit, shake_hands(upstream, commands)).await {
         Ok(result) => result,
@@ -147,52 +188,41 @@ async fn within_limit(upstream: &Upstream, commands: &[Vec<String>]) -> Result<(
 
 /// Sends `commands` on a new connection. None may fail but those on the connection itself, which a user may lack the
 /// right to, and which nothing depends on.
-async fn shake_hands(upstream: &Upstream, commands: &[Vec<String>]) -> Result<(Transport, Vec<Reply>), StoreError> {
-    let mut stream = dial(&upstream.config).await?;
-    let mut bytes = Vec::new();
-    for command in commands {
-        write::command(&mut bytes, command.iter());
-    }
-    stream.write_all(&bytes).await.map_err(unreachable)?;
-    let replies = read_replies(&mut stream, commands.len()).await?;
+async fn shake_hands(upstream: &Upstream, commands: &[Command]) -> Result<(Transport, Vec<Reply>), StoreError> {
+    let mut talk = Talk::new(upstream.dial().await?);
+    let replies = talk.exchange(commands).await?;
     for (command, reply) in commands.iter().zip(&replies) {
-        if let (Reply::Error(text), false) = (reply, command[0] == "CLIENT") {
-            let text = String::from_utf8_lossy(text);
-            return Err(StoreError::Refused(format!("{} answered {text}", command[0])));
+        match reply {
+            Reply::Error(text) if command[0] != "CLIENT" => return Err(talk::refused(command, text)),
+            reply if command[0] == "ROLE" && !talk::is_master(reply) => {
+                upstream.doubt_master();
+                return Err(StoreError::Unavailable("the master has become a replica".into()));
+            }
+            _ => {}
         }
     }
-    Ok((stream, replies))
-}
-
-async fn dial(config: &config::Upstream) -> Result<Transport, StoreError> {
-    let stream = TcpStream::connect((config.host.as_str(), config.port)).await.map_err(unreachable)?;
-    stream.set_nodelay(true).map_err(unreachable)?;
-    Ok(Transport::Tcp(stream))
+    Ok((talk.into_stream()?, replies))
 }
 
 /// HELLO is sent only for RESP3, so that a Redis older than 6 serves RESP2 clients.
-fn opening_commands(config: &config::Upstream, identity: &Identity) -> Vec<Vec<String>> {
-    let mut commands: Vec<Vec<String>> = Vec::new();
-    match (&identity.user, &config.user, &config.password) {
-        (Some(client), ..) => commands.push(words(&["AUTH", &client.user, &client.password.0])),
-        (None, Some(user), Some(password)) => commands.push(words(&["AUTH", user, &password.0])),
-        (None, None, Some(password)) => commands.push(words(&["AUTH", &password.0])),
-        _ => {}
-    }
+fn opening_commands(config: &config::Upstream, identity: &Identity) -> Vec<Command> {
+    let mut commands: Vec<Command> = match &identity.user {
+        Some(client) => vec![talk::command(&["AUTH", &client.user, &client.password.0])],
+        None => talk::auth(config.user.as_deref(), config.password.as_ref()).into_iter().collect(),
+    };
     if identity.protocol == Protocol::Resp3 {
-        commands.push(words(&["HELLO", "3"]));
+        commands.push(talk::command(&["HELLO", "3"]));
     }
     if identity.db != 0 {
-        commands.push(words(&["SELECT", &identity.db.to_string()]));
+        commands.push(talk::command(&["SELECT", &identity.db.to_string()]));
+    }
+    if let (Place::Sentinel(_), None) = (&config.place, &identity.user) {
+        commands.push(talk::command(&["ROLE"]));
     }
     commands
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| word.to_string()).collect()
-}
-
-fn note_reply(said: &mut Said, command: &[String], reply: Reply) {
+fn note_reply(said: &mut Said, command: &Command, reply: Reply) {
     match (command[0].as_str(), reply.as_bytes()) {
         ("SCRIPT", Some(hash)) => said.hashes.push(String::from_utf8_lossy(hash).into_owned()),
         ("INFO", Some(text)) => said.version = info_field(&String::from_utf8_lossy(text), "redis_version"),
@@ -203,36 +233,4 @@ fn note_reply(said: &mut Said, command: &[String], reply: Reply) {
 fn info_field(text: &str, name: &str) -> String {
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     value.unwrap_or_default().to_string()
-}
-
-async fn read_replies(stream: &mut Transport, count: usize) -> Result<Vec<Reply>, StoreError> {
-    let mut scanner = ReplyScanner::new(16);
-    let mut replies = Vec::new();
-    let mut bytes = Vec::new();
-    let (mut begun, mut scanned) = (0, 0);
-    while replies.len() < count {
-        let progress = scanner.advance(&bytes[scanned..]).map_err(|error| StoreError::Protocol(error.to_string()))?;
-        scanned += progress.consumed;
-        if progress.complete {
-            let reply =
-                frame::decode(&bytes[begun..scanned], 16).map_err(|error| StoreError::Protocol(error.to_string()))?;
-            begun = scanned;
-            replies.push(reply);
-            continue;
-        }
-        if progress.consumed > 0 {
-            continue;
-        }
-        if bytes.len() > MOST_HANDSHAKE {
-            return Err(StoreError::Protocol("the handshake's replies are too long for a Redis".into()));
-        }
-        if stream.read_buf(&mut bytes).await.map_err(unreachable)? == 0 {
-            return Err(StoreError::Unavailable("the upstream closed the connection during the handshake".into()));
-        }
-    }
-    Ok(replies)
-}
-
-fn unreachable(error: std::io::Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
 }

@@ -345,7 +345,11 @@ impl Inner {
                 }
                 continue;
             }
-            self.hand_over(&bytes[used..used + advanced.consumed], advanced, &errors);
+            let replies = &bytes[used..used + advanced.consumed];
+            if !errors.is_empty() {
+                self.upstream.note_errors(replies);
+            }
+            self.hand_over(replies, advanced, &errors);
             used += advanced.consumed;
         }
         Ok(used)
@@ -509,7 +513,9 @@ async fn drive(inner: Rc<Inner>) {
         return drive_private(&inner, private).await;
     }
     let mut pause = FIRST_PAUSE;
+    let mut moves = inner.upstream.moves();
     while !inner.is_abandoned() {
+        moves.forget();
         let error = match handshake::connect(&inner.upstream, &inner.identity).await {
             Ok(stream) => {
                 pause = FIRST_PAUSE;
@@ -517,7 +523,14 @@ async fn drive(inner: Rc<Inner>) {
                 inner.upstream.note_link(true);
                 tracing::debug!(protocol = ?inner.identity.protocol, db = inner.identity.db, "upstream link is up");
                 // A fault of our own must not leave a link behind that looks alive and carries nothing.
-                let ended = AssertUnwindSafe(carry(&inner, stream)).catch_unwind().await;
+                let carried = async {
+                    tokio::select! {
+                        biased;
+                        error = carry(&inner, stream) => error,
+                        error = moves.next() => error,
+                    }
+                };
+                let ended = AssertUnwindSafe(carried).catch_unwind().await;
                 inner.upstream.note_link(false);
                 ended.unwrap_or_else(|_| StoreError::Unavailable("the link's task failed".into()))
             }
@@ -529,18 +542,29 @@ async fn drive(inner: Rc<Inner>) {
         if inner.is_abandoned() {
             return;
         }
-        tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 3.0)).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 3.0)) => pause = (pause * 2).min(LONGEST_PAUSE),
+            _ = moves.next() => pause = FIRST_PAUSE,
+        }
     }
 }
 
 /// Connects and carries bytes, once.
 async fn drive_private(inner: &Rc<Inner>, private: &Private) {
+    let mut moves = inner.upstream.moves();
+    moves.forget();
     let error = match handshake::connect_private(&inner.upstream, &inner.identity).await {
         Ok((stream, connection)) => {
             private.connection.set(connection);
             inner.state.set(State::Up);
-            let ended = AssertUnwindSafe(carry(inner, stream)).catch_unwind().await;
+            let carried = async {
+                tokio::select! {
+                    biased;
+                    error = carry(inner, stream) => error,
+                    error = moves.next() => error,
+                }
+            };
+            let ended = AssertUnwindSafe(carried).catch_unwind().await;
             ended.unwrap_or_else(|_| StoreError::Unavailable("the link's task failed".into()))
         }
         Err(error) => error,
@@ -612,7 +636,11 @@ impl Wire {
                 }
                 std::mem::swap(&mut self.writing, &mut inner.out.borrow_mut());
                 if self.writing.is_empty() {
-                    return Poll::Pending;
+                    // TLS may have taken bytes that it has not sent yet.
+                    return match ready!(Pin::new(&mut *stream).poll_flush(cx)) {
+                        Ok(()) => Poll::Pending,
+                        Err(error) => Poll::Ready(lost(&error)),
+                    };
                 }
                 inner.wake_waiting_for_room();
             }

@@ -1,11 +1,15 @@
 //! The upstream Redis: pipelined links that forward clients' bytes, and the cache protocol's steps as scripts.
 
+mod dial;
 mod frames;
 pub mod handshake;
 pub mod link;
+mod master;
 pub mod request;
 pub mod scripts;
+mod sentinel;
 pub mod side_key;
+mod talk;
 
 use self::handshake::Upstream;
 use self::link::Link;
