@@ -35,7 +35,7 @@ error: unknown key `lisen` in [server]
 2 | lisen = ["127.0.0.1:6380"]
   | ^^^^^
   |
-  = help: did you mean `listen`? accepted here: listen, admin, workers, max_clients, password
+  = help: did you mean `listen`? accepted here: listen, admin, workers, max_clients, password, tls
 "##,
     );
 }
@@ -80,8 +80,8 @@ error: unknown section `sever`
 #[test]
 fn what_a_later_version_accepts_says_so() {
     refused(
-        r##"[server]
-tls = { cert = "a", key = "b" }
+        r##"[embedded]
+snapshot = "weir.snapshot"
 [invalidation]
 channel = "x"
 [database.main]
@@ -92,11 +92,11 @@ load = "SELECT name FROM products WHERE id = :id"
 grace = "10m"
 "##,
         r##"
-error: `tls` in [server] is not supported by this version
+error: `snapshot` in [embedded] is not supported by this version
  --> weir.toml:2:1
   |
-2 | tls = { cert = "a", key = "b" }
-  | ^^^
+2 | snapshot = "weir.snapshot"
+  | ^^^^^^^^
   |
   = help: remove it
 
@@ -1185,19 +1185,105 @@ error: an empty password keeps nobody out
 }
 
 #[test]
-fn unix_sockets_come_later() {
+fn a_unix_socket_has_a_path_and_tls_no_prefix() {
     refused(
         r##"[server]
-listen = ["unix:/run/weir.sock"]
+listen = ["unix:", "tls:127.0.0.1:6380", "unix:a.sock", "unix:a.sock"]
 "##,
         r##"
-error: unix sockets are not supported by this version
+error: `unix:` names no file
  --> weir.toml:2:11
   |
-2 | listen = ["unix:/run/weir.sock"]
-  |           ^^^^^^^^^^^^^^^^^^^^^
+2 | listen = ["unix:", "tls:127.0.0.1:6380", "unix:a.sock", "unix:a.sock"]
+  |           ^^^^^^^
   |
-  = help: write an address and a port
+  = help: write the path of a file that weir may make, as in "unix:/run/weir/weir.sock"
+
+error: `tls:` does not stand in front of an address
+ --> weir.toml:2:20
+  |
+2 | listen = ["unix:", "tls:127.0.0.1:6380", "unix:a.sock", "unix:a.sock"]
+  |                    ^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: write the address alone, and `tls = { cert = "…", key = "…" }` in [server]: every address but those with `tcp:` in front then speaks TLS
+
+error: unix:a.sock stands here twice
+ --> weir.toml:2:57
+  |
+2 | listen = ["unix:", "tls:127.0.0.1:6380", "unix:a.sock", "unix:a.sock"]
+  |                                                         ^^^^^^^^^^^^^
+  |
+  = help: remove one of them
+"##,
+    );
+}
+
+#[test]
+fn a_path_too_long_for_a_unix_socket_is_refused() {
+    let path = "s".repeat(108);
+    let errors = config::parse(&format!("[server]\nlisten = [\"unix:{path}\"]\n"), Path::new("weir.toml"), env);
+    let errors = errors.expect_err("107 bytes are the most");
+    assert_eq!(errors[0].message, format!("{path} is too long for a unix socket"));
+    assert_eq!(errors[0].hint, "write a path of at most 107 bytes");
+}
+
+#[test]
+fn tls_names_the_file_that_is_missing_or_of_another_kind() {
+    refused(
+        r##"[server]
+tls = { key = "absent.key", client_ca = "Cargo.toml" }
+"##,
+        r##"
+error: `tls` has no cert
+ --> weir.toml:2:7
+  |
+2 | tls = { key = "absent.key", client_ca = "Cargo.toml" }
+  |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: write `tls = { cert = "weir.crt", key = "weir.key" }`, two files in PEM
+
+error: cannot read absent.key: no such file or directory
+ --> weir.toml:2:15
+  |
+2 | tls = { key = "absent.key", client_ca = "Cargo.toml" }
+  |               ^^^^^^^^^^^^
+  |
+  = help: write the path of a readable file that holds the private key, relative to this one
+
+error: Cargo.toml holds no certificate in PEM
+ --> weir.toml:2:41
+  |
+2 | tls = { key = "absent.key", client_ca = "Cargo.toml" }
+  |                                         ^^^^^^^^^^^^
+  |
+  = help: write the path of a readable file that holds the certificate, relative to this one
+"##,
+    );
+}
+
+#[test]
+fn a_time_limit_for_clients_is_no_less_than_a_network_needs() {
+    refused(
+        r##"[limits]
+auth_timeout = "0s"
+idle_timeout = "31d"
+"##,
+        r##"
+error: "0s" is too small
+ --> weir.toml:2:16
+  |
+2 | auth_timeout = "0s"
+  |                ^^^^
+  |
+  = help: write a value from "100ms" to "30d"
+
+error: "31d" is too large
+ --> weir.toml:3:16
+  |
+3 | idle_timeout = "31d"
+  |                ^^^^^
+  |
+  = help: write a value from "0s" to "30d"
 "##,
     );
 }
@@ -1714,7 +1800,7 @@ error: unknown key `max_pipelin` in [limits]
 2 | max_pipelin = 5
   | ^^^^^^^^^^^
   |
-  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_pipeline, max_negative
+  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_pipeline, max_negative, auth_timeout, command_timeout, idle_timeout, write_timeout
 
 error: expected a whole number, found a string
  --> weir.toml:4:11

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
-use weir::config::{self, Address, Config, DatabaseUrl, Encoding, OnModify, Part, Place, Rows, Secret};
+use weir::config::{self, Address, Config, DatabaseUrl, Encoding, Listen, OnModify, Part, Place, Rows, Secret};
 
 const MANUAL: &str = include_str!("../config/weir.toml");
 
@@ -26,7 +26,7 @@ fn valid(toml: &str) -> Config {
 #[test]
 fn an_empty_file_is_a_plain_embedded_store() {
     let config = valid("");
-    assert_eq!(config.server.listen, ["127.0.0.1:6380".parse().unwrap()]);
+    assert_eq!(config.server.listen, [Listen::Tcp("127.0.0.1:6380".parse().unwrap())]);
     assert_eq!(config.server.admin, "127.0.0.1:9600".parse().unwrap());
     assert!(config.server.workers > 0);
     assert_eq!((config.server.max_clients, config.server.password), (10_000, None));
@@ -36,6 +36,9 @@ fn an_empty_file_is_a_plain_embedded_store() {
     assert_eq!((config.limits.max_inline, config.limits.max_command_before_auth), (64 << 10, 16 << 10));
     assert_eq!((config.limits.max_output, config.limits.max_pipeline), (1 << 20, 10_000));
     assert_eq!(config.limits.max_negative, 100_000);
+    let (auth, command) = (config.limits.auth_timeout, config.limits.command_timeout);
+    let (idle, write) = (config.limits.idle_timeout, config.limits.write_timeout);
+    assert_eq!([auth, command, idle, write], [10, 30, 0, 60].map(Duration::from_secs));
 }
 
 #[test]
@@ -58,7 +61,7 @@ fn a_route_says_less_than_it_means() {
 fn every_key_is_heard() {
     let toml = r#"
 [server]
-listen = ["0.0.0.0:7000", "[::1]:7000", "localhost:0"]
+listen = ["0.0.0.0:7000", "[::1]:7000", "tcp:localhost:0", "unix:weir.sock", "unix:/run/weir.sock"]
 admin = "0.0.0.0:7001"
 workers = 3
 max_clients = 4
@@ -109,11 +112,17 @@ max_command_before_auth = "2KiB"
 max_output = "3KiB"
 max_pipeline = 18
 max_negative = 19
+auth_timeout = "1s"
+command_timeout = "2s"
+idle_timeout = "3s"
+write_timeout = "4s"
 "#;
     let config = valid(toml);
     let server = &config.server;
-    let addresses = ["0.0.0.0:7000", "[::1]:7000", "127.0.0.1:0"].map(|address| address.parse().unwrap());
-    assert_eq!((server.listen.as_slice(), server.admin), (addresses.as_slice(), "0.0.0.0:7001".parse().unwrap()));
+    let addresses = ["0.0.0.0:7000", "[::1]:7000", "127.0.0.1:0"].map(|text| Listen::Tcp(text.parse().unwrap()));
+    let sockets = ["/etc/weir/weir.sock", "/run/weir.sock"].map(|path| Listen::Unix(path.into()));
+    assert_eq!(server.listen, [&addresses[..], &sockets].concat());
+    assert_eq!(server.admin, "0.0.0.0:7001".parse().unwrap());
     assert_eq!((server.workers, server.max_clients, &server.password), (3, 4, &Some(Secret("hunter2".into()))));
     let upstream = config.upstream.as_ref().unwrap();
     assert_eq!((&upstream.place, upstream.db), (&Place::Tcp(Address { host: "cache".into(), port: 6390 }), 2));
@@ -173,12 +182,18 @@ fn the_manual_is_a_valid_file() {
     assert_eq!(names, ["product", "user", "category"]);
 }
 
-/// The manual with every key that it shows as a comment.
+/// The manual with every default that it shows as a comment.
 fn uncommented() -> String {
-    let is_key = |line: &str| {
-        line.strip_prefix("# ").is_some_and(|rest| rest.split_once(" = ").is_some_and(|(key, _)| is_word(key)))
+    without_prefix(MANUAL, "# ")
+}
+
+/// The text with `prefix` taken off every line that is then a key.
+fn without_prefix(text: &str, prefix: &str) -> String {
+    let bare = |line: &str| {
+        let rest = line.strip_prefix(prefix).filter(|rest| rest.split_once(" = ").is_some_and(|(key, _)| is_word(key)));
+        rest.unwrap_or(line).to_owned()
     };
-    MANUAL.lines().map(|line| if is_key(line) { &line[2..] } else { line }).collect::<Vec<_>>().join("\n")
+    text.lines().map(bare).collect::<Vec<_>>().join("\n")
 }
 
 fn is_word(text: &str) -> bool {
@@ -199,7 +214,7 @@ fn the_manual_shows_the_true_defaults() {
 
 #[test]
 fn the_manual_shows_every_key_of_the_schema_and_no_other() {
-    let manual: toml::Table = uncommented().parse().unwrap();
+    let manual: toml::Table = without_prefix(&uncommented(), "# Example: ").parse().unwrap();
     let mut shown = BTreeSet::new();
     for (section, keys) in &manual {
         let tables: Vec<&toml::Value> = match (section.as_str(), keys) {

@@ -1,6 +1,6 @@
 //! The demo: a sample shop in SQLite, made on first start, and the configuration that serves it.
 
-use crate::config::{self, Config, demo};
+use crate::config::{self, Config, Listen, demo};
 use anyhow::{Context, anyhow};
 use rusqlite::{Connection, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn folders(env: impl Fn(&str) -> Option<std::ffi::OsString>) -> Vec<PathBuf> {
 
 /// What to try, for the terminal that the demo was started from.
 pub fn greeting(config: &Config) -> String {
-    let address = config.server.listen.first().copied();
+    let address = config.server.listen.iter().find_map(Listen::address);
     let port = address.map_or(6380, |address| address.port());
     format!(
         "Weir serves the demo shop on {listen}, with status and metrics on http://{admin}/. Try:\n\n  \

@@ -55,14 +55,18 @@ fn database(database: &Database) -> String {
 fn limits(limits: &Limits) -> String {
     format!(
         "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
-         max_pipeline {}, max_negative {}",
+         max_pipeline {}, max_negative {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
         sizes::show(limits.max_command),
         limits.max_arguments,
         sizes::show(limits.max_inline),
         sizes::show(limits.max_command_before_auth),
         sizes::show(limits.max_output),
         limits.max_pipeline,
-        limits.max_negative
+        limits.max_negative,
+        show(limits.auth_timeout),
+        show(limits.command_timeout),
+        if limits.idle_timeout.is_zero() { "off".into() } else { show(limits.idle_timeout) },
+        show(limits.write_timeout),
     )
 }
 

@@ -48,7 +48,7 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
     let mut stop = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let routes = prepare(&config).await.map_err(StartError::Config)?;
     let listeners = listener::bind(&config.server.listen).await?;
-    let admin_listener = listener::bind_one(config.server.admin).await?;
+    let admin_listener = listener::bind_tcp(config.server.admin).await?;
     let app = Arc::new(App::new(config, routes));
     let workers = Arc::new(Workers::start(&app, tokio::runtime::Handle::current())?);
     let accepting: Vec<_> = listeners

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 /// Sections and keys of the design that this version does not have.
 const LATER: &[(&str, &[&str])] = &[
     ("", &["invalidation"]),
-    ("[server]", &["users", "tls"]),
+    ("[server]", &["users"]),
     ("[embedded]", &["snapshot"]),
     ("[defaults]", LATER_IN_ROUTES),
     ("[[route]]", LATER_IN_ROUTES),

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod diagnostic;
 pub mod durations;
 mod keys;
+mod listen;
 mod parse;
 pub mod pattern;
 mod raw;
@@ -27,6 +28,7 @@ pub mod shadow;
 mod shares;
 pub mod sizes;
 pub mod sql;
+mod tls;
 mod upstream;
 mod upstream_tls;
 mod upstream_url;
@@ -73,8 +75,8 @@ impl std::fmt::Debug for Secret {
 /// `[server]`: where clients and operators connect.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// RESP listeners; default `127.0.0.1:6380`.
-    pub listen: Vec<SocketAddr>,
+    /// Where RESP clients connect; default `127.0.0.1:6380`.
+    pub listen: Vec<Listen>,
     /// Admin HTTP; default `127.0.0.1:9600`.
     pub admin: SocketAddr,
     /// Worker threads; never 0 here (0 in the file: one per core).
@@ -83,6 +85,49 @@ pub struct Server {
     pub max_clients: usize,
     /// What AUTH asks for. Without it only loopback may connect.
     pub password: Option<Secret>,
+    /// For the places of `listen` that speak TLS.
+    pub tls: Option<Tls>,
+}
+
+/// A place where clients connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// Plain TCP.
+    Tcp(SocketAddr),
+    /// TLS over TCP.
+    Tls(SocketAddr),
+    /// A unix socket at this path.
+    Unix(PathBuf),
+}
+
+impl Listen {
+    /// Address and port, where it has them.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Listen::Tcp(address) | Listen::Tls(address) => Some(*address),
+            Listen::Unix(_) => None,
+        }
+    }
+}
+
+/// As people are told of it.
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Listen::Tcp(address) => write!(f, "{address}"),
+            Listen::Tls(address) => write!(f, "{address} (TLS)"),
+            Listen::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `[server] tls`, its files read.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// What a handshake needs.
+    pub config: Arc<rustls::ServerConfig>,
+    /// Whether clients must show a certificate of a known authority.
+    pub asks_clients: bool,
 }
 
 /// `[upstream]`: the Redis behind us.
@@ -288,4 +333,12 @@ pub struct Limits {
     pub max_pipeline: usize,
     /// Most negative entries that one Weir process keeps alive; default 100,000.
     pub max_negative: usize,
+    /// The longest until a client has shaken hands and, where it must, given AUTH; default 10 s.
+    pub auth_timeout: Duration,
+    /// The longest from a command's first byte to its last; default 30 s.
+    pub command_timeout: Duration,
+    /// The longest that a client may ask nothing; zero, the default: for ever.
+    pub idle_timeout: Duration,
+    /// The longest that a client may take no byte of its replies; default 60 s.
+    pub write_timeout: Duration,
 }

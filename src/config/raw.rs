@@ -40,7 +40,7 @@ pub struct File {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Addresses for Redis clients, address:port. Default: ["127.0.0.1:6380"].
+    /// Where Redis clients connect: address:port, or unix:PATH. Default: ["127.0.0.1:6380"].
     pub listen: Option<Setting<Vec<At<String>>>>,
     /// Address for metrics and health checks over HTTP. Default: "127.0.0.1:9600".
     pub admin: Option<Setting<String>>,
@@ -51,6 +51,22 @@ pub struct Server {
     /// What clients must give to AUTH: the password, "env:NAME" or "file:PATH".
     /// Default: none, and then only loopback may connect.
     pub password: Option<Setting<String>>,
+    /// Certificate and key: every address of `listen` then speaks TLS, but those written as tcp:address:port.
+    #[schemars(with = "Option<Tls>")]
+    pub tls: Option<Spanned<Tls>>,
+}
+
+/// `[server] tls`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["cert", "key"]))]
+pub struct Tls {
+    /// Weir's certificate and those between it and its authority: a file in PEM.
+    pub cert: Option<Setting<String>>,
+    /// The certificate's private key: a file in PEM.
+    pub key: Option<Setting<String>>,
+    /// Certificates of authorities: clients must show a certificate that one of them has signed. Default: none is asked for.
+    pub client_ca: Option<Setting<String>>,
 }
 
 /// `[upstream]`.
@@ -202,4 +218,12 @@ pub struct Limits {
     pub max_pipeline: Option<Setting<usize>>,
     /// Most negative entries that one process keeps. Default: 100000.
     pub max_negative: Option<Setting<usize>>,
+    /// How long a new client may take for the TLS handshake, and how long until AUTH where that is asked for. Default: "10s".
+    pub auth_timeout: Option<Setting<Duration>>,
+    /// How long a command may take to arrive once it has begun. Default: "30s".
+    pub command_timeout: Option<Setting<Duration>>,
+    /// How long a client may ask nothing; "0s": for ever. Default: "0s".
+    pub idle_timeout: Option<Setting<Duration>>,
+    /// How long a client may take no byte of its replies. Default: "60s".
+    pub write_timeout: Option<Setting<Duration>>,
 }

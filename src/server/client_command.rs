@@ -8,7 +8,6 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
 use crate::resp::write;
 use crate::store::Backend;
-use std::net::SocketAddr;
 
 /// Answers `CLIENT sub …`, of which the number of arguments is right.
 pub fn run(conn: &mut Conn, spec: &'static Spec, sub: &str, request: Request<'_>) -> Flow {
@@ -152,13 +151,11 @@ impl Filter {
     }
 
     fn fits(&self, client: &Client) -> bool {
-        let is = |wanted: &Option<String>, address: SocketAddr| {
-            wanted.as_ref().is_none_or(|wanted| *wanted == address.to_string())
-        };
+        let is = |wanted: &Option<String>, address: &str| wanted.as_ref().is_none_or(|wanted| wanted == address);
         !self.none
             && self.id.is_none_or(|id| id == client.id)
-            && is(&self.peer, client.peer)
-            && is(&self.local, client.local)
+            && is(&self.peer, &client.peer)
+            && is(&self.local, &client.local)
             && self.user.as_ref().is_none_or(|user| user == "default")
     }
 }

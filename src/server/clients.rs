@@ -5,7 +5,6 @@ use crate::resp::write::Protocol;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
@@ -25,9 +24,9 @@ pub struct Client {
     /// Its number, never used again.
     pub id: u64,
     /// Where it comes from.
-    pub peer: SocketAddr,
+    pub peer: String,
     /// Where it connected to.
-    pub local: SocketAddr,
+    pub local: String,
     since: Instant,
     /// What it said of itself.
     pub said: Mutex<Said>,
@@ -62,7 +61,7 @@ impl Clients {
     }
 
     /// Registers a connection; `None` if there are too many.
-    pub fn arrive(&self, peer: SocketAddr, local: SocketAddr) -> Option<Arc<Client>> {
+    pub fn arrive(&self, peer: String, local: String) -> Option<Arc<Client>> {
         if self.count.fetch_add(1, Relaxed) >= self.most {
             self.count.fetch_sub(1, Relaxed);
             return None;
@@ -156,7 +155,8 @@ impl Client {
         let said = self.said.lock();
         let Said { name, library, library_version, db, protocol } = &*said;
         let resp = if *protocol == Protocol::Resp3 { 3 } else { 2 };
-        let (id, peer, local, age) = (self.id, self.peer, self.local, self.since.elapsed().as_secs());
+        let Client { id, peer, local, .. } = self;
+        let age = self.since.elapsed().as_secs();
         format!(
             "id={id} addr={peer} laddr={local} fd=0 name={name} age={age} idle=0 flags=N db={db} sub=0 psub=0 ssub=0 multi=-1 \
              qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client \

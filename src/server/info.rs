@@ -1,6 +1,7 @@
 //! INFO: what clients and exporters look for, and Weir's own section.
 
 use super::app::{App, EMBEDDED_VERSION, StoreKind};
+use crate::config::Listen;
 use crate::resp::frame::{self, Reply};
 use crate::resp::write::{self, Protocol};
 use crate::store::embedded::Embedded;
@@ -33,7 +34,8 @@ fn write_section(text: &mut String, app: &App, embedded: &Embedded, section: &st
     let uptime = app.started.elapsed().as_secs();
     match section {
         "server" => {
-            let (port, id) = (app.config.server.listen.first().map_or(0, |address| address.port()), std::process::id());
+            let addresses = app.config.server.listen.iter().filter_map(Listen::address);
+            let (port, id) = (addresses.map(|address| address.port()).next().unwrap_or(0), std::process::id());
             write!(
                 text,
                 "# Server\r\nredis_version:{EMBEDDED_VERSION}\r\nredis_mode:standalone\r\nos:{}\r\narch_bits:64\r\n\

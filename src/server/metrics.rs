@@ -80,6 +80,16 @@ fn add(counter: &AtomicU64, amount: u64) {
     counter.store(counter.load(Relaxed) + amount, Relaxed);
 }
 
+/// Weir has closed a client's connection: label `reason` of `weir_clients_closed_total`.
+pub fn closed(reason: &'static str) {
+    ::metrics::counter!("weir_clients_closed_total", "reason" => reason).increment(1);
+}
+
+/// A client was not let in: label `reason` of `weir_clients_refused_total`.
+pub fn refused(reason: &'static str) {
+    ::metrics::counter!("weir_clients_refused_total", "reason" => reason).increment(1);
+}
+
 /// Writes the sums of all workers in Prometheus's text format.
 pub fn render(workers: &[Arc<CommandCounts>], out: &mut String) {
     let sum = |pick: &dyn Fn(&CommandCounts) -> u64| workers.iter().map(|worker| pick(worker)).sum::<u64>();

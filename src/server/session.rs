@@ -6,8 +6,12 @@
 
 use super::clients::Client;
 use super::conn::{Conn, Flow, Request};
+use super::incoming::hang_up;
+use super::metrics;
+use super::patience::{Progress, Wait, Waiting};
 use super::worker::Worker;
 use crate::resp::scan::{CommandScanner, Scanned};
+use crate::resp::write;
 use crate::transport::Transport;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -29,18 +33,28 @@ pub async fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) {
     let id = client.id;
     let conn = Conn::new(worker.clone(), client.clone());
     let scanner = CommandScanner::new(conn.scan_limits());
-    let mut session = Session { stream, conn, scanner, input: Vec::new(), waits: Waits::No, ended: false };
+    let wait = Rc::new(Wait::new(worker.clock()));
+    let mut session = Session {
+        stream,
+        conn,
+        scanner,
+        input: Vec::new(),
+        waits: Waits::No,
+        ended: false,
+        progress: Progress::default(),
+        wait: wait.clone(),
+    };
     poll_fn(|cx| {
         // A task's waker stays the same for its life: once is enough.
-        worker.arrived(id, cx.waker());
+        worker.arrived(id, cx.waker(), wait.clone());
         client.waker.register(cx.waker());
         Poll::Ready(())
     })
     .await;
     poll_fn(|cx| session.poll(cx)).await;
     session.conn.replies.close();
+    hang_up(session.stream).await;
     worker.left(id);
-    worker.app.clients.leave(id);
 }
 
 struct Session {
@@ -53,6 +67,10 @@ struct Session {
     waits: Waits,
     /// The client will send no more.
     ended: bool,
+    /// What has happened since `wait` was noted.
+    progress: Progress,
+    /// What the client lets Weir wait for.
+    wait: Rc<Wait>,
 }
 
 /// What the first command of a session's `input` waits for.
@@ -71,7 +89,11 @@ impl Session {
         self.conn.replies.set_waker(cx.waker());
         loop {
             self.conn.catch_up();
-            if self.conn.replies.is_closed() || self.conn.client.is_killed() {
+            if self.conn.client.is_killed() {
+                metrics::closed("killed");
+                return Poll::Ready(());
+            }
+            if self.conn.replies.is_closed() {
                 return Poll::Ready(());
             }
             let readable = self.take_commands(cx);
@@ -85,9 +107,29 @@ impl Session {
             }
             let room = self.waits == Waits::Room && !self.must_wait(cx);
             if !room || written.is_pending() {
-                return Poll::Pending;
+                return if self.is_overdue(written.is_pending(), cx) { Poll::Ready(()) } else { Poll::Pending };
             }
         }
+    }
+
+    /// Notes what is waited for; true if that has lasted too long, and the client has been told so.
+    fn is_overdue(&mut self, stuck: bool, cx: &mut Context<'_>) -> bool {
+        let what = match () {
+            () if !self.conn.authenticated => Waiting::Auth,
+            () if stuck => Waiting::Reader,
+            () if self.waits == Waits::No && !self.input.is_empty() => Waiting::Command,
+            () if self.conn.replies.any_open() || self.conn.is_private() => Waiting::Store,
+            () => Waiting::Idle,
+        };
+        self.wait.note(what, std::mem::take(&mut self.progress), self.conn.worker.clock());
+        let Some(what) = self.wait.overdue() else { return false };
+        metrics::closed(what.reason());
+        // In the middle of its replies the line would be taken for one of them.
+        if let Some(words) = what.last_words().filter(|_| !stuck && !self.conn.replies.any_open()) {
+            self.conn.replies.now(|out| write::error(out, words));
+            let _ = self.poll_write(cx);
+        }
+        true
     }
 
     /// Nothing more will be read, and everything that was read is answered.
@@ -140,6 +182,7 @@ impl Session {
         if fresh.is_empty() {
             return Poll::Ready(Ok(0));
         }
+        self.progress.read = true;
         if self.input.is_empty() {
             let used = self.act(fresh, cx);
             self.input.extend_from_slice(&fresh[used..]);
@@ -195,6 +238,7 @@ impl Session {
             }
         }
         self.conn.end_batch(bytes, begun);
+        self.progress.acted |= used > 0;
         used
     }
 
@@ -211,7 +255,7 @@ impl Session {
 
     /// Writes what is ready; pending if the client does not take all of it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = &mut self.stream;
+        let (stream, taken) = (&mut self.stream, &mut self.progress.taken);
         let before = self.conn.replies.output(|output| output.len());
         let written = self.conn.replies.output(|output| {
             while !output.is_empty() {
@@ -224,8 +268,10 @@ impl Session {
                     }
                 };
                 output.advance(count);
+                *taken = true;
             }
-            Poll::Ready(Ok(()))
+            // TLS takes more than it has sent.
+            Pin::new(stream).poll_flush(cx)
         });
         if self.conn.is_private() && self.conn.replies.output(|output| output.len()) < before {
             self.conn.way().link().inspect(|link| link.resume());

@@ -3,7 +3,9 @@
 use super::app::{App, StoreKind};
 use super::clients::Client;
 use super::explain::explain;
-use super::metrics::CommandCounts;
+use super::incoming::{Moved, Socket};
+use super::metrics::{self, CommandCounts};
+use super::patience::tick;
 use super::session;
 use super::worker::Worker;
 use crate::cache::explain::Explanation;
@@ -11,16 +13,15 @@ use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
 use crate::store::Backend;
 use crate::store::redis::Redis;
-use crate::transport::Transport;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 /// All workers.
 pub struct Workers {
@@ -39,7 +40,7 @@ struct WorkerHandle {
 /// What a worker is asked to do.
 enum Task {
     /// Serve a client.
-    Serve(std::net::TcpStream, Arc<Client>),
+    Serve(Moved, Arc<Client>),
     /// Tell what answers a key.
     Explain(Vec<u8>, oneshot::Sender<Explanation>),
 }
@@ -62,12 +63,11 @@ impl Workers {
     }
 
     /// Hands a client to the worker with the fewest.
-    pub fn assign(&self, stream: TcpStream, client: Arc<Client>) -> io::Result<()> {
-        stream.set_nodelay(true)?;
-        let stream = stream.into_std()?;
+    pub fn assign(&self, socket: Socket, client: Arc<Client>) -> io::Result<()> {
+        let socket = socket.leave()?;
         let idlest = self.handles.iter().min_by_key(|handle| handle.count.load(Relaxed)).expect("there is a worker");
         idlest.count.fetch_add(1, Relaxed);
-        idlest.tasks.send(Task::Serve(stream, client)).map_err(|_| io::Error::other("the worker has ended"))
+        idlest.tasks.send(Task::Serve(socket, client)).map_err(|_| io::Error::other("the worker has ended"))
     }
 
     /// Which route and state answer a key; `None` if the workers have ended.
@@ -132,8 +132,11 @@ async fn work(
     };
     let engine = Engine::new(backend.clone(), SystemClock, shared, loads);
     let worker = Rc::new(Worker::new(app, backend, engine, counts));
+    let mut ticks = tokio::time::interval(tick(&worker.app.config.limits));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            now = ticks.tick() => worker.tick(now.into_std()),
             Some(task) = assigned.recv() => {
                 let (worker, count) = (worker.clone(), count.clone());
                 tokio::task::spawn_local(run(task, worker, count));
@@ -147,8 +150,8 @@ async fn work(
 
 async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
     match task {
-        Task::Serve(stream, client) => {
-            serve(stream, client, worker).await;
+        Task::Serve(socket, client) => {
+            serve(socket, client, worker).await;
             count.fetch_sub(1, Relaxed);
         }
         Task::Explain(key, answer) => {
@@ -159,13 +162,15 @@ async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
     }
 }
 
-async fn serve(stream: std::net::TcpStream, client: Arc<Client>, worker: Rc<Worker>) {
+async fn serve(socket: Moved, client: Arc<Client>, worker: Rc<Worker>) {
     let id = client.id;
-    match TcpStream::from_std(stream) {
-        Ok(stream) => session::serve(Transport::Tcp(stream), client, worker).await,
+    let config = &worker.app.config;
+    match socket.open(config.server.tls.as_ref(), config.limits.auth_timeout).await {
+        Ok(stream) => session::serve(stream, client, worker.clone()).await,
         Err(error) => {
-            tracing::warn!(%error, "cannot serve a client");
-            worker.app.clients.leave(id);
+            metrics::closed("tls");
+            tracing::debug!(%error, peer = %client.peer, "no TLS handshake with a client");
         }
     }
+    worker.app.clients.leave(id);
 }

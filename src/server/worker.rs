@@ -2,6 +2,7 @@
 
 use super::app::App;
 use super::metrics::CommandCounts;
+use super::patience::Wait;
 use crate::cache::Engine;
 use crate::clock::SystemClock;
 use crate::store::Backend;
@@ -10,8 +11,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::hash::BuildHasher;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 /// Size of one read from a client.
 const READ: usize = 64 << 10;
@@ -30,9 +33,17 @@ pub struct Worker {
     pub scratch: RefCell<Box<[u8]>>,
     hasher: RandomState,
     draining: Cell<bool>,
-    /// Each client's waker, for the drain.
-    wakers: RefCell<HashMap<u64, Waker>>,
+    /// The time, as of the last tick.
+    clock: Cell<Instant>,
+    /// How to wake each client, for the drain and at the end of its time, and what it waits for.
+    seats: RefCell<HashMap<u64, Seat>>,
     last_leaves: RefCell<Option<Waker>>,
+}
+
+/// One client, as its worker sees it.
+struct Seat {
+    waker: Waker,
+    wait: Rc<Wait>,
 }
 
 impl Worker {
@@ -51,7 +62,8 @@ impl Worker {
             scratch: RefCell::new(vec![0; READ].into_boxed_slice()),
             hasher: RandomState::default(),
             draining: Cell::new(false),
-            wakers: RefCell::default(),
+            clock: Cell::new(Instant::now()),
+            seats: RefCell::default(),
             last_leaves: RefCell::default(),
         }
     }
@@ -69,8 +81,23 @@ impl Worker {
     /// Begins the drain: every client looks up.
     pub fn drain(&self) {
         self.draining.set(true);
-        for waker in self.wakers.borrow().values() {
-            waker.wake_by_ref();
+        for seat in self.seats.borrow().values() {
+            seat.waker.wake_by_ref();
+        }
+    }
+
+    /// The time as of the last tick: see [`super::patience`].
+    pub fn clock(&self) -> Instant {
+        self.clock.get()
+    }
+
+    /// Sets the clock, and wakes every client that has let Weir wait for too long.
+    pub fn tick(&self, now: Instant) {
+        self.clock.set(now);
+        for seat in self.seats.borrow().values() {
+            if seat.wait.tick(now, &self.app.config.limits) {
+                seat.waker.wake_by_ref();
+            }
         }
     }
 
@@ -78,19 +105,19 @@ impl Worker {
     pub async fn all_left(&self) {
         poll_fn(|cx| {
             *self.last_leaves.borrow_mut() = Some(cx.waker().clone());
-            if self.wakers.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
+            if self.seats.borrow().is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await
     }
 
     /// A client begins.
-    pub fn arrived(&self, id: u64, waker: &Waker) {
-        self.wakers.borrow_mut().insert(id, waker.clone());
+    pub fn arrived(&self, id: u64, waker: &Waker, wait: Rc<Wait>) {
+        self.seats.borrow_mut().insert(id, Seat { waker: waker.clone(), wait });
     }
 
     /// A client has ended.
     pub fn left(&self, id: u64) {
-        self.wakers.borrow_mut().remove(&id);
+        self.seats.borrow_mut().remove(&id);
         if let Some(waker) = self.last_leaves.take() {
             waker.wake();
         }

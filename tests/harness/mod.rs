@@ -7,6 +7,7 @@
 //! The client and its parser share no code with `src/`: they are what the program is measured against.
 #![allow(dead_code, unused_imports, unused_macros, clippy::unwrap_used, clippy::large_enum_variant)]
 
+mod certificates;
 mod client;
 mod http;
 mod metrics;
@@ -18,8 +19,10 @@ mod redis;
 mod shop;
 mod sqlite;
 mod stack;
+mod tunnel;
 mod weir;
 
+pub use certificates::{Authority, Signed};
 pub use client::{Client, Reply, command, raw_command};
 pub use metrics::Metrics;
 pub use pgbouncer::PgBouncer;
@@ -31,6 +34,7 @@ pub use shop::sql as shop_sql;
 pub use sqlite::Sqlite;
 pub(crate) use stack::over_all_pairs;
 pub use stack::{Database, Pair, Stack};
+pub use tunnel::{Far, Tunnel};
 pub use weir::{Finished, Weir, run_weir};
 
 use std::time::{Duration, Instant};

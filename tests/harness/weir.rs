@@ -74,6 +74,11 @@ impl Weir {
         self.admin
     }
 
+    /// The folder that it runs in, and that relative paths of its configuration begin at.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// The configuration file that it was started on.
     pub fn config(&self) -> &Path {
         &self.config

@@ -18,12 +18,12 @@ const FLAGS: [(&str, Flags); 10] = [
     ("movablekeys", Flags::MOVABLE_KEYS),
 ];
 
-fn array(reply: &Reply) -> &[Reply] {
+pub fn array(reply: &Reply) -> &[Reply] {
     let Reply::Array(elements) = reply else { panic!("no array: {reply:?}") };
     elements
 }
 
-fn text(reply: &Reply) -> String {
+pub fn text(reply: &Reply) -> String {
     match reply {
         Reply::Bulk(text) | Reply::Simple(text) => String::from_utf8(text.clone()).expect("names are text"),
         other => panic!("no text: {other:?}"),
@@ -86,7 +86,7 @@ fn keys_are_where_the_server_finds_them() {
     }
 }
 
-const CALLS: &str = "
+pub const CALLS: &str = "
     GET a
     set a b NX
     MGET a b c

@@ -1,5 +1,6 @@
 //! The RESP floor against a real Redis server: its command table, its keys, its words for what is wrong.
 
 mod commands;
+mod rights;
 mod server;
 mod wire;

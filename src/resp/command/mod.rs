@@ -4,13 +4,17 @@
 //!
 //! It does not know routes or stores: [`Access`] says what a command does to a key, not what Weir does about it.
 
+mod categories;
 mod keys;
 mod lookup;
 mod table;
+mod uses;
 
+pub use categories::{Categories, categories};
 pub use keys::KeyPositions;
 pub use lookup::{lookup, lookup_indexed};
 pub use table::COMMANDS;
+pub use uses::{Use, Uses};
 
 use crate::resp::args::Args;
 
