@@ -78,3 +78,191 @@ fn connection_state_is_that_of_redis_in_resp2() {
 fn connection_state_is_that_of_redis_in_resp3() {
     converses("HELLO 3");
 }
+
+/// How many connections that Weir made stand at the upstream, but for the one that asks.
+fn connections(redis: &Redis) -> usize {
+    redis.client().run("CLIENT LIST").text().lines().count() - 1
+}
+
+#[test]
+fn a_private_link_is_handed_back_and_used_again() {
+    let redis = Redis::start();
+    let weir = Weir::start(&format!(
+        "[server]\nlisten = [\"127.0.0.1:{{port}}\"]\nadmin = \"127.0.0.1:{{admin}}\"\nworkers = 1\n[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n",
+        redis.url()
+    ));
+    let before = connections(&redis);
+    for number in 0..50 {
+        let mut client = weir.client();
+        client.send(&[raw_command("MULTI"), raw_command(&format!("SET k {number}")), raw_command("EXEC")].concat());
+        assert_eq!([client.recv(), client.recv()], [Reply::ok(), Reply::Simple("QUEUED".into())]);
+        assert_eq!(client.recv(), Reply::Array(vec![Reply::ok()]));
+        assert_eq!(client.run("GET k"), Reply::bulk(number.to_string()));
+    }
+    assert_eq!(connections(&redis), before + 1);
+}
+
+/// T33: whoever leaves while it is blocked leaves no connection behind, and takes no element with it.
+#[test]
+fn a_blocked_client_that_leaves_frees_its_link() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let before = connections(&redis);
+    let mut clients: Vec<Client> = (0..20).map(|_| weir.client()).collect();
+    for client in &mut clients {
+        client.run_later("BLPOP queue 0");
+    }
+    wait_until("all are blocked", || redis.client().run("INFO clients").text().contains("blocked_clients:20"));
+    // One waits with a command behind that must wait itself.
+    clients[0].run_later("SELECT 0");
+    drop(clients);
+    wait_until("none is blocked", || redis.client().run("INFO clients").text().contains("blocked_clients:0"));
+    wait_until("their links are closed", || connections(&redis) == before);
+    weir.client().run("RPUSH queue element");
+    assert_eq!(weir.client().run("LLEN queue"), Reply::Int(1));
+}
+
+/// T23: a client's commands keep their order on the way to its own link and back.
+#[test]
+fn no_command_overtakes_another_between_links() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let mut client = weir.client();
+    for round in 0..500 {
+        let commands = [
+            format!("SET k {round}"),
+            "GET k".into(),
+            "MULTI".into(),
+            "INCR k".into(),
+            "EXEC".into(),
+            "GET k".into(),
+            "SELECT 1".into(),
+            "GET k".into(),
+            "SELECT 0".into(),
+            "DECR k".into(),
+            "GET k".into(),
+        ];
+        client.send(&commands.iter().flat_map(|command| raw_command(command)).collect::<Vec<u8>>());
+        let replies: Vec<Reply> = commands.iter().map(|_| client.recv()).collect();
+        let is = |number: i32| Reply::bulk(number.to_string());
+        assert_eq!(replies[1], is(round));
+        assert_eq!(replies[4], Reply::Array(vec![Reply::Int(i64::from(round) + 1)]));
+        assert_eq!((&replies[5], &replies[7], &replies[10]), (&is(round + 1), &Reply::Nil, &is(round)));
+    }
+}
+
+/// T31: database and protocol are the client's own, whoever else shares a worker's links.
+#[test]
+fn clients_of_many_databases_share_links_and_never_values() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let seed = seed();
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut clients: Vec<(Client, usize)> = (0..100).map(|_| (weir.client(), 0)).collect();
+    for db in 0..16 {
+        let mut client = redis.client();
+        client.run(&format!("SELECT {db}"));
+        client.run(&format!("SET db {db}"));
+    }
+    for _ in 0..5_000 {
+        let index = random.usize(..clients.len());
+        let (client, db) = &mut clients[index];
+        if random.u8(..3) == 0 {
+            *db = random.usize(..16);
+            assert_eq!(client.run(&format!("SELECT {db}")), Reply::ok());
+        }
+        assert_eq!(client.run("GET db"), Reply::bulk(db.to_string()), "seed {seed}");
+    }
+}
+
+#[test]
+fn invalidations_are_redirected_by_the_numbers_that_clients_were_told() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let (mut listener, mut reader) = (weir.client(), weir.client());
+    let id = listener.run("CLIENT ID").int();
+    listener.run("SUBSCRIBE __redis__:invalidate");
+    assert_eq!(reader.run(&format!("CLIENT TRACKING on REDIRECT {id}")), Reply::ok());
+    assert_eq!(reader.run("CLIENT GETREDIR"), Reply::Int(id));
+    assert_eq!(reader.run("GET k"), Reply::Nil);
+    weir.client().run("SET k v");
+    let message = listener.recv();
+    assert_eq!(message.items()[0], Reply::bulk("message"));
+    assert_eq!(message.items()[2], Reply::Array(vec![Reply::bulk("k")]));
+}
+
+#[test]
+fn clients_are_killed_and_unblocked_by_their_own_numbers() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let (mut blocked, mut victim, mut other) = (weir.client(), weir.client(), weir.client());
+    let id = blocked.run("CLIENT ID").int();
+    blocked.run_later("BLPOP queue 0");
+    wait_until("it is unblocked", || other.run(&format!("CLIENT UNBLOCK {id} ERROR")) == Reply::Int(1));
+    assert!(blocked.recv().is_error("UNBLOCKED"));
+    assert_eq!(blocked.run("PING"), Reply::Simple("PONG".into()));
+    let id = victim.run("CLIENT ID").int();
+    assert_eq!(other.run(&format!("CLIENT KILL ID {id}")), Reply::Int(1));
+    assert!(victim.is_closed());
+}
+
+const COUNTER: &str = "[[route]]\nname = \"price\"\nkey = \"price:{id}\"\nvalue = \"text\"\n\
+    load = \"SELECT price FROM products WHERE id = :id /* price */\"\n";
+
+/// T25: a fill would abort the client's EXEC.
+#[test]
+fn nothing_is_loaded_under_watch_and_inside_multi() {
+    let stack = Stack::start(Pair::RedisSqlite, COUNTER);
+    let mut client = stack.weir.client();
+    client.run("WATCH price:1");
+    assert_eq!(client.run("GET price:1"), Reply::Nil);
+    client.run("MULTI");
+    client.run("GET price:1");
+    client.run("SET price:1 5");
+    assert_eq!(client.run("EXEC"), Reply::Array(vec![Reply::Nil, Reply::ok()]));
+    stack.assert_loads("price", 0);
+    let ttl = client.run("PTTL price:1").int();
+    assert!(ttl > 0 && ttl <= 300_000, "the route's TTL caps what a transaction wrote: {ttl}");
+    client.run("DEL price:1");
+    assert_ne!(client.run("GET price:1"), Reply::Nil);
+    stack.assert_loads("price", 1);
+}
+
+/// G1 across EXEC: a load that began before it fills nothing after it.
+#[test]
+fn a_transaction_fences_the_loads_that_began_before_it() {
+    let stack = Stack::with(Pair::RedisPostgres, |database| {
+        format!(
+            "[[route]]\nname = \"price\"\nkey = \"price:{{id}}\"\nvalue = \"text\"\n\
+             load = \"SELECT price FROM products WHERE id = :id AND {} > 0 /* price */\"\n",
+            database.held_column(300)
+        )
+    });
+    stack.database.sql("UPDATE products SET price = 1 WHERE id = 1");
+    let gate = stack.database.shut_gate();
+    let (mut reader, mut writer) = (stack.weir.client(), stack.weir.client());
+    reader.run_later("GET price:1");
+    stack.wait_until_loading(1);
+    stack.database.sql("UPDATE products SET price = 2 WHERE id = 1");
+    writer.run("MULTI");
+    writer.run("DEL price:1");
+    assert_eq!(writer.run("EXEC"), Reply::Array(vec![Reply::Int(0)]));
+    drop(gate);
+    assert_eq!(reader.recv(), Reply::bulk("1"));
+    assert_eq!(writer.run("GET price:1"), Reply::bulk("2"));
+    assert_eq!(reader.run("GET price:1"), Reply::bulk("2"));
+}
+
+/// A transaction is nowhere once its link is gone: the client is told by the end of its connection.
+#[test]
+fn a_lost_link_ends_the_client_whose_state_it_held() {
+    let mut redis = Redis::start();
+    let weir = on(&redis);
+    let (mut holder, mut subscriber, mut other) = (weir.client(), weir.client(), weir.client());
+    holder.run("MULTI");
+    subscriber.run("SUBSCRIBE news");
+    redis.restart();
+    assert!(holder.is_closed());
+    assert!(subscriber.is_closed());
+    wait_until("the shared link is back", || other.run("PING x").text() == "x" && other.run("SET k v") == Reply::ok());
+}

@@ -456,6 +456,10 @@ impl Sink for Replies {
         state.output.len() + state.held > state.most
     }
 
+    fn connected(&self) {
+        self.wake();
+    }
+
     fn lost(&self) {
         let mut state = self.state.borrow_mut();
         state.lost = true;

@@ -242,17 +242,17 @@ fn what_needs_a_connection_of_its_own_is_told_apart() {
             "forward",
             "GET a|XREAD STREAMS a 0|CONFIG GET maxmemory|PUBLISH a b|EVAL s 0|SCRIPT LOAD x|COMMAND|ECHO a|SCAN 0|CONFIG",
         ),
-        ("own", "PING|HELLO 3|AUTH x|CLIENT ID|CLIENT|QUIT|RESET|SELECT 0|INFO|WEIR STATS"),
+        (
+            "own",
+            "PING|HELLO 3|AUTH x|CLIENT ID|CLIENT|CLIENT tracking ON|CLIENT KILL a|QUIT|RESET|SELECT 0|INFO|WEIR STATS",
+        ),
         (
             "stateful",
             "MULTI|EXEC|WATCH a|SUBSCRIBE a|BLPOP a 0|XREAD BLOCK 0 STREAMS a $|WAIT 0 0|MONITOR|XREAD NEW BLOCK 0 STREAMS a $",
         ),
-        (
-            "stateful",
-            "XREADGROUP GROUP g c BLOCK 1 STREAMS a >|BZMPOP 0 1 a MIN|WAITAOF 0 0 0|SCRIPT DEBUG YES|CLIENT tracking ON",
-        ),
+        ("stateful", "XREADGROUP GROUP g c BLOCK 1 STREAMS a >|BZMPOP 0 1 a MIN|WAITAOF 0 0 0"),
         ("refused", "SYNC|PSYNC a b|REPLICAOF a b|DEBUG SLEEP 1|SHUTDOWN|CONFIG set a b|ACL SETUSER a|MODULE LOAD a"),
-        ("refused", "CLUSTER RESET|FAILOVER|SLAVEOF NO ONE|CLIENT KILL a"),
+        ("refused", "CLUSTER RESET|FAILOVER|SLAVEOF NO ONE|SCRIPT DEBUG YES|CLIENT PAUSE 1"),
     ] {
         for call in calls.split('|') {
             assert_eq!(kind(call), expected, "{call}");

@@ -51,6 +51,9 @@ pub trait Sink {
         false
     }
 
+    /// The private link is up, and has its number at the server.
+    fn connected(&self) {}
+
     /// The private link has ended. Entries in flight are told before.
     fn lost(&self) {}
 }
@@ -557,6 +560,8 @@ async fn drive_private(inner: &Rc<Inner>, private: &Private) {
         Ok((stream, connection)) => {
             private.connection.set(connection);
             inner.state.set(State::Up);
+            let owner = private.owner.borrow().clone();
+            owner.inspect(|owner| owner.connected());
             let carried = async {
                 tokio::select! {
                     biased;
