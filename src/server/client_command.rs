@@ -36,7 +36,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, sub: &str, request: Request<'_>
             write::integer(out, redirect);
         }),
         "trackinginfo" if over_redis => tracking_info(conn, args),
-        "caching" if over_redis => return conn.forward(request),
+        "caching" | "help" if over_redis => return conn.forward(request),
         "unblock" if over_redis => unblock(conn, args),
         "unblock" => conn.answer_now(|out| write::integer(out, 0)),
         "tracking" | "getredir" | "trackinginfo" | "caching" => {
@@ -225,25 +225,35 @@ fn tracking(conn: &mut Conn, request: Request<'_>) -> Flow {
         return Flow::Wait;
     }
     let args = request.args;
-    let on = word(args, 2) == "on";
     let redirect = (3..args.len()).find(|&at| word(args, at) == "redirect").map(|at| at + 1);
     let id = redirect.and_then(|at| std::str::from_utf8(args.get(at)?).ok()?.parse::<u64>().ok());
-    if let Some(hold) = &mut conn.hold {
-        hold.tracking = on.then(|| id.unwrap_or(0));
-        hold.stained = true;
-    }
-    let (Some(at), Some(id)) = (redirect, id) else { return conn.forward(request) };
+    let (Some(at), Some(id)) = (redirect, id) else {
+        note_tracking(conn, args, 0);
+        return conn.forward(request);
+    };
     let target = conn.worker.app.clients.get(id).map_or(0, |client| client.connection());
     if target == 0 {
         // Redis's words: without a link of its own that client could not be told anything.
         conn.answer_now(|out| write::error(out, "ERR The client ID you want redirect to does not exist"));
         return Flow::Next;
     }
+    note_tracking(conn, args, id);
     let target = target.to_string();
     let args = args.iter().enumerate().map(|(index, word)| if index == at { target.as_bytes() } else { word });
     let mut command = Vec::new();
     write::command(&mut command, args.collect::<Vec<_>>());
     conn.forward_instead(request, &command)
+}
+
+/// What a TRACKING comes to that the server does not refuse.
+fn note_tracking(conn: &mut Conn, args: Args<'_>, redirect: u64) {
+    let Some(hold) = &mut conn.hold else { return };
+    hold.stained = true;
+    match word(args, 2).as_str() {
+        "on" => hold.tracking = Some(redirect),
+        "off" => hold.tracking = None,
+        _ => {}
+    }
 }
 
 /// As the server tells it, but for the number of the client that is told.

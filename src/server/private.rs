@@ -283,7 +283,10 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
             }
             return conn.forward(request);
         }
-        "quit" | "reset" => return own::run(conn, spec, request),
+        "quit" | "reset" => {
+            conn.send_run(request.bytes);
+            return own::run(conn, spec, request);
+        }
         _ => {}
     }
     if let Some(why) = barred(spec, request.args) {
