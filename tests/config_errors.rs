@@ -1459,19 +1459,20 @@ fn certificates_are_read_with_the_file() {
 }
 
 #[test]
-fn a_redis_cluster_comes_later() {
+fn only_a_cluster_has_replicas_to_read_from() {
     refused(
         r##"[upstream]
-url = "redis-cluster://a,b"
+url = "redis://a"
+read_from = "replica"
 "##,
         r##"
-error: `redis-cluster://` is not supported by this version
- --> weir.toml:2:7
+error: the url names no cluster, so there are no replicas to read from
+ --> weir.toml:3:13
   |
-2 | url = "redis-cluster://a,b"
-  |       ^^^^^^^^^^^^^^^^^^^^^
+3 | read_from = "replica"
+  |             ^^^^^^^^^
   |
-  = help: write "redis://127.0.0.1:6379/0"
+  = help: remove it, or write "redis-cluster://…"
 "##,
     );
 }

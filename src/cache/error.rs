@@ -54,13 +54,5 @@ impl fmt::Display for LoadError {
 
 /// The client's view of a store's failure.
 pub fn upstream_error(f: &mut impl fmt::Write, error: &StoreError) -> fmt::Result {
-    match error {
-        StoreError::Unavailable(_) => f.write_str("UPSTREAM unreachable"),
-        StoreError::Timeout => f.write_str("UPSTREAM did not answer in time"),
-        // Redis adds the script's hash and line to an error of a script: of no use to a client.
-        StoreError::Refused(text) => {
-            write!(f, "UPSTREAM refused: {}", text.split(" script: ").next().unwrap_or_default())
-        }
-        StoreError::Protocol(_) => f.write_str("UPSTREAM broke the protocol"),
-    }
+    f.write_str(&error.reply())
 }

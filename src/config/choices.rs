@@ -1,7 +1,7 @@
 //! Keys whose value is one of a few words.
 
 use super::setting::{FromToml, Problem, Raw};
-use super::{Encoding, OnModify, Rows};
+use super::{Encoding, OnModify, ReadFrom, Rows};
 
 /// Reads one of `words`, or names them all.
 fn read<T: Copy>(raw: Raw, words: &[(&str, T)]) -> Result<T, Problem> {
@@ -31,6 +31,7 @@ const ENCODING: &[(&str, Encoding)] =
     &[("json", Encoding::Json), ("msgpack", Encoding::MsgPack), ("hash", Encoding::Hash), ("text", Encoding::Text)];
 const ON_MODIFY: &[(&str, OnModify)] =
     &[("load", OnModify::Load), ("pass", OnModify::Pass), ("reject", OnModify::Reject)];
+const READ_FROM: &[(&str, ReadFrom)] = &[("master", ReadFrom::Master), ("replica", ReadFrom::Replica)];
 
 impl Rows {
     /// The word in the file.
@@ -70,6 +71,16 @@ impl FromToml for Encoding {
 
     fn schema() -> serde_json::Value {
         schema(ENCODING)
+    }
+}
+
+impl FromToml for ReadFrom {
+    fn from_toml(raw: Raw) -> Result<Self, Problem> {
+        read(raw, READ_FROM)
+    }
+
+    fn schema() -> serde_json::Value {
+        schema(READ_FROM)
     }
 }
 

@@ -145,6 +145,17 @@ pub struct Upstream {
     pub password: Option<Secret>,
     /// How long one command may take; default 250 ms.
     pub timeout: Duration,
+    /// Who answers plain reads, in a cluster; default the masters.
+    pub read_from: ReadFrom,
+}
+
+/// Which nodes of a cluster answer plain reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The slot's master.
+    Master,
+    /// One of its replicas, if it has any; they may lag.
+    Replica,
 }
 
 /// Where the Redis behind us is found.

@@ -6,7 +6,7 @@
 use super::setting::{At, Setting};
 use super::shares::Share;
 use super::sizes::Size;
-use super::{Encoding, OnModify, Rows};
+use super::{Encoding, OnModify, ReadFrom, Rows};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
@@ -75,11 +75,13 @@ pub struct Tls {
 #[schemars(extend("required" = ["url"]))]
 pub struct Upstream {
     /// redis://[user[:password]@]host[:port][/database], rediss://, redis+unix://, redis-sentinel://,
-    /// "env:NAME" or "file:PATH".
+    /// redis-cluster://, "env:NAME" or "file:PATH".
     pub url: Option<Setting<String>>,
     /// How long one command may take. Default: "250ms".
     pub timeout: Option<Setting<Duration>>,
-    /// Certificates for rediss:// and rediss-sentinel://. Default: the system's authorities, no client certificate.
+    /// Who answers plain reads in a cluster: "master" or "replica". Default: "master".
+    pub read_from: Option<Setting<ReadFrom>>,
+    /// Certificates for rediss://, rediss-sentinel:// and rediss-cluster://. Default: the system's authorities, no client certificate.
     #[schemars(with = "UpstreamTls")]
     pub tls: Option<Spanned<UpstreamTls>>,
     /// User for AUTH at the sentinels. Default: none.

@@ -2,7 +2,9 @@
 
 use super::context::Context;
 use super::setting::Setting;
-use super::{Address, Origin, Place, Secret, Sentinels, Upstream, durations, raw, upstream_tls, upstream_url};
+use super::{
+    Address, Origin, Place, ReadFrom, Secret, Sentinels, Upstream, durations, raw, upstream_tls, upstream_url,
+};
 use std::fmt;
 use std::time::Duration;
 
@@ -23,15 +25,21 @@ pub fn upstream(context: &mut Context<'_>, raw: &raw::Upstream, section: &Origin
             return None;
         }
     };
-    if matches!(parsed.place, Place::Cluster(_)) {
-        let scheme = url.value.split("://").next().unwrap_or_default();
-        let message = format!("`{scheme}://` is not supported by this version");
-        context.complain(&url.origin, message, upstream_url::EXAMPLE);
-    }
     sentinel_credentials(context, raw, &mut parsed.place);
+    let read_from = read_from(context, raw, &parsed.place);
     let tls = upstream_tls::tls(context, raw.tls.as_ref(), &parsed, &url.origin);
     let upstream_url::Parsed { place, db, user, password, .. } = parsed;
-    Some(Upstream { place, tls, db, user, password, timeout })
+    Some(Upstream { place, tls, db, user, password, timeout, read_from })
+}
+
+/// Behind one server there is nobody to choose.
+fn read_from(context: &mut Context<'_>, raw: &raw::Upstream, place: &Place) -> ReadFrom {
+    let Some(at) = context.read(&raw.read_from) else { return ReadFrom::Master };
+    if at.value == ReadFrom::Replica && !matches!(place, Place::Cluster(_)) {
+        let hint = "remove it, or write \"redis-cluster://…\"";
+        context.complain(&at.origin, "the url names no cluster, so there are no replicas to read from", hint);
+    }
+    at.value
 }
 
 /// Sentinels have users of their own; those of the URL are the master's.

@@ -7,6 +7,6 @@ pub mod args;
 pub mod command;
 pub mod error;
 pub mod frame;
-mod number;
+pub(crate) mod number;
 pub mod scan;
 pub mod write;

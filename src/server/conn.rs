@@ -10,6 +10,7 @@
 //! Commands that a server remembers something of go over a link of the client's own, see [`super::private`].
 
 use super::clients::Client;
+use super::clustered::Pending;
 use super::metrics::{CommandCounts, Path};
 use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
@@ -22,6 +23,7 @@ use crate::resp::args::Args;
 use crate::resp::command::{Access, Flags, Handling, Spec, lookup_indexed};
 use crate::resp::scan::{ScanLimits, may_be_absent_among};
 use crate::resp::write::{self, Protocol};
+use crate::store::redis::cluster::lane::Target;
 use crate::store::redis::link::{Owed, Sink};
 use crate::store::{Backend, Identity, Way};
 use futures_util::FutureExt;
@@ -62,8 +64,12 @@ pub struct Conn {
     pub muting: Muting,
     pub(super) way: Way,
     errand: Option<Errand>,
-    sink: Rc<dyn Sink>,
+    pub(super) sink: Rc<dyn Sink>,
     run: Run,
+    /// Slot of the command being acted on, if the upstream is a cluster and the command has keys.
+    pub(super) slot: Option<u16>,
+    /// In a cluster: a transaction that has no node yet.
+    pub(super) pending: Option<Pending>,
     /// Index of the command being acted on, for the counters.
     command: u16,
     /// Commands that the embedded store has answered since the last [`Conn::end_batch`]: plain ones, and routed reads.
@@ -92,6 +98,9 @@ pub enum Muting {
 struct Run {
     bytes: Range<usize>,
     commands: Vec<u16>,
+    /// In a cluster: where in the bytes of the run each command ends, and the node that all of them go to.
+    ends: Vec<u32>,
+    target: Target,
 }
 
 /// One command, where it stands among the bytes that came with it.
@@ -111,7 +120,7 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// The command as an array of bulk strings, whatever it came as.
-    fn command(&self) -> Cow<'a, [u8]> {
+    pub(super) fn command(&self) -> Cow<'a, [u8]> {
         if !self.inline {
             return self.bytes[self.start..self.end].into();
         }
@@ -122,21 +131,22 @@ impl<'a> Request<'a> {
 }
 
 /// The keys of a command of which at least one is routed.
-struct RoutedKeys<'a> {
+pub(super) struct RoutedKeys<'a> {
     first: RoutedKey<'a>,
     others: Vec<RoutedKey<'a>>,
     /// Of all its keys: a later command on one of the others waits for this one too.
-    hashes: KeyHashes,
+    pub(super) hashes: KeyHashes,
 }
 
-struct RoutedKey<'a> {
-    key: &'a [u8],
-    index: usize,
-    route: &'a Arc<Route>,
+#[derive(Clone, Copy)]
+pub(super) struct RoutedKey<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) index: usize,
+    pub(super) route: &'a Arc<Route>,
 }
 
 impl<'a> RoutedKeys<'a> {
-    fn find(worker: &'a Worker, spec: &Spec, args: Args<'a>) -> Option<Self> {
+    pub(super) fn find(worker: &'a Worker, spec: &Spec, args: Args<'a>) -> Option<Self> {
         let routes = &worker.app.routes;
         let mut routed = spec.key_positions(args).filter_map(|position| {
             let key = args.get(position)?;
@@ -148,13 +158,13 @@ impl<'a> RoutedKeys<'a> {
         Some(RoutedKeys { first, others, hashes })
     }
 
-    fn iter(&self) -> impl Iterator<Item = &RoutedKey<'a>> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &RoutedKey<'a>> {
         std::iter::once(&self.first).chain(&self.others)
     }
 }
 
 /// Those of all keys of a command; `None` if it has none.
-fn hashes(worker: &Worker, spec: &Spec, args: Args<'_>) -> Option<KeyHashes> {
+pub(super) fn hashes(worker: &Worker, spec: &Spec, args: Args<'_>) -> Option<KeyHashes> {
     let mut hashes = spec.key_positions(args).filter_map(|position| Some(worker.hash(args.get(position)?)));
     Some(KeyHashes { first: hashes.next()?, others: hashes.collect() })
 }
@@ -178,6 +188,8 @@ impl Conn {
             muting: Muting::Off,
             errand: None,
             run: Run::default(),
+            slot: None,
+            pending: None,
             command: CommandCounts::UNKNOWN,
             embedded: (0, 0),
         }
@@ -242,8 +254,11 @@ impl Conn {
         if !self.authenticated && !known.is_some_and(|(_, spec)| spec.flags.contains(Flags::NO_AUTH)) {
             return self.answer(request, |out| write::error(out, "NOAUTH Authentication required."));
         }
-        if self.hold.is_some()
-            && let Some(flow) = private::intercept(self, known.map(|(_, spec)| spec), request)
+        if let Some(flow) = self.intercept(known.map(|(_, spec)| spec), request) {
+            return flow;
+        }
+        if self.way.lane().is_some()
+            && let Some(flow) = self.place_in_cluster(known.map(|(_, spec)| spec), request)
         {
             return flow;
         }
@@ -260,6 +275,17 @@ impl Conn {
             },
             Handling::Refused(why) => self.refuse(spec, request, why),
         }
+    }
+
+    /// A command of a client that has a link of its own, or must get one; `None`: it is like any other.
+    fn intercept(&mut self, spec: Option<&'static Spec>, request: Request<'_>) -> Option<Flow> {
+        if self.pending.is_some()
+            && let Some(flow) = self.pend(spec, request)
+        {
+            return Some(flow);
+        }
+        self.hold.as_ref()?;
+        self.place_beside(spec, request).or_else(|| private::intercept(self, spec, request))
     }
 
     /// The error for a command that Weir does not serve.
@@ -313,7 +339,7 @@ impl Conn {
     }
 
     /// Answers at once, in order.
-    fn answer(&mut self, request: Request<'_>, writer: impl FnOnce(&mut Vec<u8>)) -> Flow {
+    pub(super) fn answer(&mut self, request: Request<'_>, writer: impl FnOnce(&mut Vec<u8>)) -> Flow {
         self.send_run(request.bytes);
         self.answer_now(writer);
         Flow::Next
@@ -336,6 +362,9 @@ impl Conn {
         }
         let key = request.args.get(1).filter(|key| self.worker.app.routes.find(key).is_some());
         if let Some(key) = key {
+            if self.way.lane().is_some() {
+                return self.write_unknown(request, key);
+            }
             self.send_run(request.bytes);
             self.way.fence(key);
         }
@@ -344,7 +373,7 @@ impl Conn {
 
     /// A command on data.
     fn data(&mut self, spec: &'static Spec, request: Request<'_>) -> Flow {
-        if self.worker.app.routes.is_empty() {
+        if self.worker.app.routes.is_empty() && self.way.lane().is_none() {
             return self.forward(request);
         }
         let access = spec.access_of(request.args);
@@ -360,7 +389,7 @@ impl Conn {
                     .is_some_and(|hashes| self.replies.is_open(&hashes, access != Access::Read));
             return if waits { Flow::Wait } else { self.forward(request) };
         };
-        if self.replies.is_open(&keys.hashes, access != Access::Read) {
+        if self.replies.is_open(&keys.hashes, access != Access::Read) || !self.lane_is_free_for(access, request) {
             return Flow::Wait;
         }
         match access {
@@ -391,9 +420,7 @@ impl Conn {
         match &self.worker.backend {
             Backend::Redis(_) => {
                 let slot = self.replies.open_read(read(keys.hashes), self.command);
-                if let Some(link) = self.way.link() {
-                    link.send(&command, 1, &self.sink, slot);
-                }
+                self.send(&command, slot);
                 if let Some((route, key)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way);
                 }
@@ -433,6 +460,9 @@ impl Conn {
     /// A routed write: fenced, as it is, and capped.
     fn write(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
+        if self.way.lane().is_some() {
+            return self.write_in_cluster(request, keys, leaves_a_value(spec));
+        }
         for key in keys.iter() {
             key.route.metrics.invalidations.increment(1);
             self.way.fence(key.key);
@@ -469,7 +499,11 @@ impl Conn {
     /// Sends `command` in a client's command's place.
     pub fn forward_instead(&mut self, request: Request<'_>, command: &[u8]) -> Flow {
         self.send_run(request.bytes);
-        self.run = Run { bytes: 0..command.len(), commands: vec![self.command] };
+        let mut run = Run { bytes: 0..command.len(), commands: vec![self.command], ..Run::default() };
+        if self.way.lane().is_some() {
+            (run.ends, run.target) = (vec![command.len() as u32], self.plain_target(request.args));
+        }
+        self.run = run;
         self.send_run(command);
         Flow::Next
     }
@@ -501,12 +535,19 @@ impl Conn {
                 return self.forward_instead(request, &command);
             }
             Backend::Redis(_) => {
-                if self.run.commands.is_empty() || self.run.bytes.end != request.start {
+                let is_cluster = self.way.lane().is_some();
+                let target = if is_cluster { self.plain_target(request.args) } else { Target::default() };
+                let goes_on = self.run.bytes.end == request.start && self.run.target == target;
+                if self.run.commands.is_empty() || !goes_on {
                     self.send_run(request.bytes);
                     self.run.bytes.start = request.start;
+                    self.run.target = target;
                 }
                 self.run.bytes.end = request.end;
                 self.run.commands.push(self.command);
+                if is_cluster {
+                    self.run.ends.push((request.end - self.run.bytes.start) as u32);
+                }
             }
         }
         Flow::Next
@@ -517,11 +558,24 @@ impl Conn {
         if self.run.commands.is_empty() {
             return;
         }
-        let Run { bytes: range, commands } = std::mem::take(&mut self.run);
-        let Some(link) = self.way.link() else { return };
+        let Run { bytes: range, commands, ends, target } = std::mem::take(&mut self.run);
         let replies = commands.len() as u32;
         let slot = self.replies.open_plain(commands);
-        link.send(&bytes[range], replies, &self.sink, slot);
+        match self.way.lane() {
+            None => self.way.send(&bytes[range], replies, &self.sink, slot),
+            Some(lane) => lane.send(target, &bytes[range], ends, &self.sink, slot),
+        }
+    }
+
+    /// Sends the one command of a slot that is open already.
+    fn send(&self, command: &[u8], slot: u64) {
+        match self.way.lane() {
+            None => self.way.send(command, 1, &self.sink, slot),
+            Some(lane) => {
+                let target = lane.target(self.slot, false);
+                lane.send(target, command, vec![command.len() as u32], &self.sink, slot);
+            }
+        }
     }
 
     /// All whole commands that came together, at `begun`, are acted on.
@@ -563,7 +617,7 @@ impl Conn {
 }
 
 /// Whether the key may hold a value after this command, which the route's TTL then caps.
-fn leaves_a_value(spec: &Spec) -> bool {
+pub(super) fn leaves_a_value(spec: &Spec) -> bool {
     !matches!(spec.name, "del" | "unlink" | "getdel")
 }
 

@@ -7,9 +7,11 @@
 mod app;
 mod client_command;
 mod clients;
+mod clustered;
 mod conn;
 mod embedded_server;
 mod explain;
+mod facade;
 mod incoming;
 mod info;
 pub mod listener;

@@ -213,6 +213,11 @@ fn select(conn: &mut Conn, args: Args<'_>) -> Flow {
             Some(number) if (0..DATABASES).contains(&number) => selected(conn, number as u32),
             Some(_) => conn.answer_now(|out| write::error(out, "ERR DB index is out of range")),
         },
+        Backend::Redis(redis) if redis.upstream().cluster().is_some() => match number {
+            None => conn.answer_now(|out| write::error(out, "ERR value is not an integer or out of range")),
+            Some(0) => selected(conn, 0),
+            Some(_) => conn.answer_now(|out| write::error(out, "ERR SELECT is not allowed in cluster mode")),
+        },
         Backend::Redis(redis) => {
             let db = number.and_then(|number| u32::try_from(number).ok());
             let identity = db.map(|db| Identity { db, ..conn.way().identity.clone() });
@@ -233,7 +238,8 @@ fn selected(conn: &mut Conn, db: u32) {
 /// The upstream knows which databases it has: it is asked over the client's own link, or over one that is not used
 /// again afterwards.
 fn ask_to_select(conn: &mut Conn, redis: &Redis, db: Option<u32>, args: Args<'_>) {
-    let way = if conn.is_private() { conn.way().clone() } else { Way::private(redis, conn.way().identity.clone()) };
+    let way =
+        if conn.is_private() { conn.way().clone() } else { Way::private(redis, conn.way().identity.clone(), None) };
     let args: OwnedArgs = args.iter().collect();
     let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
     conn.run_errand(async move {

@@ -16,9 +16,11 @@ use crate::resp::args::Args;
 use crate::resp::command::{Access, Handling, Spec};
 use crate::resp::frame::{self, Reply};
 use crate::resp::write::{self, Protocol};
+use crate::store::redis::cluster::hide::Hide;
 use crate::store::redis::link::{MARKER, Owed};
 use crate::store::redis::request::request;
 use crate::store::{Backend, Identity, Way};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +91,7 @@ impl Conn {
         }
         let worker = self.worker.clone();
         let Backend::Redis(redis) = &worker.backend else { return false };
-        let way = Way::private(redis, self.way().identity.clone());
+        let way = Way::private(redis, self.way().identity.clone(), self.slot);
         if let Some(link) = way.link() {
             link.set_owner(Some(self.sink()));
             let name = self.client.said.lock().name.clone();
@@ -98,8 +100,29 @@ impl Conn {
             }
         }
         self.set_way(way);
+        if let Some(shared) = redis.upstream().cluster() {
+            self.sink = Rc::new(Hide::new(self.replies.clone(), shared.clone()));
+        }
         self.hold = Some(Hold::default());
         true
+    }
+
+    /// A transaction is open already at the server, and `queued` stands in it; nobody wants the replies to either.
+    pub fn begin_transaction(&mut self, queued: &[u8], count: u32) {
+        if let (Some(link), Some(hold)) = (self.way.link(), &mut self.hold) {
+            link.send_and_forget(&[b"*1\r\n$5\r\nMULTI\r\n", queued].concat(), 1 + count);
+            hold.transaction = Some(Transaction::default());
+        }
+    }
+
+    /// Whether it is between MULTI and EXEC.
+    pub fn in_transaction(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.transaction.is_some())
+    }
+
+    /// The transaction, if there is one, must not be executed. Whether there is one.
+    pub fn poison(&mut self) -> bool {
+        self.transaction().map(|transaction| transaction.poisoned = true).is_some()
     }
 
     /// Goes back to the shared link once the server remembers nothing of this client and nothing is under way. A client
@@ -135,6 +158,7 @@ impl Conn {
                 redis.give_back(link.clone());
             }
         }
+        self.sink = self.replies.clone();
         self.client.note_connection(0);
         let way = self.worker.backend.way(&identity);
         self.set_way(way);
@@ -177,6 +201,9 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
     let well_formed = spec.arity_ok(args.len()) && spec.resolve(args).arity_ok(args.len());
     if !well_formed || matches!(spec.name, "exec" | "discard") || (spec.name == "unwatch" && !conn.is_private()) {
         return conn.forward(request);
+    }
+    if spec.name == "multi" && conn.way().lane().is_some() {
+        return conn.open_pending(request);
     }
     if !conn.enter() {
         return Flow::Wait;
@@ -308,7 +335,7 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
 }
 
 /// Why a command may not be queued.
-fn barred(spec: &Spec, args: Args<'_>) -> Option<&'static str> {
+pub fn barred(spec: &Spec, args: Args<'_>) -> Option<&'static str> {
     const LATER: &str = "not inside MULTI; send it before MULTI or after EXEC";
     let sub = spec.resolve(args);
     match spec.handling_of(args) {

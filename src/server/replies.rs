@@ -425,7 +425,7 @@ impl Sink for Replies {
         }
         let index = (slot - state.first) as usize;
         let slot = &mut state.slots[index];
-        for &error in part.errors {
+        for &(error, _) in part.errors {
             let command = std::mem::replace(&mut slot.commands[error as usize], CommandCounts::COUNTED);
             self.counts.count(command, true);
         }

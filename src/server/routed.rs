@@ -17,10 +17,25 @@ use crate::store::embedded::evaluate;
 use crate::store::{StoreError, StoreKey, Way};
 use crate::value::Value;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use std::sync::Arc;
 
 /// A key may vanish again between its load and the command: so often it is made present anew.
 const ATTEMPTS: usize = 4;
+
+/// A routed read that must be run by several nodes, so that its reply is not passed through.
+pub async fn read_from_store(worker: &Worker, routed: Read) -> Output {
+    let args = parse(&routed.command);
+    match routed.way.run(args.as_args()).await {
+        Ok(reply) if may_be_absent_among(&reply, routed.all_keys) => read(worker, routed, reply).await,
+        Ok(reply) => {
+            let routes = std::iter::once(&routed.route).chain(&routed.other_routes);
+            routes.for_each(|&route| worker.app.routes.get(route).metrics.lookups.hit.increment(1));
+            whole(reply)
+        }
+        Err(failure) => error(&upstream_text(failure)),
+    }
+}
 
 /// A routed read whose `reply` from the store could be an absent key's.
 pub async fn read(worker: &Worker, read: Read, reply: Vec<u8>) -> Output {
@@ -200,6 +215,29 @@ pub async fn modify(worker: &Worker, modify: Modify) -> Output {
     }
 }
 
+/// Runs a command that replaces or removes what its routed keys hold, once they are fenced.
+pub async fn write(worker: &Worker, write: Modify) -> Output {
+    let args = parse(&write.command);
+    let fences = write.keys.iter().map(|(key, route)| {
+        route.metrics.invalidations.increment(1);
+        write.way.fenced(key)
+    });
+    let fenced: Result<Vec<()>, StoreError> = join_all(fences).await.into_iter().collect();
+    let answer = match fenced {
+        Ok(_) => write.way.run(args.as_args()).await,
+        Err(error) => Err(error),
+    };
+    if write.caps && answer.is_ok() {
+        write.keys.iter().for_each(|(key, route)| cap(worker, route, key, &write.way));
+    }
+    answer.map_or_else(|error_of_store| error(&upstream_text(error_of_store)), whole)
+}
+
+/// Runs any command that Weir has nothing to add to.
+pub async fn run(command: Vec<u8>, way: Way) -> Output {
+    way.run(parse(&command).as_args()).await.map_or_else(|failure| error(&upstream_text(failure)), whole)
+}
+
 async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Result<Vec<u8>, String> {
     let way = &modify.way;
     let spec = lookup(&args[0]).expect("only known commands are routed");
@@ -215,10 +253,10 @@ async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Resu
         }
         let all_known = make_present(worker, modify).await?;
         if all_known || !modify.lone {
-            modify.keys.iter().for_each(|(key, route)| {
+            for (key, route) in &modify.keys {
                 route.metrics.invalidations.increment(1);
-                way.fence(key);
-            });
+                way.fenced(key).await.map_err(upstream_text)?;
+            }
             return way.run(args).await.map_err(upstream_text);
         }
     }

@@ -250,7 +250,7 @@ impl Session {
         if slots >= limits.max_pipeline || bytes > limits.max_output {
             return true;
         }
-        self.conn.way().link().is_some_and(|link| link.poll_room(cx).is_pending())
+        self.conn.way().poll_room(cx).is_pending()
     }
 
     /// Writes what is ready; pending if the client does not take all of it.

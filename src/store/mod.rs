@@ -109,4 +109,41 @@ pub enum StoreError {
     /// The upstream's bytes are no RESP. Its link is closed.
     #[error("upstream broke the protocol: {0}")]
     Protocol(String),
+    /// For one of the reasons above, and before any of the command was sent: it has certainly not run.
+    #[error("{0}")]
+    Unsent(Box<StoreError>),
+}
+
+impl StoreError {
+    /// The same, of a command of which nothing was sent.
+    pub fn unsent(self) -> Self {
+        match self {
+            StoreError::Unsent(_) => self,
+            error => StoreError::Unsent(Box::new(error)),
+        }
+    }
+
+    /// Whether the command has certainly not run.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, StoreError::Unsent(_))
+    }
+
+    /// Whether the link was lost, so that nobody knows whether the command has run.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, StoreError::Unavailable(_))
+    }
+
+    /// What a client is told, without the `-`.
+    pub fn reply(&self) -> String {
+        match self {
+            StoreError::Unavailable(_) => "UPSTREAM unreachable".into(),
+            StoreError::Timeout => "UPSTREAM did not answer in time".into(),
+            // Redis adds the script's hash and line to an error of a script: of no use to a client.
+            StoreError::Refused(text) => {
+                format!("UPSTREAM refused: {}", text.split(" script: ").next().unwrap_or_default())
+            }
+            StoreError::Protocol(_) => "UPSTREAM broke the protocol".into(),
+            StoreError::Unsent(error) => error.reply(),
+        }
+    }
 }

@@ -3,12 +3,15 @@
 use super::StoreError;
 use super::embedded::{Context, Embedded};
 use super::identity::Identity;
-use super::redis::Redis;
-use super::redis::link::Link;
+use super::redis::cluster::{self, lane::Lane};
+use super::redis::link::{Link, Sink};
 use super::redis::request::request;
+use super::redis::{Links, Redis};
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::write;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{self, Poll};
 use std::time::Duration;
 
 /// See the module's page. Clones share the link.
@@ -21,21 +24,21 @@ pub struct Way {
 
 #[derive(Clone)]
 enum To {
-    Redis(Redis, Link),
+    Redis(Redis, Links),
     Embedded(Arc<Embedded>),
 }
 
 impl Way {
-    /// Over the link that this worker's clients of that identity share.
+    /// Over the links that this worker's clients of that identity share.
     pub(super) fn over(redis: Redis, identity: Identity) -> Self {
-        let link = redis.link(&identity);
-        Way { identity, to: To::Redis(redis, link) }
+        let links = redis.links(&identity);
+        Way { identity, to: To::Redis(redis, links) }
     }
 
-    /// Over a link of the client's own.
-    pub fn private(redis: &Redis, identity: Identity) -> Self {
-        let link = redis.private(&identity);
-        Way { identity, to: To::Redis(redis.clone(), link) }
+    /// Over a link of the client's own; in a cluster to the node of `slot`, or to any.
+    pub fn private(redis: &Redis, identity: Identity, slot: Option<u16>) -> Self {
+        let link = redis.private(&identity, slot);
+        Way { identity, to: To::Redis(redis.clone(), Links::One(link)) }
     }
 
     /// The same link, over which the client has become somebody else.
@@ -48,22 +51,51 @@ impl Way {
         Way { identity, to: To::Embedded(embedded) }
     }
 
-    /// The link; `None` for the embedded store.
+    /// The one link; `None` for the embedded store, and for a cluster.
     pub fn link(&self) -> Option<&Link> {
         match &self.to {
-            To::Redis(_, link) => Some(link),
-            To::Embedded(_) => None,
+            To::Redis(_, Links::One(link)) => Some(link),
+            _ => None,
+        }
+    }
+
+    /// Sends whole commands whose `replies` replies go to entry `id` of `sink`. Not for a cluster, where they may have to go
+    /// to several nodes: see [`Way::lane`].
+    #[inline]
+    pub fn send(&self, commands: &[u8], replies: u32, sink: &Rc<dyn Sink>, id: u64) {
+        if let To::Redis(_, Links::One(link)) = &self.to {
+            link.send(commands, replies, sink, id);
+        }
+    }
+
+    /// The client's lane in the cluster, if the upstream is one.
+    #[inline]
+    pub fn lane(&self) -> Option<&Lane> {
+        match &self.to {
+            To::Redis(_, Links::Cluster(lane)) => Some(lane),
+            _ => None,
+        }
+    }
+
+    /// Ready once the links have room for more; clients wait for it before they are read.
+    #[inline]
+    pub fn poll_room(&self, cx: &mut task::Context<'_>) -> Poll<()> {
+        match &self.to {
+            To::Redis(_, Links::One(link)) => link.poll_room(cx),
+            To::Redis(_, Links::Cluster(lane)) => lane.poll_room(cx),
+            To::Embedded(_) => Poll::Ready(()),
         }
     }
 
     /// Runs one command and waits for its reply's bytes.
     pub async fn run(&self, args: Args<'_>) -> Result<Vec<u8>, StoreError> {
         match &self.to {
-            To::Redis(_, link) => {
+            To::Redis(_, Links::One(link)) => {
                 let mut command = Vec::new();
                 write::command(&mut command, args.iter());
                 request(link, &command).await
             }
+            To::Redis(_, Links::Cluster(lane)) => cluster::run(lane.nodes(), args).await,
             To::Embedded(embedded) => {
                 let mut reply = Vec::new();
                 embedded.execute(self.context(), args, &mut reply);
@@ -75,7 +107,7 @@ impl Way {
     /// Runs one command only if its key is present, in one step; `None` if it is absent.
     pub async fn run_if_present(&self, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
         match &self.to {
-            To::Redis(redis, link) => redis.if_present(link, key, args).await,
+            To::Redis(redis, links) => redis.if_present(links, key, args).await,
             To::Embedded(embedded) => {
                 let mut reply = Vec::new();
                 let present = embedded.execute_if_present(self.context(), key, args, &mut reply);
@@ -84,10 +116,23 @@ impl Way {
         }
     }
 
-    /// Drops a key's lease and negative entry ahead of a change. The embedded store does so in the change itself.
+    /// Drops a key's lease and negative entry ahead of a change that is sent next over the same link. The embedded store
+    /// does so in the change itself; in a cluster there is not one link for both: see [`Way::fenced`].
     pub fn fence(&self, key: &[u8]) {
-        if let To::Redis(_, link) = &self.to {
+        if let To::Redis(_, Links::One(link)) = &self.to {
             Redis::fence(link, key);
+        }
+    }
+
+    /// Drops them so that a change may be sent over whichever link.
+    pub async fn fenced(&self, key: &[u8]) -> Result<(), StoreError> {
+        match &self.to {
+            To::Redis(_, Links::One(link)) => {
+                Redis::fence(link, key);
+                Ok(())
+            }
+            To::Redis(_, links) => Redis::fenced(links, key).await,
+            To::Embedded(_) => Ok(()),
         }
     }
 
@@ -96,10 +141,15 @@ impl Way {
         let ttl = ttl.as_millis().max(1).to_string();
         let cap = OwnedArgs::from_iter([&b"PEXPIRE"[..], key, ttl.as_bytes(), b"LT"]);
         match &self.to {
-            To::Redis(_, link) => {
+            To::Redis(_, Links::One(link)) => {
                 let mut command = Vec::new();
                 write::command(&mut command, cap.as_args().iter());
                 link.send_and_forget(&command, 1);
+            }
+            To::Redis(_, Links::Cluster(lane)) => {
+                let nodes = lane.nodes().clone();
+                // What becomes of it nobody waits for, as with a command that is sent and forgotten.
+                tokio::task::spawn_local(async move { cluster::run(&nodes, cap.as_args()).await });
             }
             To::Embedded(embedded) => embedded.execute(self.context(), cap.as_args(), &mut Vec::new()),
         }

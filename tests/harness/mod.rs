@@ -9,6 +9,7 @@
 
 mod certificates;
 mod client;
+mod cluster;
 mod http;
 mod metrics;
 mod pgbouncer;
@@ -24,6 +25,7 @@ mod weir;
 
 pub use certificates::{Authority, Signed};
 pub use client::{Client, Reply, command, raw_command};
+pub use cluster::{Master, RedisCluster};
 pub use metrics::Metrics;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{Gate, Postgres};

@@ -248,21 +248,21 @@ fn a_push_inside_a_reply_is_an_error() {
 fn a_run_stops_before_a_push() {
     let mut scanner = ReplyScanner::new(4);
     let bytes = b"+OK\r\n$2\r\nab\r\n>2\r\n+x\r\n+y\r\n:1\r\n";
-    assert_eq!(scanner.advance_many(bytes, 9, |_| ()), Ok(advanced(13, 2, 13)));
+    assert_eq!(scanner.advance_many(bytes, 9, |_, _| ()), Ok(advanced(13, 2, 13)));
     assert!(!scanner.is_push());
-    assert_eq!(scanner.advance_many(&bytes[13..], 9, |_| ()), Ok(advanced(0, 0, 0)));
+    assert_eq!(scanner.advance_many(&bytes[13..], 9, |_, _| ()), Ok(advanced(0, 0, 0)));
     assert_eq!(scanner.advance(&bytes[13..]), Ok(Progress { consumed: 12, complete: true }));
     assert!(scanner.is_push());
-    assert_eq!(scanner.advance_many(&bytes[25..], 9, |_| ()), Ok(advanced(4, 1, 4)));
+    assert_eq!(scanner.advance_many(&bytes[25..], 9, |_, _| ()), Ok(advanced(4, 1, 4)));
     assert!(!scanner.is_push());
 }
 
 #[test]
 fn a_run_takes_no_more_than_its_replies() {
     let mut scanner = ReplyScanner::new(4);
-    assert_eq!(scanner.advance_many(b"+OK\r\n+OK\r\n+OK\r\n", 2, |_| ()), Ok(advanced(10, 2, 10)));
-    assert_eq!(scanner.advance_many(b"+OK\r\n$5\r\nab", 2, |_| ()), Ok(advanced(11, 1, 5)));
-    assert_eq!(scanner.advance_many(b"cde\r\n+OK\r\n", 1, |_| ()), Ok(advanced(5, 1, 5)));
+    assert_eq!(scanner.advance_many(b"+OK\r\n+OK\r\n+OK\r\n", 2, |_, _| ()), Ok(advanced(10, 2, 10)));
+    assert_eq!(scanner.advance_many(b"+OK\r\n$5\r\nab", 2, |_, _| ()), Ok(advanced(11, 1, 5)));
+    assert_eq!(scanner.advance_many(b"cde\r\n+OK\r\n", 1, |_, _| ()), Ok(advanced(5, 1, 5)));
 }
 
 #[test]

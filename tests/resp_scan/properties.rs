@@ -119,7 +119,7 @@ fn scan_runs(bytes: &[u8], pieces: &[u8], run: usize) -> (usize, usize, Option<P
     for end in ends(bytes.len(), pieces) {
         loop {
             let buf = &bytes[at..end];
-            let Advanced { consumed, completed, .. } = match scanner.advance_many(buf, run, |_| ()) {
+            let Advanced { consumed, completed, .. } = match scanner.advance_many(buf, run, |_, _| ()) {
                 Ok(progress) => progress,
                 Err(error) => return (replies, pushes, Some(error)),
             };

@@ -98,7 +98,8 @@ impl ReplyScanner {
     }
 
     /// Consumes up to `replies` replies, the last one perhaps in part, and answers how far it came. It stops before a top-level push, which the caller then takes with [`ReplyScanner::advance`];
-    /// inside a push it does nothing. Replies that are errors are told to `on_error` as they begin, counted from 0.
+    /// inside a push it does nothing. Replies that are errors are told to `on_error` as they begin, counted from 0, with the
+    /// place in `buf` where they begin.
     ///
     /// # Errors
     /// As for [`ReplyScanner::advance`].
@@ -106,7 +107,7 @@ impl ReplyScanner {
         &mut self,
         buf: &[u8],
         replies: usize,
-        mut on_error: impl FnMut(usize),
+        mut on_error: impl FnMut(usize, usize),
     ) -> Result<Advanced, ProtocolError> {
         let Advanced { mut consumed, mut completed, mut whole } = Advanced::default();
         while completed < replies && consumed < buf.len() {
@@ -118,7 +119,7 @@ impl ReplyScanner {
             match self.advance(rest) {
                 Ok(Progress { consumed: more, complete }) => {
                     if begins_error && more > 0 {
-                        on_error(completed);
+                        on_error(completed, consumed);
                     }
                     consumed += more;
                     if !complete {

@@ -1,18 +1,18 @@
 //! Makes a connection to the upstream ready for use: protocol version, credentials, database, scripts.
 
+use super::cluster::shared as cluster;
 use super::dial;
 use super::master::{Moves, Whereabouts};
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INVALIDATE, Script};
 use super::sentinel;
 use super::talk::{self, Command, Talk};
-use crate::config::{self, Place};
+use crate::config::{self, Address, Place};
 use crate::resp::frame::Reply;
 use crate::resp::write::Protocol;
 use crate::store::{Identity, StoreError};
 use crate::transport::Transport;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -24,8 +24,13 @@ pub struct Upstream {
     config: config::Upstream,
     /// Which server it is at present; `None`: always the one of the configuration.
     master: Option<Arc<Whereabouts>>,
-    links_up: AtomicUsize,
-    said: RwLock<Said>,
+    /// What is known of the nodes, if this is a cluster.
+    cluster: Option<Arc<cluster::Shared>>,
+    /// For links to a cluster's replicas.
+    only_reads: bool,
+    said: Arc<RwLock<Said>>,
+    /// Why the newest link broke or was not made; empty while all is well.
+    failure: Mutex<String>,
     reconnects: metrics::Counter,
 }
 
@@ -35,7 +40,8 @@ struct Said {
     version: String,
     /// SHA-1 of each of [`SCRIPTS`], as SCRIPT LOAD answered them.
     hashes: Vec<String>,
-    failure: String,
+    /// Of this upstream, or of all nodes of the cluster.
+    links_up: usize,
 }
 
 /// The scripts that every handshake loads.
@@ -48,14 +54,39 @@ impl Upstream {
     /// As the configuration says; nothing is connected yet.
     pub fn new(config: config::Upstream) -> Self {
         metrics::describe_gauge!("weir_upstream_up", "1 if the upstream is connected");
+        let cluster = match &config.place {
+            Place::Cluster(seeds) => Some(Arc::new(cluster::Shared::new(seeds.clone(), config.read_from))),
+            _ => None,
+        };
         Upstream {
             timeout: config.timeout,
+            cluster,
+            only_reads: false,
             master: matches!(config.place, Place::Sentinel(_)).then(Arc::default),
             config,
-            links_up: AtomicUsize::new(0),
-            said: RwLock::default(),
+            said: Arc::default(),
+            failure: Mutex::default(),
             reconnects: metrics::counter!("weir_upstream_reconnects_total"),
         }
+    }
+
+    /// What the links to one node of this cluster share. What a node says of itself is said for all of them.
+    pub(super) fn of_node(&self, address: Address, only_reads: bool) -> Self {
+        Upstream {
+            timeout: self.timeout,
+            config: config::Upstream { place: Place::Tcp(address), ..self.config.clone() },
+            master: None,
+            cluster: None,
+            only_reads,
+            said: self.said.clone(),
+            failure: Mutex::default(),
+            reconnects: self.reconnects.clone(),
+        }
+    }
+
+    /// What is known of the nodes; `None`: this is no cluster.
+    pub fn cluster(&self) -> Option<&Arc<cluster::Shared>> {
+        self.cluster.as_ref()
     }
 
     /// Begins to follow the master, where sentinels know which server that is. Call it once.
@@ -90,14 +121,14 @@ impl Upstream {
             (Place::Unix(path), _) => dial::socket(path).await,
             (Place::Tcp(address), _) => dial::address(address, tls).await,
             (Place::Sentinel(_) | Place::Cluster(_), None) => {
-                Err(StoreError::Unavailable("this version knows no such place".into()))
+                Err(StoreError::Unavailable("no one server stands for all".into()))
             }
         }
     }
 
-    /// Whether at least one link is up.
+    /// Whether at least one link is up, and commands can find their node.
     pub fn is_up(&self) -> bool {
-        self.links_up.load(Relaxed) > 0
+        self.said.read().links_up > 0 && self.cluster.as_ref().is_none_or(|cluster| cluster.is_known())
     }
 
     /// Where it is, for messages.
@@ -125,22 +156,27 @@ impl Upstream {
     pub(super) fn note_link(&self, up: bool) {
         // Under the lock: two workers' links go down together, and the last to count must be the last to tell.
         let mut said = self.said.write();
-        let links = if up { self.links_up.fetch_add(1, Relaxed) + 1 } else { self.links_up.fetch_sub(1, Relaxed) - 1 };
-        metrics::gauge!("weir_upstream_up").set(if links > 0 { 1.0 } else { 0.0 });
-        if up && !said.failure.is_empty() {
+        if up {
+            said.links_up += 1
+        } else {
+            said.links_up -= 1
+        }
+        metrics::gauge!("weir_upstream_up").set(if said.links_up > 0 { 1.0 } else { 0.0 });
+        let mut failure = self.failure.lock();
+        if up && !failure.is_empty() {
             self.reconnects.increment(1);
             tracing::info!(upstream = %self.address(), "upstream is back");
-            said.failure.clear();
+            failure.clear();
         }
     }
 
     /// A link broke or could not be made. The same failure is logged once, not at every attempt.
     pub(super) fn note_failure(&self, error: &StoreError) {
         let text = error.to_string();
-        let mut said = self.said.write();
-        if said.failure != text {
+        let mut failure = self.failure.lock();
+        if *failure != text {
             tracing::warn!(upstream = %self.address(), error = %text, "upstream link is down");
-            said.failure = text;
+            *failure = text;
         }
     }
 }
@@ -149,7 +185,11 @@ impl Upstream {
 pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
     let mut commands = opening_commands(&upstream.config, identity);
     commands.push(talk::command(&["CLIENT", "SETNAME", "weir"]));
-    if identity.user.is_some() {
+    if upstream.only_reads {
+        commands.push(talk::command(&["READONLY"]));
+    }
+    // A replica has its master's scripts.
+    if identity.user.is_some() || upstream.only_reads {
         return Ok(within_limit(upstream, &commands).await?.0);
     }
     commands.extend(SCRIPTS.iter().map(|script| talk::command(&["SCRIPT", "LOAD", script.text])));
@@ -160,7 +200,7 @@ pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<
         note_reply(&mut said, command, reply);
     }
     let mut known = upstream.said.write();
-    said.failure = std::mem::take(&mut known.failure);
+    said.links_up = known.links_up;
     *known = said;
     drop(known);
     Ok(stream)

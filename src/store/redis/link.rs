@@ -81,8 +81,8 @@ pub struct Part<'a> {
     pub whole: usize,
     /// These are the last.
     pub done: bool,
-    /// Which of the entry's replies, counted from its first, begin here and are errors.
-    pub errors: &'a [u32],
+    /// Which of the entry's replies, counted from its first, begin here and are errors, and where in `bytes`.
+    pub errors: &'a [(u32, usize)],
 }
 
 /// Takes replies that nobody wants.
@@ -105,6 +105,8 @@ struct Entry {
     sink: Rc<dyn Sink>,
     id: u64,
     sent: Instant,
+    /// Where it begins among all bytes that were ever queued.
+    begins: u64,
 }
 
 impl Entry {
@@ -136,6 +138,9 @@ struct Inner {
     why_down: RefCell<StoreError>,
     /// Bytes that wait for the next write.
     out: RefCell<Vec<u8>>,
+    /// How many bytes were queued since the link was opened, and how many of them were taken from `out` to be written.
+    queued: Cell<u64>,
+    taken: Cell<u64>,
     entries: RefCell<VecDeque<Entry>>,
     discard: Rc<dyn Sink>,
     /// The driver's waker, taken when it is woken, so that a wake-up with many commands wakes it once.
@@ -207,6 +212,8 @@ impl Link {
             state: Cell::new(State::Connecting),
             why_down: RefCell::new(StoreError::Unavailable("not connected yet".into())),
             out: RefCell::default(),
+            queued: Cell::new(0),
+            taken: Cell::new(0),
             entries: RefCell::default(),
             discard: Rc::new(Discard),
             driver: Cell::new(None),
@@ -233,12 +240,12 @@ impl Link {
         let fail = |error: &StoreError| sink.failed(id, if confirms { 1 } else { replies }, error);
         match inner.state.get() {
             State::Up | State::Connecting => {
-                let (sink, sent) = (sink.clone(), Instant::now());
-                let entry = Entry { replies, missing: replies, confirms, to_marker, patience, sink, id, sent };
+                let (sink, sent, begins) = (sink.clone(), Instant::now(), inner.queued.get());
+                let entry = Entry { replies, missing: replies, confirms, to_marker, patience, sink, id, sent, begins };
                 inner.enqueue(commands, entry);
             }
             State::Stalled => fail(&StoreError::Timeout),
-            State::Down => fail(&inner.why_down.borrow().clone()),
+            State::Down => fail(&inner.why_down.borrow().clone().unsent()),
         }
     }
 
@@ -264,6 +271,11 @@ impl Link {
     /// As whom it was opened.
     pub fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// The server that it leads to.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.0.upstream
     }
 
     /// Whether it has ended, or is known to carry nothing.
@@ -314,6 +326,7 @@ impl Link {
 impl Inner {
     fn enqueue(&self, commands: &[u8], entry: Entry) {
         self.out.borrow_mut().extend_from_slice(commands);
+        self.queued.set(self.queued.get() + commands.len() as u64);
         self.entries.borrow_mut().push_back(entry);
         self.wake_driver();
     }
@@ -339,7 +352,7 @@ impl Inner {
             let (answered, missing) = self.entries.borrow().front().map_or((0, 0), Entry::progress);
             errors.clear();
             let advanced = scanner
-                .advance_many(&bytes[used..], missing as usize, |reply| errors.push(answered + reply as u32))
+                .advance_many(&bytes[used..], missing as usize, |reply, at| errors.push((answered + reply as u32, at)))
                 .map_err(broken)?;
             if advanced.consumed == 0 {
                 match self.push(scanner, &bytes[used..])? {
@@ -432,12 +445,12 @@ impl Inner {
             }
             answered
         };
-        let errors: &[u32] = if is_error { &[0] } else { &[] };
+        let errors: &[(u32, usize)] = if is_error { &[(0, 0)] } else { &[] };
         sink.reply(id, Part { bytes, whole: bytes.len(), done, errors });
         Ok(())
     }
 
-    fn hand_over(&self, bytes: &[u8], advanced: Advanced, errors: &[u32]) {
+    fn hand_over(&self, bytes: &[u8], advanced: Advanced, errors: &[(u32, usize)]) {
         let (sink, id, done) = {
             let mut entries = self.entries.borrow_mut();
             let entry = entries.front_mut().expect("bytes are consumed only for an entry that misses replies");
@@ -484,16 +497,19 @@ impl Inner {
     fn fail_all(&self, error: &StoreError) {
         *self.why_down.borrow_mut() = error.clone();
         self.out.borrow_mut().clear();
+        let taken = self.taken.replace(self.queued.get());
         let entries = std::mem::take(&mut *self.entries.borrow_mut());
+        let unsent = error.clone().unsent();
         for entry in entries {
+            let error = if entry.begins < taken { error } else { &unsent };
             entry.sink.failed(entry.id, if entry.confirms { 1 } else { entry.missing }, error);
         }
         self.wake_waiting_for_room();
     }
 
-    /// Whether nobody holds a handle any more.
+    /// Whether nobody holds a handle any more, nor waits for a reply; for a private link the handle alone counts.
     fn is_abandoned(self: &Rc<Self>) -> bool {
-        Rc::strong_count(self) == 1
+        Rc::strong_count(self) == 1 && (self.private.is_some() || self.entries.borrow().is_empty())
     }
 
     /// Whether the owner of a private link wants no more bytes for now.
@@ -540,6 +556,9 @@ async fn drive(inner: Rc<Inner>) {
             Err(error) => error,
         };
         inner.state.set(State::Down);
+        if inner.is_abandoned() {
+            return;
+        }
         inner.upstream.note_failure(&error);
         inner.fail_all(&error);
         if inner.is_abandoned() {
@@ -647,6 +666,7 @@ impl Wire {
                         Err(error) => Poll::Ready(lost(&error)),
                     };
                 }
+                inner.taken.set(inner.taken.get() + self.writing.len() as u64);
                 inner.wake_waiting_for_room();
             }
             match ready!(Pin::new(&mut *stream).poll_write(cx, &self.writing[self.written..])) {

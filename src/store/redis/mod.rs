@@ -1,5 +1,6 @@
 //! The upstream Redis: pipelined links that forward clients' bytes, and the cache protocol's steps as scripts.
 
+pub mod cluster;
 mod dial;
 mod frames;
 pub mod handshake;
@@ -11,6 +12,8 @@ mod sentinel;
 pub mod side_key;
 mod talk;
 
+use self::cluster::Cluster;
+use self::cluster::lane::Lane;
 use self::handshake::Upstream;
 use self::link::Link;
 use self::request::request;
@@ -33,11 +36,32 @@ use std::time::Duration;
 pub struct Redis {
     upstream: Arc<Upstream>,
     /// Weir's own, in the URL's database.
-    own: Link,
+    own: Links,
     /// Those that clients share, one for each identity that any of them has taken on.
     shared: Rc<RefCell<HashMap<Identity, Link>>>,
+    /// Instead of them, if the upstream is a cluster.
+    cluster: Option<Rc<Cluster>>,
     /// Private links that their clients have handed back clean.
     idle: Rc<RefCell<Vec<Link>>>,
+}
+
+/// Where the commands of one client go.
+#[derive(Clone)]
+pub enum Links {
+    /// To the one Redis, or over the client's own link.
+    One(Link),
+    /// Each to its node.
+    Cluster(Lane),
+}
+
+impl Links {
+    /// Sends one whole command on `key` and waits for the bytes of its reply.
+    async fn request(&self, key: &[u8], command: &[u8]) -> Result<Vec<u8>, StoreError> {
+        match self {
+            Links::One(link) => request(link, command).await,
+            Links::Cluster(lane) => cluster::ask(lane.nodes(), key, command).await,
+        }
+    }
 }
 
 /// Most private links that a worker keeps for the next client.
@@ -47,13 +71,26 @@ impl Redis {
     /// Opens the worker's first link. Must run on the worker's own runtime.
     pub fn open(upstream: Arc<Upstream>) -> Self {
         let identity = Identity { db: upstream.db(), ..Identity::default() };
+        if let Some(shared) = upstream.cluster() {
+            let cluster = Rc::new(Cluster::open(upstream.clone(), shared.clone()));
+            let own = Links::Cluster(Lane::new(cluster.nodes(&identity)));
+            return Redis { upstream, own, shared: Rc::default(), cluster: Some(cluster), idle: Rc::default() };
+        }
         let own = Link::open(upstream.clone(), identity.clone());
         let shared = Rc::new(RefCell::new(HashMap::from([(identity, own.clone())])));
-        Redis { upstream, own, shared, idle: Rc::default() }
+        Redis { upstream, own: Links::One(own), shared, cluster: None, idle: Rc::default() }
+    }
+
+    /// Where the commands of a client of `identity` go.
+    pub fn links(&self, identity: &Identity) -> Links {
+        match &self.cluster {
+            Some(cluster) => Links::Cluster(Lane::new(cluster.nodes(identity))),
+            None => Links::One(self.link(identity)),
+        }
     }
 
     /// The link for clients of `identity`.
-    pub fn link(&self, identity: &Identity) -> Link {
+    fn link(&self, identity: &Identity) -> Link {
         let mut shared = self.shared.borrow_mut();
         if let Some(link) = shared.get(identity) {
             return link.clone();
@@ -65,14 +102,20 @@ impl Redis {
         link
     }
 
-    /// A link for one client alone.
-    pub fn private(&self, identity: &Identity) -> Link {
+    /// A link for one client alone; in a cluster to the node of `slot`, or to any.
+    pub fn private(&self, identity: &Identity, slot: Option<u16>) -> Link {
+        let upstream = self.server_of(slot);
         let mut idle = self.idle.borrow_mut();
         idle.retain(|link| !link.is_down());
-        match idle.iter().position(|link| link.identity() == identity) {
+        match idle.iter().position(|link| link.identity() == identity && Arc::ptr_eq(link.upstream(), &upstream)) {
             Some(position) => idle.swap_remove(position),
-            None => Link::open_private(self.upstream.clone(), identity.clone()),
+            None => Link::open_private(upstream, identity.clone()),
         }
+    }
+
+    /// The upstream itself, or the node that serves a slot.
+    pub fn server_of(&self, slot: Option<u16>) -> Arc<Upstream> {
+        self.cluster.as_ref().map_or_else(|| self.upstream.clone(), |cluster| cluster.server_of(slot))
     }
 
     /// A private link that the server remembers nothing of, for the next client.
@@ -89,12 +132,12 @@ impl Redis {
         &self.upstream
     }
 
-    /// Weir's own link to a database.
-    fn own(&self, db: u32) -> Link {
+    /// Weir's own links to a database.
+    fn own(&self, db: u32) -> Links {
         if db == self.upstream.db() {
             return self.own.clone();
         }
-        self.link(&Identity { db, ..Identity::default() })
+        self.links(&Identity { db, ..Identity::default() })
     }
 
     /// Drops lease and negative entry of `key`. Sent ahead of every change of a routed key, on the same link: a load
@@ -107,20 +150,26 @@ impl Redis {
         link.send_and_forget(&command, 1);
     }
 
-    /// The same for many keys, over Weir's own link; returns once it is done.
+    /// The same for many keys, over Weir's own links; returns once it is done.
     pub async fn fence_all(&self, db: u32, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
-        let link = self.own(db);
-        let fences = keys.iter().map(|key| {
-            let side = SideKeys::of(key);
-            let mut command = Vec::new();
-            write::command(&mut command, [&b"UNLINK"[..], &side.lease, &side.negative]);
-            let link = link.clone();
-            async move { request(&link, &command).await }
-        });
-        for reply in join_all(fences).await {
-            let reply = reply?;
-            if reply.starts_with(b"-") {
-                return Err(StoreError::Refused(String::from_utf8_lossy(&reply[1..]).trim_end().to_owned()));
+        let links = self.own(db);
+        join_all(keys.iter().map(|key| Redis::fenced(&links, key))).await.into_iter().collect()
+    }
+
+    /// The same for one, over links that may lead to another server than those that carry the change: in a cluster the
+    /// change may meet another node than its fence did, while the slot moves, and must not be made before. One command for
+    /// each side key: one on both would be refused as long as only one of them has moved.
+    pub async fn fenced(links: &Links, key: &[u8]) -> Result<(), StoreError> {
+        let side = SideKeys::of(key);
+        let unlink = |side_key: Vec<u8>| async move {
+            let mut command = Vec::with_capacity(64 + side_key.len());
+            write::command(&mut command, [&b"UNLINK"[..], &side_key]);
+            links.request(key, &command).await
+        };
+        let (lease, negative) = futures_util::future::join(unlink(side.lease), unlink(side.negative)).await;
+        for reply in [lease?, negative?] {
+            if let Some(text) = reply.strip_prefix(b"-") {
+                return Err(StoreError::Refused(String::from_utf8_lossy(text).trim_end().to_owned()));
             }
         }
         Ok(())
@@ -132,12 +181,12 @@ impl Redis {
     }
 
     /// Runs a command only if `key` is present: its reply's bytes, or `None`.
-    pub async fn if_present(&self, link: &Link, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
+    pub async fn if_present(&self, links: &Links, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
         if args.len() > MOST_UNPACKED {
-            return if_present_in_two_steps(link, key, args).await;
+            return if_present_in_two_steps(links, key, args).await;
         }
         let arguments: Vec<&[u8]> = args.iter().collect();
-        let reply = self.call(link, &IF_PRESENT, key, &arguments).await?;
+        let reply = self.call(links, &IF_PRESENT, key, &arguments).await?;
         if let Some(digits) = reply.strip_prefix(INTEGER) {
             return Ok(Some([b":", digits].concat()));
         }
@@ -147,7 +196,7 @@ impl Redis {
     /// Calls a script by its hash, or by its text where the upstream has forgotten it.
     async fn call(
         &self,
-        link: &Link,
+        links: &Links,
         script: &'static Script,
         key: &[u8],
         args: &[&[u8]],
@@ -161,12 +210,12 @@ impl Redis {
             command
         };
         if let Some(hash) = self.upstream.hash_of(script) {
-            let reply = request(link, &build(b"EVALSHA", hash.as_bytes())).await?;
+            let reply = links.request(key, &build(b"EVALSHA", hash.as_bytes())).await?;
             if !reply.starts_with(b"-NOSCRIPT") {
                 return Ok(reply);
             }
         }
-        request(link, &build(b"EVAL", script.text.as_bytes())).await
+        links.request(key, &build(b"EVAL", script.text.as_bytes())).await
     }
 
     async fn call_for_word(
@@ -189,16 +238,16 @@ impl Redis {
 
 /// For commands with more arguments than Lua can pass on. Not atomic: in between the key may vanish, and the
 /// command then makes a new one. Several thousand fields at once are no counter.
-async fn if_present_in_two_steps(link: &Link, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
+async fn if_present_in_two_steps(links: &Links, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
     let mut exists = Vec::new();
     write::command(&mut exists, [&b"EXISTS"[..], key]);
-    if request(link, &exists).await? == b":0\r\n" {
+    if links.request(key, &exists).await? == b":0\r\n" {
         return Ok(None);
     }
-    Redis::fence(link, key);
+    Redis::fenced(links, key).await?;
     let mut command = Vec::new();
     write::command(&mut command, args.iter());
-    request(link, &command).await.map(Some)
+    links.request(key, &command).await.map(Some)
 }
 
 impl Store for Redis {

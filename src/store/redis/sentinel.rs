@@ -95,6 +95,7 @@ impl Follower {
             StoreError::Refused(why) => StoreError::Refused(format!("sentinel {sentinel}: {why}")),
             StoreError::Protocol(why) => StoreError::Protocol(format!("sentinel {sentinel}: {why}")),
             StoreError::Timeout => StoreError::Unavailable(format!("sentinel {sentinel}: no answer in time")),
+            unsent @ StoreError::Unsent(_) => unsent,
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 /// Everything that Weir itself stores begins with this.
 pub const RESERVED_PREFIX: &[u8] = b"weir:{";
 
-const SLOTS: usize = 16384;
+/// Slots of a cluster.
+pub const SLOTS: usize = 16384;
 
 /// The two side keys of a key.
 pub struct SideKeys {
