@@ -113,8 +113,12 @@ fn a_blocked_client_that_leaves_frees_its_link() {
         client.run_later("BLPOP queue 0");
     }
     wait_until("all are blocked", || redis.client().run("INFO clients").text().contains("blocked_clients:20"));
-    // One waits with a command behind that must wait itself.
+    // Some wait with something behind: a command that must wait itself, the end, a mistake.
     clients[0].run_later("SELECT 0");
+    clients[1].run_later("QUIT");
+    clients[3].run_later("INFO");
+    clients[4].run_later("CLIENT TRACKING ON");
+    clients[2].send(b"*1\r\n$x\r\n");
     drop(clients);
     wait_until("none is blocked", || redis.client().run("INFO clients").text().contains("blocked_clients:0"));
     wait_until("their links are closed", || connections(&redis) == before);
@@ -265,4 +269,53 @@ fn a_lost_link_ends_the_client_whose_state_it_held() {
     assert!(holder.is_closed());
     assert!(subscriber.is_closed());
     wait_until("the shared link is back", || other.run("PING x").text() == "x" && other.run("SET k v") == Reply::ok());
+}
+
+/// What CLIENT LIST says of each client, as far as it does not differ from connection to connection.
+fn doings(client: &mut Client, of: &[&str]) -> Vec<String> {
+    let list = client.run("CLIENT LIST").text();
+    let field = |line: &str, name: &str| line.split(' ').find_map(|field| Some(field.strip_prefix(name)?.to_owned()));
+    let row = |name: &&str| {
+        let line = list.lines().find(|line| field(line, "name=").as_deref() == Some(name)).expect("it is connected");
+        let fields = ["flags=", "db=", "sub=", "psub=", "multi=", "cmd=", "resp="];
+        let fields = fields.map(|name| format!("{name}{}", field(line, name).expect("a field"))).join(" ");
+        format!("{name}: {fields}")
+    };
+    of.iter().map(row).collect()
+}
+
+/// Whoever looks who is blocked, monitors or holds a transaction open sees what Redis would show.
+#[test]
+fn client_list_shows_what_each_client_does() {
+    let (bare, behind) = (Redis::start(), Redis::start());
+    let weir = on(&behind);
+    let doers = [
+        ("blocks", "BLPOP nolist 0", 0),
+        ("subscribes", "SUBSCRIBE a b", 2),
+        ("monitors", "MONITOR", 1),
+        ("queues", "MULTI|SET a 1|SET b 1", 3),
+        ("tracks", "CLIENT TRACKING on", 1),
+        ("reads", "SELECT 2|GET a", 2),
+        ("asks", "PING", 1),
+    ];
+    let names = doers.map(|(name, ..)| name);
+    let shown = |mut connect: Box<dyn FnMut() -> Client + '_>, redis: &Redis| {
+        let mut clients: Vec<Client> = doers
+            .iter()
+            .map(|(name, commands, replies)| {
+                let mut client = connect();
+                client.run(&format!("CLIENT SETNAME {name}"));
+                client.send(&commands.split('|').flat_map(raw_command).collect::<Vec<u8>>());
+                (0..*replies).for_each(|_| drop(client.recv()));
+                client
+            })
+            .collect();
+        wait_until("one is blocked", || redis.client().run("INFO clients").text().contains("blocked_clients:1"));
+        doings(clients.last_mut().expect("the last one asks"), &names)
+    };
+    let theirs = shown(Box::new(|| bare.client()), &bare);
+    let ours = shown(Box::new(|| weir.client()), &behind);
+    assert_eq!(ours, theirs);
+    let mut client = weir.client();
+    assert_eq!(client.run("CLIENT LIST TYPE pubsub").text().lines().count(), 0, "they have left");
 }

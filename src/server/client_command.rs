@@ -1,8 +1,10 @@
 //! CLIENT and its subcommands: what Weir knows of its own clients, and what the server must remember of one.
 
+use super::client_list;
 use super::clients::Client;
 use super::conn::{Conn, Flow, Muting, Request};
 use super::own::{answer_or_error, check_name};
+use super::private::Hold;
 use super::replies::KeyHashes;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
@@ -21,8 +23,8 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, sub: &str, request: Request<'_>
         }),
         "setname" => set_name(conn, &args[2]),
         "setinfo" => conn.answer_now(|out| set_info(conn, &word(args, 2), &args[3], out)),
-        "info" => conn.answer_now(|out| write::verbatim(out, conn.protocol(), conn.client.line())),
-        "list" => conn.answer_now(|out| list(conn, args, out)),
+        "info" => client_list::info(conn),
+        "list" => client_list::list(conn, args),
         "kill" => kill(conn, args),
         "reply" => reply(conn, &word(args, 2)),
         "no-evict" | "no-touch" if over_redis => return pin(conn, sub, request),
@@ -42,12 +44,18 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, sub: &str, request: Request<'_>
         "tracking" | "getredir" | "trackinginfo" | "caching" => {
             return conn.refuse(spec, request, "the embedded store tracks no keys; leave client-side caching off");
         }
-        _ => {
-            let text = format!("ERR unknown subcommand '{}'. Try CLIENT HELP.", String::from_utf8_lossy(&args[1]));
-            conn.answer_now(|out| write::error(out, text));
-        }
+        _ => conn.answer_now(|out| {
+            let sub = as_redis_prints(&args[1]);
+            write::error(out, [b"ERR unknown subcommand '", sub, b"'. Try CLIENT HELP."].concat());
+        }),
     }
     Flow::Next
+}
+
+/// What Redis shows of a client's words in an error.
+fn as_redis_prints(word: &[u8]) -> &[u8] {
+    let word = &word[..word.len().min(128)];
+    &word[..memchr::memchr(0, word).unwrap_or(word.len())]
 }
 
 fn word(args: Args<'_>, index: usize) -> String {
@@ -88,22 +96,6 @@ fn set_info(conn: &Conn, attribute: &str, value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn list(conn: &Conn, args: Args<'_>, out: &mut Vec<u8>) {
-    let words: Vec<String> = (2..args.len()).map(|index| word(args, index)).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let clients = &conn.worker.app.clients;
-    match words.as_slice() {
-        [] | ["type", "normal"] => write::verbatim(out, conn.protocol(), clients.list(None)),
-        ["type", "master" | "replica" | "slave" | "pubsub"] => write::verbatim(out, conn.protocol(), ""),
-        ["type", other] => write::error(out, format!("ERR Unknown client type '{other}'")),
-        ["id", ids @ ..] if !ids.is_empty() => match ids.iter().map(|id| id.parse()).collect::<Result<Vec<u64>, _>>() {
-            Ok(ids) => write::verbatim(out, conn.protocol(), clients.list(Some(&ids))),
-            Err(_) => write::error(out, "ERR Invalid client ID"),
-        },
-        _ => write::error(out, "ERR syntax error"),
-    }
-}
-
 /// What CLIENT KILL picks clients by; all that are given must fit.
 #[derive(Default)]
 struct Filter {
@@ -111,7 +103,9 @@ struct Filter {
     peer: Option<String>,
     local: Option<String>,
     user: Option<String>,
-    /// None of them is of the wanted kind: all of Weir's clients are normal ones.
+    /// Subscribers, or others.
+    subscribed: Option<bool>,
+    /// None of them is of the wanted kind.
     none: bool,
     /// Also the client that asks.
     oneself: bool,
@@ -134,8 +128,9 @@ impl Filter {
                 "laddr" => filter.local = Some(text),
                 "user" => filter.user = Some(text),
                 "type" => match text.to_ascii_lowercase().as_str() {
-                    "normal" => {}
-                    "master" | "replica" | "slave" | "pubsub" => filter.none = true,
+                    "normal" => filter.subscribed = Some(false),
+                    "pubsub" => filter.subscribed = Some(true),
+                    "master" | "replica" | "slave" => filter.none = true,
                     _ => return Err(format!("ERR Unknown client type '{text}'")),
                 },
                 "skipme" => match text.to_ascii_lowercase().as_str() {
@@ -154,6 +149,7 @@ impl Filter {
         let is = |wanted: &Option<String>, address: &str| wanted.as_ref().is_none_or(|wanted| wanted == address);
         !self.none
             && self.id.is_none_or(|id| id == client.id)
+            && self.subscribed.is_none_or(|subscribed| subscribed == client.is_subscribed())
             && is(&self.peer, &client.peer)
             && is(&self.local, &client.local)
             && self.user.as_ref().is_none_or(|user| user == "default")
@@ -209,13 +205,31 @@ fn pin(conn: &mut Conn, sub: &str, request: Request<'_>) -> Flow {
     if !conn.enter() {
         return Flow::Wait;
     }
-    let on = word(request.args, 2) == "on";
-    if let Some(hold) = &mut conn.hold {
-        let held = if sub == "no-evict" { &mut hold.no_evict } else { &mut hold.no_touch };
+    let (on, no_evict) = (word(request.args, 2) == "on", sub == "no-evict");
+    ask(conn, request.args.iter().collect(), move |hold| {
+        let held = if no_evict { &mut hold.no_evict } else { &mut hold.no_touch };
         *held = on;
+    })
+}
+
+/// Asks the server to remember something of the connection; what it agrees to is noted. The client's next command waits
+/// for its answer.
+fn ask(conn: &mut Conn, args: OwnedArgs, note: impl FnOnce(&mut Hold) + 'static) -> Flow {
+    if let Some(hold) = &mut conn.hold {
         hold.stained = true;
     }
-    conn.forward(request)
+    let way = conn.way().clone();
+    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+    conn.run_errand(async move {
+        let reply = way.run(args.as_args()).await;
+        move |conn: &mut Conn| {
+            if let (Ok(b"+OK\r\n"), Some(hold)) = (reply.as_deref(), &mut conn.hold) {
+                note(hold);
+            }
+            conn.replies.finish(slot, answer_or_error(reply));
+        }
+    });
+    Flow::Next
 }
 
 /// The server tracks what this client reads. Invalidations may be redirected to another client of Weir's, which clients
@@ -227,9 +241,16 @@ fn tracking(conn: &mut Conn, request: Request<'_>) -> Flow {
     let args = request.args;
     let redirect = (3..args.len()).find(|&at| word(args, at) == "redirect").map(|at| at + 1);
     let id = redirect.and_then(|at| std::str::from_utf8(args.get(at)?).ok()?.parse::<u64>().ok());
+    let mode = word(args, 2);
+    let note = move |redirect| {
+        move |hold: &mut Hold| match mode.as_str() {
+            "on" => hold.tracking = Some(redirect),
+            "off" => hold.tracking = None,
+            _ => {}
+        }
+    };
     let (Some(at), Some(id)) = (redirect, id) else {
-        note_tracking(conn, args, 0);
-        return conn.forward(request);
+        return ask(conn, args.iter().collect(), note(0));
     };
     let target = conn.worker.app.clients.get(id).map_or(0, |client| client.connection());
     if target == 0 {
@@ -237,23 +258,9 @@ fn tracking(conn: &mut Conn, request: Request<'_>) -> Flow {
         conn.answer_now(|out| write::error(out, "ERR The client ID you want redirect to does not exist"));
         return Flow::Next;
     }
-    note_tracking(conn, args, id);
     let target = target.to_string();
     let args = args.iter().enumerate().map(|(index, word)| if index == at { target.as_bytes() } else { word });
-    let mut command = Vec::new();
-    write::command(&mut command, args.collect::<Vec<_>>());
-    conn.forward_instead(request, &command)
-}
-
-/// What a TRACKING comes to that the server does not refuse.
-fn note_tracking(conn: &mut Conn, args: Args<'_>, redirect: u64) {
-    let Some(hold) = &mut conn.hold else { return };
-    hold.stained = true;
-    match word(args, 2).as_str() {
-        "on" => hold.tracking = Some(redirect),
-        "off" => hold.tracking = None,
-        _ => {}
-    }
+    ask(conn, args.collect(), note(id))
 }
 
 /// As the server tells it, but for the number of the client that is told.
@@ -261,8 +268,7 @@ fn tracking_info(conn: &mut Conn, args: Args<'_>) {
     let redirect = conn.hold.as_ref().and_then(|hold| hold.tracking).filter(|&client| client > 0);
     let args: OwnedArgs = args.iter().collect();
     let way = conn.way().clone();
-    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
-    conn.replies.finish_with(slot, async move {
+    conn.answer_with(async move {
         answer_or_error(way.run(args.as_args()).await.map(|reply| match redirect {
             Some(client) => with_redirect(&reply, client),
             None => reply,
@@ -290,6 +296,5 @@ fn unblock(conn: &mut Conn, args: Args<'_>) {
     let args: OwnedArgs =
         args.iter().enumerate().map(|(index, word)| if index == 2 { number.as_bytes() } else { word }).collect();
     let way = conn.way().clone();
-    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
-    conn.replies.finish_with(slot, async move { answer_or_error(way.run(args.as_args()).await) });
+    conn.answer_with(async move { answer_or_error(way.run(args.as_args()).await) });
 }

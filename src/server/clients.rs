@@ -1,12 +1,12 @@
-//! Who is connected: numbers, names and addresses, for CLIENT and the metrics. Touched when a client comes, goes or
-//! names itself, never by its other commands.
+//! Who is connected: numbers, names and addresses, for CLIENT and the metrics. The registry is touched when a client comes,
+//! goes or names itself; for its commands, once for all that came together, it notes the last in a place of its own.
 
 use crate::resp::write::Protocol;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 /// The registry.
@@ -35,6 +35,11 @@ pub struct Client {
     killed: AtomicBool,
     /// The number of its private link at the upstream; 0: it has none.
     connection: AtomicU64,
+    subscribed: AtomicBool,
+    /// Index in the command table.
+    last_command: AtomicU16,
+    /// Seconds after `since`.
+    last_at: AtomicU32,
 }
 
 /// What a client said of itself.
@@ -76,6 +81,9 @@ impl Clients {
             waker: AtomicWaker::new(),
             killed: AtomicBool::new(false),
             connection: AtomicU64::new(0),
+            subscribed: AtomicBool::new(false),
+            last_command: AtomicU16::new(u16::MAX),
+            last_at: AtomicU32::new(0),
         });
         self.connected.lock().insert(id, client.clone());
         self.gauge.increment(1.0);
@@ -118,13 +126,9 @@ impl Clients {
         self.next.load(Relaxed) - 1
     }
 
-    /// CLIENT LIST, of all or of those with one of `ids`.
-    pub fn list(&self, ids: Option<&[u64]>) -> String {
-        let wanted = |client: &&Arc<Client>| ids.is_none_or(|ids| ids.contains(&client.id));
-        self.connected.lock().values().filter(wanted).fold(String::new(), |mut text, client| {
-            text.push_str(&client.line());
-            text
-        })
+    /// All that are connected, by their numbers.
+    pub fn all(&self) -> Vec<Arc<Client>> {
+        self.connected.lock().values().cloned().collect()
     }
 }
 
@@ -145,22 +149,35 @@ impl Client {
         self.connection.load(Relaxed)
     }
 
-    /// Its private link has this number.
-    pub fn note_connection(&self, connection: u64) {
-        self.connection.store(connection, Relaxed);
+    /// Whether it is subscribed to anything.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscribed.load(Relaxed)
     }
 
-    /// One line of CLIENT LIST, with Redis 7's fields in their order. What Weir does not measure is 0.
-    pub fn line(&self) -> String {
-        let said = self.said.lock();
-        let Said { name, library, library_version, db, protocol } = &*said;
-        let resp = if *protocol == Protocol::Resp3 { 3 } else { 2 };
-        let Client { id, peer, local, .. } = self;
-        let age = self.since.elapsed().as_secs();
-        format!(
-            "id={id} addr={peer} laddr={local} fd=0 name={name} age={age} idle=0 flags=N db={db} sub=0 psub=0 ssub=0 multi=-1 \
-             qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client \
-             user=default redir=-1 resp={resp} lib-name={library} lib-ver={library_version}\n"
-        )
+    /// Its private link has this number, and this many subscriptions, or it has none.
+    pub fn note_link(&self, connection: u64, subscribed: bool) {
+        self.connection.store(connection, Relaxed);
+        self.subscribed.store(subscribed, Relaxed);
+    }
+
+    /// It has sent commands, of which this is the last, by its index in the table.
+    pub fn note_command(&self, command: u16, at: Instant) {
+        self.last_command.store(command, Relaxed);
+        self.last_at.store(at.duration_since(self.since).as_secs() as u32, Relaxed);
+    }
+
+    /// The last command that it has sent, by its index in the table; none has the highest index.
+    pub fn last_command(&self) -> u16 {
+        self.last_command.load(Relaxed)
+    }
+
+    /// Seconds since it has connected.
+    pub fn age(&self) -> u64 {
+        self.since.elapsed().as_secs()
+    }
+
+    /// Seconds since its last command.
+    pub fn idle(&self) -> u64 {
+        self.age().saturating_sub(self.last_at.load(Relaxed).into())
     }
 }

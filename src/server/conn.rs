@@ -11,6 +11,7 @@
 
 use super::clients::Client;
 use super::clustered::Pending;
+use super::learned::Word;
 use super::metrics::{CommandCounts, Path};
 use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
@@ -62,6 +63,8 @@ pub struct Conn {
     pub hold: Option<Hold>,
     /// CLIENT REPLY.
     pub muting: Muting,
+    /// Every push that the server sent before the command being acted on is here: see [`Conn::has_heard_all`].
+    pub(super) heard: bool,
     pub(super) way: Way,
     errand: Option<Errand>,
     pub(super) sink: Rc<dyn Sink>,
@@ -186,6 +189,7 @@ impl Conn {
             closing: false,
             hold: None,
             muting: Muting::Off,
+            heard: false,
             errand: None,
             run: Run::default(),
             slot: None,
@@ -238,10 +242,11 @@ impl Conn {
         }
         self.send_run(request.bytes);
         self.replies.mute(true);
+        self.muting = Muting::Off;
         let flow = self.dispatch(request);
         self.send_run(request.bytes);
-        if flow != Flow::Wait && self.muting == Muting::Next {
-            self.muting = Muting::Off;
+        if flow == Flow::Wait {
+            self.muting = Muting::Next;
         }
         self.replies.mute(self.muting == Muting::All);
         flow
@@ -254,20 +259,28 @@ impl Conn {
         if !self.authenticated && !known.is_some_and(|(_, spec)| spec.flags.contains(Flags::NO_AUTH)) {
             return self.answer(request, |out| write::error(out, "NOAUTH Authentication required."));
         }
-        if let Some(flow) = self.intercept(known.map(|(_, spec)| spec), request) {
+        let spec = match known {
+            Some((_, spec)) => Some(spec),
+            None => match self.learned(name) {
+                Word::Command(spec) => Some(spec),
+                Word::Unknown => None,
+                Word::New => return Flow::Wait,
+            },
+        };
+        if let Some(flow) = self.intercept(spec, request) {
             return flow;
         }
         if self.way.lane().is_some()
-            && let Some(flow) = self.place_in_cluster(known.map(|(_, spec)| spec), request)
+            && let Some(flow) = self.place_in_cluster(spec, request)
         {
             return flow;
         }
-        let Some((_, spec)) = known else { return self.unknown(request) };
+        let Some(spec) = spec else { return self.unknown(request) };
         match spec.handling_of(request.args) {
             Handling::Forward => self.data(spec, request),
             Handling::Own => {
                 self.send_run(request.bytes);
-                own::run(self, spec, request)
+                if self.has_heard_all() { own::run(self, spec, request) } else { Flow::Wait }
             }
             Handling::Stateful(why) => match &self.worker.backend {
                 Backend::Redis(_) => private::run(self, spec, request),
@@ -355,7 +368,23 @@ impl Conn {
         self.worker.counts.count(self.command, is_error);
     }
 
-    /// A command of a module, or of a newer Redis: the upstream knows. Its first argument may be a key that it changes.
+    /// What the upstream says of a name that the table does not have. If it must be asked first, the command waits for it.
+    fn learned(&mut self, name: &[u8]) -> Word {
+        let Backend::Redis(redis) = &self.worker.backend else { return Word::Unknown };
+        let word = self.worker.learned.word(name);
+        if let Word::New = word {
+            let (redis, worker, name) = (redis.clone(), self.worker.clone(), name.to_vec());
+            self.run_errand(async move {
+                let reply = redis.ask(&[&b"COMMAND"[..], b"INFO", &name]).await;
+                worker.learned.learn(&name, reply.as_deref().ok());
+                |_: &mut Conn| ()
+            });
+        }
+        word
+    }
+
+    /// A command that not even the upstream knows, as far as it could be asked; it may have been loaded since, so its word
+    /// counts. Its first argument may be a key that it changes.
     fn unknown(&mut self, request: Request<'_>) -> Flow {
         if self.replies.any_routed_open() {
             return Flow::Wait;
@@ -581,6 +610,7 @@ impl Conn {
     /// All whole commands that came together, at `begun`, are acted on.
     pub fn end_batch(&mut self, bytes: &[u8], begun: Instant) {
         self.send_run(bytes);
+        self.client.note_command(self.command, begun);
         let (plain, reads) = std::mem::take(&mut self.embedded);
         for (path, commands) in [(Path::Pass, plain), (Path::Upstream, reads)] {
             if commands > 0 {
@@ -613,6 +643,15 @@ impl Conn {
     /// Index of the command being acted on, for the counters.
     pub fn command_index(&self) -> u16 {
         self.command
+    }
+}
+
+impl Drop for Conn {
+    /// Nobody is left who would take the reply to a command that may take for ever.
+    fn drop(&mut self) {
+        if let (Some(_), Some(link)) = (&self.hold, self.way.link()) {
+            link.close();
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod app;
 mod client_command;
+mod client_list;
 mod clients;
 mod clustered;
 mod conn;
@@ -14,6 +15,7 @@ mod explain;
 mod facade;
 mod incoming;
 mod info;
+mod learned;
 pub mod listener;
 pub mod metrics;
 mod output;

@@ -25,6 +25,8 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         "auth" => return auth(conn, args),
         "hello" => return hello(conn, args),
         "select" => return select(conn, args),
+        // Its client is listened to meanwhile: it may leave.
+        "quit" if conn.is_blocked() => return Flow::Wait,
         "quit" => {
             conn.answer_now(write::ok);
             conn.closing = true;
@@ -274,8 +276,11 @@ fn reset(conn: &mut Conn) -> Flow {
         hold.stained = true;
     }
     conn.leave();
-    conn.muting = Muting::Off;
-    conn.replies.mute(false);
+    if conn.muting == Muting::All {
+        // A RESET that was to be skipped stays unheard.
+        conn.muting = Muting::Off;
+        conn.replies.mute(false);
+    }
     conn.authenticated = conn.worker.app.config.server.password.is_none();
     *conn.client.said.lock() = super::clients::Said::default();
     conn.become_identity(Identity { db: conn.worker.backend.first_db(), ..Identity::default() });
@@ -293,10 +298,8 @@ fn info(conn: &mut Conn, args: Args<'_>) {
         return conn.answer_now(|out| write::verbatim(out, protocol, text));
     }
     let args: OwnedArgs = args.iter().collect();
-    let replies = &conn.replies;
-    let slot = replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
     let way = conn.way().clone();
-    replies.finish_with(slot, async move {
+    conn.answer_with(async move {
         let reply = way.run(args.as_args()).await;
         answer_or_error(reply.map(|reply| info::with_own_section(&worker.app, reply, protocol, &sections)))
     });

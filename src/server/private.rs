@@ -10,10 +10,12 @@
 //! Weir's own link: inside the transaction the fence would change EXEC's reply.
 
 use super::conn::{Conn, Flow, Request};
+use super::output::Output;
 use super::own;
+use super::replies::KeyHashes;
 use crate::cache::route::Route;
-use crate::resp::args::Args;
-use crate::resp::command::{Access, Handling, Spec};
+use crate::resp::args::{Args, OwnedArgs};
+use crate::resp::command::{Access, Handling, Spec, lookup};
 use crate::resp::frame::{self, Reply};
 use crate::resp::write::{self, Protocol};
 use crate::store::redis::cluster::hide::Hide;
@@ -115,6 +117,45 @@ impl Conn {
         }
     }
 
+    /// Whether every push that the server has sent is here, so that an answer of Weir's own overtakes none of them (G3).
+    /// If not, the server is asked for a sign, and the command must wait for it.
+    pub fn has_heard_all(&mut self) -> bool {
+        if !self.listens() || std::mem::take(&mut self.heard) {
+            return true;
+        }
+        if !self.is_busy() {
+            let way = self.way.clone();
+            self.run_errand(async move {
+                // CLIENT is the one command that a CLIENT CACHING before it outlives. Whatever it comes to is a sign: a lost
+                // link is told otherwise.
+                let sign = OwnedArgs::from_iter(["CLIENT", "ID"]);
+                let _ = way.run(sign.as_args()).await;
+                |conn: &mut Conn| conn.heard = true
+            });
+        }
+        false
+    }
+
+    /// Whether the server may push something to this client.
+    fn listens(&self) -> bool {
+        let Some(hold) = &self.hold else { return false };
+        let subscribed = self.way.link().is_some_and(|link| link.subscriptions().any());
+        hold.tracking.is_some() || hold.subscribes || subscribed
+    }
+
+    /// Works out the answer to a command that Weir asks of the server itself. The next command of a client that is pushed
+    /// to waits for it, lest a push which that one causes comes before it.
+    pub fn answer_with(&mut self, answer: impl Future<Output = Output> + 'static) {
+        let slot = self.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, self.command_index());
+        if !self.listens() {
+            return self.replies.finish_with(slot, answer);
+        }
+        self.run_errand(async move {
+            let answer = answer.await;
+            move |conn: &mut Conn| conn.replies.finish(slot, answer)
+        });
+    }
+
     /// Whether it is between MULTI and EXEC.
     pub fn in_transaction(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.transaction.is_some())
@@ -130,7 +171,7 @@ impl Conn {
     pub fn settle(&mut self) {
         let busy = self.is_busy() || self.errand_is_open();
         let (Some(hold), Some(link)) = (&mut self.hold, self.way.link()) else { return };
-        self.client.note_connection(link.connection());
+        self.client.note_link(link.connection(), link.subscriptions().any());
         if busy {
             return;
         }
@@ -159,7 +200,7 @@ impl Conn {
             }
         }
         self.sink = self.replies.clone();
-        self.client.note_connection(0);
+        self.client.note_link(0, false);
         let way = self.worker.backend.way(&identity);
         self.set_way(way);
     }
@@ -230,7 +271,11 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
 
 /// A command that may take its time.
 fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
-    let patience = patience(spec.name, request.args, conn.worker.app.upstream_timeout());
+    let patience = match lookup(spec.name.as_bytes()) {
+        Some(_) => patience(spec.name, request.args, conn.worker.app.upstream_timeout()),
+        // How long a module's command waits is its own affair, and what it leaves behind too.
+        None => None,
+    };
     if spec.access_of(request.args) != Access::Read {
         conn.fence_routed(spec, request);
     }
@@ -242,6 +287,7 @@ fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
     conn.send_owed(request, &[], Owed::Replies(1), patience);
     if let Some(hold) = &mut conn.hold {
         hold.blocks = true;
+        hold.stained |= lookup(spec.name.as_bytes()).is_none();
     }
     Flow::Next
 }
@@ -304,14 +350,17 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
     let Some(spec) = spec else { return conn.forward(request) };
     match spec.name {
         "exec" if request.args.len() == 1 => return exec(conn, request),
-        "discard" if request.args.len() == 1 => {
-            if let Some(hold) = &mut conn.hold {
-                (hold.transaction, hold.watches) = (None, false);
-            }
+        "discard" if request.args.len() != 1 => {}
+        // A server discards the transaction of an EXEC that has too many arguments, too.
+        "exec" | "discard" => {
+            conn.forget_transaction();
             return conn.forward(request);
         }
         "quit" | "reset" => {
             conn.send_run(request.bytes);
+            if !spec.arity_ok(request.args.len()) {
+                conn.poison();
+            }
             return own::run(conn, spec, request);
         }
         _ => {}
@@ -371,8 +420,8 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
         return Flow::Wait;
     }
     let Transaction { writes, changes_connection, .. } = std::mem::take(transaction);
+    conn.forget_transaction();
     if let Some(hold) = &mut conn.hold {
-        (hold.transaction, hold.watches) = (None, false);
         hold.stained |= changes_connection;
     }
     let flow = conn.forward(request);
@@ -389,9 +438,7 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
 
 /// The server forgets the transaction, and the client is told why.
 fn abort(conn: &mut Conn, request: Request<'_>, text: &str) -> Flow {
-    if let Some(hold) = &mut conn.hold {
-        (hold.transaction, hold.watches) = (None, false);
-    }
+    conn.forget_transaction();
     conn.send_run(request.bytes);
     conn.send_alone(b"*1\r\n$7\r\nDISCARD\r\n");
     conn.answer_now(|out| write::error(out, text));
@@ -434,5 +481,12 @@ fn apply(conn: &mut Conn, line: &str) {
 impl Conn {
     fn transaction(&mut self) -> Option<&mut Transaction> {
         self.hold.as_mut()?.transaction.as_mut()
+    }
+
+    /// It has ended, and with it what was watched.
+    fn forget_transaction(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            (hold.transaction, hold.watches) = (None, false);
+        }
     }
 }

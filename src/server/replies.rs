@@ -217,11 +217,12 @@ impl Replies {
         state.close(index);
     }
 
-    /// Works out a slow command's answer in a task of its own. A fault of our own ends in an error for this one command,
-    /// not in a client that waits for ever.
+    /// Works out a slow command's answer. It begins at once, so that what it sends first keeps its place before what the
+    /// client's next command sends; a task of its own does the rest. A fault of our own ends in an error for this one
+    /// command, not in a client that waits for ever.
     pub fn finish_with(self: &Rc<Self>, slot: u64, answer: impl Future<Output = Output> + 'static) {
         let replies = self.clone();
-        tokio::task::spawn_local(async move {
+        let mut finished = Box::pin(async move {
             let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
                 let mut output = Output::default();
                 output.write(|out| write::error(out, "ERR the proxy failed on this command; its log says more"));
@@ -229,6 +230,9 @@ impl Replies {
             });
             replies.finish(slot, answer);
         });
+        if finished.as_mut().now_or_never().is_none() {
+            tokio::task::spawn_local(finished);
+        }
     }
 
     /// Whether a request on one of these keys is open: for a routed write, any; for a read, only one that the engine

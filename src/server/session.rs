@@ -230,6 +230,11 @@ impl Session {
                 }
                 // How much more is needed is a client's claim, and no reason to hold memory for it.
                 Ok(Scanned::Incomplete { .. }) => break,
+                // What is wrong behind a command that may take for ever is told after it: until then it may leave.
+                Err(_) if self.conn.is_blocked() => {
+                    self.waits = Waits::Reply;
+                    break;
+                }
                 Err(error) => {
                     self.conn.send_run(bytes);
                     self.conn.replies.now(|out| error.reply(out));

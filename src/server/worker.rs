@@ -1,6 +1,7 @@
 //! What all clients of one worker thread share. Nothing here is shared with another thread but [`App`].
 
 use super::app::App;
+use super::learned::Learned;
 use super::metrics::CommandCounts;
 use super::patience::Wait;
 use crate::cache::Engine;
@@ -31,6 +32,8 @@ pub struct Worker {
     pub counts: Arc<CommandCounts>,
     /// Every client's bytes are read into this one buffer; only an incomplete command is copied out of it.
     pub scratch: RefCell<Box<[u8]>>,
+    /// Commands that the upstream knows and the table does not.
+    pub learned: Learned,
     hasher: RandomState,
     draining: Cell<bool>,
     /// The time, as of the last tick.
@@ -60,6 +63,7 @@ impl Worker {
             backend,
             engine,
             scratch: RefCell::new(vec![0; READ].into_boxed_slice()),
+            learned: Learned::default(),
             hasher: RandomState::default(),
             draining: Cell::new(false),
             clock: Cell::new(Instant::now()),

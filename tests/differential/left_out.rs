@@ -5,21 +5,12 @@ use super::sequence::{CLIENTS, Sequence};
 use weir::resp::args::OwnedArgs;
 use weir::resp::command::{Handling, lookup};
 
-/// Commands that this version does not serve as Redis does. A line goes when its command is, and nothing else needs to
-/// change: the sequences have it already, and two Redis are compared over it.
-const NOT_YET: &[(&str, &str)] = &[
+/// What cannot be compared. The sequences have it all the same, and two Redis are compared over it where they know it.
+const NOT_COMPARED: &[(&str, &str)] = &[
     ("MONITOR", "its stream shows addresses, times and what Weir itself asks: it wants a comparison of its own"),
     ("WAITAOF", "the reference does not know it"),
-    ("QUIT", "after commands of a transaction its reply overtakes theirs"),
-    ("RESET", "after commands of a transaction its error overtakes their replies, and REPLY SKIP does not silence it"),
-    ("INFO", "over a private link it is asked after the commands behind it"),
-    ("CLIENT REPLY SKIP", "said twice it skips nothing"),
-    ("CLIENT \0\r\n", "the error shows more of the name than Redis does"),
-    ("AUTH", "its reply overtakes pushes of commands before it"),
-    ("CLIENT TRACKING", "one that fails ends the tracking that was on, or counts as on"),
-    ("CLIENT HELP", "Weir has no text for it"),
-    ("CLIENT SETINFO", "Weir knows it, whether the server behind does or not"),
-    ("CLIENT NO-TOUCH", "Weir knows it, whether the server behind does or not"),
+    ("CLIENT SETINFO", "Weir knows it, whether the server behind does or not, and the reference does not"),
+    ("CLIENT NO-TOUCH", "Weir knows it, whether the server behind does or not, and the reference does not"),
 ];
 
 /// Weir refuses these inside MULTI, for they are about its own connection, where Redis queues them.
@@ -39,7 +30,7 @@ const NOT_QUEUED: &[&str] = &[
 
 /// Whether Weir is never sent this command.
 pub fn is_left_out(command: &Command) -> bool {
-    is_refused(command) || NOT_YET.iter().any(|(name, _)| command.is(name))
+    is_refused(command) || NOT_COMPARED.iter().any(|(name, _)| command.is(name))
 }
 
 /// The command table names the reasons.
@@ -59,12 +50,16 @@ pub fn without(mut sequence: Sequence) -> Sequence {
     for turn in &mut sequence.turns {
         let queues = &mut queues[turn.client];
         turn.steps.retain(|step| {
-            let left_out = |command: &Command| is_left_out(command) || (*queues && is_not_queued(command));
-            if step.0.iter().any(left_out) {
-                return false;
+            let mut queues_behind = *queues;
+            let left_out = step.0.iter().any(|command| {
+                let left_out = is_left_out(command) || (queues_behind && is_not_queued(command));
+                follow(&mut queues_behind, command);
+                left_out
+            });
+            if !left_out {
+                *queues = queues_behind;
             }
-            step.0.iter().for_each(|command| follow(queues, command));
-            true
+            !left_out
         });
     }
     sequence.turns.retain(|turn| !turn.steps.is_empty());
@@ -75,7 +70,8 @@ pub fn without(mut sequence: Sequence) -> Sequence {
 fn follow(queues: &mut bool, command: &Command) {
     match command.words() {
         [_] if command.is("MULTI") => *queues = true,
-        [_] if ["EXEC", "DISCARD", "RESET"].iter().any(|name| command.is(name)) => *queues = false,
+        _ if command.is("EXEC") => *queues = false,
+        [_] if ["DISCARD", "RESET"].iter().any(|name| command.is(name)) => *queues = false,
         _ => {}
     }
 }

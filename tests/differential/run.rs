@@ -80,7 +80,15 @@ impl Pair {
 
     fn turns(&mut self, sequence: &Sequence) -> Result<(), Difference> {
         for (index, turn) in sequence.turns.iter().enumerate() {
-            self.turn(index, turn, false)?;
+            if self.blocked == 0 {
+                self.turn(index, turn, false)?;
+                continue;
+            }
+            // One command at a time: whoever it wakes goes on with what it has sent before, and nobody could tell whether
+            // the server does that before or after it reads the rest of this turn.
+            for step in apart(turn) {
+                self.turn(index, &step, false)?;
+            }
         }
         let used: Vec<usize> = (0..CLIENTS).filter(|client| self.reference.clients[*client].is_some()).collect();
         for client in used {
@@ -91,10 +99,11 @@ impl Pair {
         if waited { self.follow_blocked(sequence.turns.len(), 0) } else { Ok(()) }
     }
 
-    /// Waits until Redis has let those go who waited and have been hung up on.
+    /// Waits until both have let those go who waited and have been hung up on: who is woken by the next sequence's keys
+    /// goes on with the commands that it had sent.
     fn release(&mut self) {
         if self.blocked > 0 {
-            wait_until("nobody waits any more", || self.reference.blocked() == 0);
+            wait_until("nobody waits any more", || self.reference.blocked() + self.tested.blocked() == 0);
             self.blocked = 0;
         }
     }
@@ -172,6 +181,16 @@ impl Pair {
         let at = at.unwrap_or(count.min(found.frames.len()));
         Err(Difference { turn, client, at, expected, found })
     }
+}
+
+/// A turn for each of its steps.
+fn apart(turn: &Turn) -> impl Iterator<Item = Turn> {
+    let last = turn.steps.len() - 1;
+    turn.steps.iter().enumerate().map(move |(index, step)| {
+        let mut apart = Turn::new(turn.client, vec![step.clone()]);
+        apart.ends = turn.ends && index == last;
+        apart
+    })
 }
 
 /// Whether a command may wait on the connection.

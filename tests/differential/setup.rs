@@ -17,6 +17,7 @@ const KEYS: &[&str] = &[
     "ZADD z1 1 m1 2 m2 3 m3",
     "ZADD z2 5 m2 7 m4",
     "ZADD z3 0 a 0 b 0 c",
+    "ZADD z4 0 a 0 b 0 c 0 d",
     "XADD x1 1-1 f1 v1",
     "XADD x1 2-1 f1 v2",
     "XADD x1 3-1 f2 v3",

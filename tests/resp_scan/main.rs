@@ -238,10 +238,14 @@ fn a_line_of_a_reply_is_bounded() {
 }
 
 #[test]
-fn a_push_inside_a_reply_is_an_error() {
+fn a_push_inside_a_reply_is_no_element_of_it() {
     let mut scanner = ReplyScanner::new(4);
-    assert_eq!(scanner.advance(b"*2\r\n:1\r\n>1\r\n:1\r\n:2\r\n"), Ok(Progress { consumed: 8, complete: false }));
-    assert_eq!(scanner.advance(b">1\r\n:1\r\n:2\r\n"), Err(ProtocolError::UnexpectedType(b'>')));
+    for push in [">1\r\n:1\r\n", ">0\r\n", ">2\r\n+a\r\n*1\r\n:1\r\n"] {
+        let reply = format!("*2\r\n:1\r\n{push}:2\r\n");
+        let consumed = reply.len();
+        assert_eq!(scanner.advance(reply.as_bytes()), Ok(Progress { consumed, complete: true }), "{push}");
+        assert!(!scanner.is_push());
+    }
 }
 
 #[test]

@@ -71,6 +71,24 @@ impl Flags {
     /// Its keys are not all where `first`, `last` and `step` say.
     pub const MOVABLE_KEYS: Flags = Flags(512);
 
+    /// Those of Redis's names, as COMMAND INFO has them; others do not matter to Weir.
+    pub fn of(names: &[&[u8]]) -> Flags {
+        let bit = |name: &&[u8]| match *name {
+            b"write" => Flags::WRITE.0,
+            b"readonly" => Flags::READONLY.0,
+            b"denyoom" => Flags::DENYOOM.0,
+            b"admin" => Flags::ADMIN.0,
+            b"pubsub" => Flags::PUBSUB.0,
+            b"noscript" => Flags::NOSCRIPT.0,
+            b"blocking" => Flags::BLOCKING.0,
+            b"fast" => Flags::FAST.0,
+            b"no_auth" => Flags::NO_AUTH.0,
+            b"movablekeys" => Flags::MOVABLE_KEYS.0,
+            _ => 0,
+        };
+        Flags(names.iter().map(bit).fold(0, |all, bit| all | bit))
+    }
+
     /// True if all of `flags` are among these.
     pub const fn contains(self, flags: Flags) -> bool {
         self.0 & flags.0 == flags.0

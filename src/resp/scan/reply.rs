@@ -31,8 +31,8 @@ pub struct Progress {
 /// Scans the replies of one upstream link; one per link, for it remembers how far it has come in the present reply.
 ///
 /// All types of RESP2 and RESP3 but the streamed ones (`$?`, `*?`), which no server sends. An attribute belongs to
-/// the reply that follows it. A push stands between replies only; inside one it is an error, for there it would be
-/// counted as an element and every later reply would go to the wrong request.
+/// the reply that follows it. So does a push inside a reply, where it should not stand, but where Redis 7.0 sends one to
+/// a client that its own ZMPOP notifies: taken for an element, it would shift every later reply to the wrong request.
 #[derive(Debug)]
 pub struct ReplyScanner {
     max_depth: usize,
@@ -202,11 +202,17 @@ impl ReplyScanner {
         if !matches!(
             kind,
             b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' | b'$' | b'!' | b'=' | b'*' | b'%' | b'~' | b'>' | b'|'
-        ) || (kind == b'>' && !self.open.is_empty())
-        {
+        ) {
             return Err(ProtocolError::UnexpectedType(kind));
         }
-        let Some((head, length)) = self.whole_head(kind, buf)? else { return Ok(None) };
+        let Some((mut head, length)) = self.whole_head(kind, buf)? else { return Ok(None) };
+        if kind == b'>' && !self.open.is_empty() {
+            // The value that follows it stands with it in the place of one.
+            head = match head {
+                Head::Aggregate(elements) => Head::Aggregate(elements.saturating_add(1)),
+                _ => Head::Aggregate(1),
+            };
+        }
         if matches!(head, Head::Aggregate(_)) && self.open.len() >= self.max_depth {
             return Err(ProtocolError::TooDeep);
         }

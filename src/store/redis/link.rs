@@ -120,6 +120,16 @@ impl Entry {
 #[derive(Clone)]
 pub struct Link(Rc<Inner>);
 
+impl Link {
+    /// The owner of a private link is gone: what is under way on it fails, whoever else holds it.
+    pub fn close(&self) {
+        if let Some(private) = &self.0.private {
+            private.closed.set(true);
+            self.0.wake_driver();
+        }
+    }
+}
+
 impl Drop for Link {
     /// The link's own task holds it too; it looks up when it is the only one left.
     fn drop(&mut self) {
@@ -163,6 +173,8 @@ struct Private {
     protocol: Cell<Protocol>,
     subscriptions: Cell<Subscriptions>,
     monitors: Cell<bool>,
+    /// Its owner is gone.
+    closed: Cell<bool>,
     /// The beginning of a frame that is looked at as a whole.
     frame: RefCell<Vec<u8>>,
 }
@@ -507,9 +519,13 @@ impl Inner {
         self.wake_waiting_for_room();
     }
 
-    /// Whether nobody holds a handle any more, nor waits for a reply; for a private link the handle alone counts.
+    /// Whether nobody holds a handle any more, nor waits for a reply; for a private link the handle alone counts, and less
+    /// than its owner's end.
     fn is_abandoned(self: &Rc<Self>) -> bool {
-        Rc::strong_count(self) == 1 && (self.private.is_some() || self.entries.borrow().is_empty())
+        match &self.private {
+            Some(private) => private.closed.get() || Rc::strong_count(self) == 1,
+            None => Rc::strong_count(self) == 1 && self.entries.borrow().is_empty(),
+        }
     }
 
     /// Whether the owner of a private link wants no more bytes for now.

@@ -140,6 +140,13 @@ impl Redis {
         self.links(&Identity { db, ..Identity::default() })
     }
 
+    /// What the server answers to Weir's own user.
+    pub async fn ask(&self, words: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, StoreError> {
+        let mut command = Vec::new();
+        write::command(&mut command, words.iter().map(AsRef::as_ref));
+        self.own.request(b"", &command).await
+    }
+
     /// Drops lease and negative entry of `key`. Sent ahead of every change of a routed key, on the same link: a load
     /// that began before the change can then no longer fill, and one that begins after it reads what the client
     /// had committed.
