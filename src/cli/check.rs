@@ -1,23 +1,40 @@
-//! `weir check`: validates a file, prepares its statements on the live databases, and shows what it comes to.
+//! `weir check`: validates a file, tries upstream and databases out, and shows what it comes to.
 
 use super::files::ConfigFile;
 use super::{CheckArguments, Failure, print, report};
 use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
+use crate::store::redis::probe::probe;
+use futures_util::future::join;
 
 /// Prints the report, or fails with every error of the file.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let file = ConfigFile::read(&arguments.file)?;
-    let errors = if arguments.offline { Vec::new() } else { prepare_statements(&file.config)? };
+    let errors = if arguments.offline { Vec::new() } else { try_out(&file.config)? };
     match errors.is_empty() {
         true => print(&report::report(&file.config)),
         false => Err(file.failure(&errors)),
     }
 }
 
-/// Prepares every statement on its database, as `serve` does.
-fn prepare_statements(config: &Config) -> Result<Vec<Diagnostic>, Failure> {
+/// Connects to the upstream, and prepares every statement on its database, as `serve` does.
+fn try_out(config: &Config) -> Result<Vec<Diagnostic>, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let prepared = runtime.map_err(Failure::other)?.block_on(prepare(config));
-    Ok(prepared.err().unwrap_or_default())
+    let tried = join(try_upstream(config), prepare(config));
+    let (mut errors, prepared) = runtime.map_err(Failure::other)?.block_on(tried);
+    errors.extend(prepared.err().unwrap_or_default());
+    Ok(errors)
+}
+
+async fn try_upstream(config: &Config) -> Vec<Diagnostic> {
+    let Some(upstream) = &config.upstream else { return Vec::new() };
+    let wrong = probe(upstream, !config.routes.is_empty()).await;
+    let shown = wrong.into_iter().map(|(error, advice)| {
+        let message = error.to_string();
+        // Behind a semicolon stands the way out already.
+        let other =
+            if message.contains("; ") { "" } else { "is it running, and may this host and user connect to it?" };
+        Diagnostic::unreachable(&upstream.origin, message, advice.unwrap_or(other))
+    });
+    shown.collect()
 }

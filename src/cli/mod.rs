@@ -70,7 +70,7 @@ pub struct CheckArguments {
     /// The configuration file
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Do not connect to the databases to prepare the statements
+    /// Do not connect to the upstream, nor to the databases to prepare the statements
     #[arg(long)]
     pub offline: bool,
 }

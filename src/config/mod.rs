@@ -133,6 +133,8 @@ pub struct Tls {
 /// `[upstream]`: the Redis behind us.
 #[derive(Clone, Debug)]
 pub struct Upstream {
+    /// The place of the URL in the file.
+    pub origin: Origin,
     /// Where to find it.
     pub place: Place,
     /// TLS towards all servers of the place; `None`: in clear.

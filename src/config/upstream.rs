@@ -29,7 +29,7 @@ pub fn upstream(context: &mut Context<'_>, raw: &raw::Upstream, section: &Origin
     let read_from = read_from(context, raw, &parsed.place);
     let tls = upstream_tls::tls(context, raw.tls.as_ref(), &parsed, &url.origin);
     let upstream_url::Parsed { place, db, user, password, .. } = parsed;
-    Some(Upstream { place, tls, db, user, password, timeout, read_from })
+    Some(Upstream { origin: url.origin, place, tls, db, user, password, timeout, read_from })
 }
 
 /// Behind one server there is nobody to choose.

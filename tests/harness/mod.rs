@@ -17,6 +17,7 @@ mod postgres;
 mod process;
 mod proxy;
 mod redis;
+mod sentinel;
 mod shop;
 mod sqlite;
 mod stack;
@@ -32,12 +33,13 @@ pub use postgres::{Gate, Postgres};
 pub use process::{free_port, many_descriptors};
 pub use proxy::{Fault, FaultProxy};
 pub use redis::Redis;
+pub use sentinel::{CutOff, NAME, Sentinels, Setup};
 pub use shop::sql as shop_sql;
 pub use sqlite::Sqlite;
 pub(crate) use stack::over_all_pairs;
 pub use stack::{Database, Pair, Stack};
 pub use tunnel::{Far, Tunnel};
-pub use weir::{Finished, Weir, run_weir};
+pub use weir::{Finished, Weir, check, run_weir, run_weir_unprivileged};
 
 use std::time::{Duration, Instant};
 

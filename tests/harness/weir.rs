@@ -2,6 +2,8 @@
 
 use super::process::{Process, free_port};
 use super::{Client, Metrics, PATIENCE, http, wait_for};
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Instant;
@@ -161,11 +163,36 @@ impl Finished {
 /// Runs `weir ARGUMENTS…` to its end.
 #[track_caller]
 pub fn run_weir(arguments: &[&str]) -> Finished {
-    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap_or_else(|error| panic!("weir does not start: {error}"));
+    finish(Command::new(env!("CARGO_BIN_EXE_weir")).args(arguments))
+}
+
+/// The same as a user who is not root, and may read `folder`.
+#[track_caller]
+pub fn run_weir_unprivileged(folder: &Path, arguments: &[&str]) -> Finished {
+    if std::fs::metadata("/proc/self").expect("a process").uid() != 0 {
+        return run_weir(arguments);
+    }
+    // Where the program was built such a user may have no access.
+    let program = folder.join("weir");
+    std::fs::copy(env!("CARGO_BIN_EXE_weir"), &program).expect("temporary folder");
+    std::fs::set_permissions(folder, Permissions::from_mode(0o755)).expect("own folder");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(program);
+    finish(command.args(arguments))
+}
+
+/// Runs `weir check` on a configuration.
+#[track_caller]
+pub fn check(config: &str) -> Finished {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, config).expect("temporary folder");
+    run_weir(&["check", &file.display().to_string()])
+}
+
+#[track_caller]
+fn finish(command: &mut Command) -> Finished {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("weir does not start: {error}"));
     Finished {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

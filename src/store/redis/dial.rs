@@ -2,6 +2,7 @@
 //!
 //! Host names are looked up at each connect, so that a name that has come to mean another server is followed.
 
+use super::failure;
 use crate::config::{Address, UpstreamTls};
 use crate::store::StoreError;
 use crate::transport::Transport;
@@ -24,14 +25,14 @@ const QUESTIONS: u32 = 3;
 /// A connection through a unix socket.
 pub async fn socket(path: &Path) -> Result<Transport, StoreError> {
     let stream = UnixStream::connect(path).await;
-    stream.map(Transport::Unix).map_err(|error| not_reached(path.display(), &error))
+    stream.map(Transport::Unix).map_err(|error| failure::no_socket(path.display(), &error))
 }
 
 /// A connection to one server, over TLS where that is asked for.
 pub async fn address(address: &Address, tls: Option<&UpstreamTls>) -> Result<Transport, StoreError> {
     let stream = TcpStream::connect((address.host.as_str(), address.port)).await;
-    let stream = stream.map_err(|error| not_reached(address, &error))?;
-    prepare(&stream).map_err(|error| not_reached(address, &error))?;
+    let stream = stream.map_err(|error| failure::not_reached(address, &error))?;
+    prepare(&stream).map_err(|error| failure::not_reached(address, &error))?;
     match tls {
         None => Ok(Transport::Tcp(stream)),
         Some(tls) => encrypt(address, stream, tls).await,
@@ -45,15 +46,13 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 }
 
 async fn encrypt(address: &Address, stream: TcpStream, tls: &UpstreamTls) -> Result<Transport, StoreError> {
-    let failed = |why: String| StoreError::Unavailable(format!("{address}: TLS: {why}"));
     let name = match &tls.server_name {
         Some(name) => name.clone(),
-        None => ServerName::try_from(address.host.clone()).map_err(|error| failed(error.to_string()))?,
+        None => ServerName::try_from(address.host.clone())
+            .map_err(|error| StoreError::Unavailable(format!("{address}: TLS: {error}")))?,
     };
-    let stream = TlsConnector::from(tls.client.clone()).connect(name, stream).await;
-    stream.map(|stream| Transport::Tls(Box::new(stream.into()))).map_err(|error| failed(error.to_string()))
-}
-
-fn not_reached(place: impl std::fmt::Display, error: &io::Error) -> StoreError {
-    StoreError::Unavailable(format!("{place}: {error}"))
+    let stream = TlsConnector::from(tls.client.clone()).connect(name.clone(), stream).await;
+    stream
+        .map(|stream| Transport::Tls(Box::new(stream.into())))
+        .map_err(|error| failure::no_tls(address, &name.to_str(), &error))
 }

@@ -2,6 +2,7 @@
 
 use super::cluster::shared as cluster;
 use super::dial;
+use super::failure;
 use super::master::{Moves, Whereabouts};
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INVALIDATE, Script};
 use super::sentinel;
@@ -31,6 +32,8 @@ pub struct Upstream {
     said: Arc<RwLock<Said>>,
     /// Why the newest link broke or was not made; empty while all is well.
     failure: Mutex<String>,
+    /// What it refused last of the cache protocol.
+    refusal: Mutex<String>,
     reconnects: metrics::Counter,
 }
 
@@ -66,6 +69,7 @@ impl Upstream {
             config,
             said: Arc::default(),
             failure: Mutex::default(),
+            refusal: Mutex::default(),
             reconnects: metrics::counter!("weir_upstream_reconnects_total"),
         }
     }
@@ -80,6 +84,7 @@ impl Upstream {
             only_reads,
             said: self.said.clone(),
             failure: Mutex::default(),
+            refusal: Mutex::default(),
             reconnects: self.reconnects.clone(),
         }
     }
@@ -114,13 +119,15 @@ impl Upstream {
         }
     }
 
-    async fn dial(&self) -> Result<Transport, StoreError> {
+    async fn dial(&self, moves: &mut Moves) -> Result<Transport, StoreError> {
         let tls = self.config.tls.as_ref();
-        match (&self.config.place, &self.master) {
-            (_, Some(master)) => dial::address(&master.address().await?, tls).await,
-            (Place::Unix(path), _) => dial::socket(path).await,
-            (Place::Tcp(address), _) => dial::address(address, tls).await,
-            (Place::Sentinel(_) | Place::Cluster(_), None) => {
+        if let Some(master) = moves.address().await {
+            return dial::address(&master?, tls).await;
+        }
+        match &self.config.place {
+            Place::Unix(path) => dial::socket(path).await,
+            Place::Tcp(address) => dial::address(address, tls).await,
+            Place::Sentinel(_) | Place::Cluster(_) => {
                 Err(StoreError::Unavailable("no one server stands for all".into()))
             }
         }
@@ -170,19 +177,45 @@ impl Upstream {
         }
     }
 
+    /// Waits until it is known which server it is, at most `limit` long.
+    pub(super) async fn found(&self, limit: Duration) -> Result<(), StoreError> {
+        let found = tokio::time::timeout(limit, async { self.moves().address().await.transpose() }).await;
+        found.unwrap_or(Err(StoreError::Timeout)).map(drop)
+    }
+
+    /// The upstream refused a step of the cache protocol: then nothing is cached, which must not go unnoticed. The same
+    /// refusal is logged once.
+    pub(super) fn note_refusal(&self, error: &StoreError) {
+        let text = error.reply();
+        let mut refusal = self.refusal.lock();
+        if *refusal != text {
+            let hint = failure::advice(error);
+            tracing::warn!(upstream = %self.address(), error = %text, hint, "the upstream refuses what caching needs");
+            *refusal = text;
+        }
+    }
+
     /// A link broke or could not be made. The same failure is logged once, not at every attempt.
     pub(super) fn note_failure(&self, error: &StoreError) {
+        if let Some(master) = &self.master {
+            master.miss();
+        }
         let text = error.to_string();
         let mut failure = self.failure.lock();
         if *failure != text {
-            tracing::warn!(upstream = %self.address(), error = %text, "upstream link is down");
+            let hint = failure::advice(error);
+            tracing::warn!(upstream = %self.address(), error = %text, hint, "upstream link is down");
             *failure = text;
         }
     }
 }
 
-/// Connects and shakes hands, within a time limit.
-pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
+/// Connects and shakes hands, within a time limit. `moves` tells from then on when the server must be left.
+pub(super) async fn connect(
+    upstream: &Upstream,
+    identity: &Identity,
+    moves: &mut Moves,
+) -> Result<Transport, StoreError> {
     let mut commands = opening_commands(&upstream.config, identity);
     commands.push(talk::command(&["CLIENT", "SETNAME", "weir"]));
     if upstream.only_reads {
@@ -190,11 +223,11 @@ pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<
     }
     // A replica has its master's scripts.
     if identity.user.is_some() || upstream.only_reads {
-        return Ok(within_limit(upstream, &commands).await?.0);
+        return Ok(within_limit(upstream, &commands, moves).await?.0);
     }
     commands.extend(SCRIPTS.iter().map(|script| talk::command(&["SCRIPT", "LOAD", script.text])));
     commands.push(talk::command(&["INFO", "server"]));
-    let (stream, replies) = within_limit(upstream, &commands).await?;
+    let (stream, replies) = within_limit(upstream, &commands, moves).await?;
     let mut said = Said::default();
     for (command, reply) in commands.iter().zip(replies) {
         note_reply(&mut said, command, reply);
@@ -208,28 +241,47 @@ pub(super) async fn connect(upstream: &Upstream, identity: &Identity) -> Result<
 
 /// The same for a private link, which runs no scripts of ours; answers the connection's number at the server too, or 0
 /// if the server does not tell.
-pub(super) async fn connect_private(upstream: &Upstream, identity: &Identity) -> Result<(Transport, u64), StoreError> {
+pub(super) async fn connect_private(
+    upstream: &Upstream,
+    identity: &Identity,
+    moves: &mut Moves,
+) -> Result<(Transport, u64), StoreError> {
     let mut commands = opening_commands(&upstream.config, identity);
     commands.push(talk::command(&["CLIENT", "ID"]));
-    let (stream, replies) = within_limit(upstream, &commands).await?;
+    let (stream, replies) = within_limit(upstream, &commands, moves).await?;
     match replies.last() {
         Some(&Reply::Integer(number)) => Ok((stream, number as u64)),
         _ => Ok((stream, 0)),
     }
 }
 
-async fn within_limit(upstream: &Upstream, commands: &[Command]) -> Result<(Transport, Vec<Reply>), StoreError> {
+async fn within_limit(
+    upstream: &Upstream,
+    commands: &[Command],
+    moves: &mut Moves,
+) -> Result<(Transport, Vec<Reply>), StoreError> {
     let limit = CONNECT_TIMEOUT.max(upstream.timeout);
-    match tokio::time::timeout(limit, shake_hands(upstream, commands)).await {
+    match tokio::time::timeout(limit, shake_hands(upstream, commands, moves)).await {
         Ok(result) => result,
-        Err(_) => Err(StoreError::Unavailable(format!("no handshake within {} ms", limit.as_millis()))),
+        Err(_) => {
+            // A server that speaks no TLS may wait for the end of the line that it takes our bytes for.
+            let way_out = match upstream.config.tls {
+                Some(_) => "; if no TLS is spoken there, write `redis://` in place of `rediss://`",
+                None => "",
+            };
+            Err(StoreError::Unavailable(format!("no handshake within {} ms{way_out}", limit.as_millis())))
+        }
     }
 }
 
 /// Sends `commands` on a new connection. None may fail but those on the connection itself, which a user may lack the
 /// right to, and which nothing depends on.
-async fn shake_hands(upstream: &Upstream, commands: &[Command]) -> Result<(Transport, Vec<Reply>), StoreError> {
-    let mut talk = Talk::new(upstream.dial().await?);
+async fn shake_hands(
+    upstream: &Upstream,
+    commands: &[Command],
+    moves: &mut Moves,
+) -> Result<(Transport, Vec<Reply>), StoreError> {
+    let mut talk = Talk::new(upstream.dial(moves).await?);
     let replies = talk.exchange(commands).await?;
     for (command, reply) in commands.iter().zip(&replies) {
         match reply {

@@ -550,8 +550,7 @@ async fn drive(inner: Rc<Inner>) {
     let mut pause = FIRST_PAUSE;
     let mut moves = inner.upstream.moves();
     while !inner.is_abandoned() {
-        moves.forget();
-        let error = match handshake::connect(&inner.upstream, &inner.identity).await {
+        let error = match handshake::connect(&inner.upstream, &inner.identity, &mut moves).await {
             Ok(stream) => {
                 pause = FIRST_PAUSE;
                 inner.state.set(State::Up);
@@ -590,8 +589,7 @@ async fn drive(inner: Rc<Inner>) {
 /// Connects and carries bytes, once.
 async fn drive_private(inner: &Rc<Inner>, private: &Private) {
     let mut moves = inner.upstream.moves();
-    moves.forget();
-    let error = match handshake::connect_private(&inner.upstream, &inner.identity).await {
+    let error = match handshake::connect_private(&inner.upstream, &inner.identity, &mut moves).await {
         Ok((stream, connection)) => {
             private.connection.set(connection);
             inner.state.set(State::Up);

@@ -24,25 +24,16 @@ pub enum Master {
 pub struct Whereabouts {
     master: watch::Sender<Master>,
     doubted: Notify,
+    missed: Notify,
 }
 
 impl Default for Whereabouts {
     fn default() -> Self {
-        Whereabouts { master: watch::Sender::new(Master::Sought), doubted: Notify::new() }
+        Whereabouts { master: watch::Sender::new(Master::Sought), doubted: Notify::new(), missed: Notify::new() }
     }
 }
 
 impl Whereabouts {
-    /// Where the master is; waits for the first finding.
-    pub async fn address(&self) -> Result<Address, StoreError> {
-        let mut master = self.master.subscribe();
-        match master.wait_for(|master| !matches!(master, Master::Sought)).await.as_deref() {
-            Ok(Master::At(address)) => Ok(address.clone()),
-            Ok(Master::Lost(error)) => Err(error.clone()),
-            Ok(Master::Sought) | Err(_) => Err(StoreError::Unavailable("the master is not known yet".into())),
-        }
-    }
-
     /// Where it is by what was found last.
     pub fn known(&self) -> Option<Address> {
         match &*self.master.borrow() {
@@ -74,6 +65,16 @@ impl Whereabouts {
         self.doubted.notify_one();
     }
 
+    /// A link broke, or could not be made: the sentinels may know of another master already.
+    pub fn miss(&self) {
+        self.missed.notify_one();
+    }
+
+    /// Waits until somebody misses it.
+    pub async fn missed(&self) {
+        self.missed.notified().await;
+    }
+
     /// Waits until somebody doubts.
     pub async fn doubted(&self) {
         self.doubted.notified().await;
@@ -89,11 +90,15 @@ impl Moves {
         Moves(master.map(|whereabouts| whereabouts.master.subscribe()))
     }
 
-    /// Forgets the moves until now: the link is about to ask where the master is.
-    pub fn forget(&mut self) {
-        if let Some(master) = &mut self.0 {
-            master.mark_unchanged();
-        }
+    /// Where the master is; waits for the first finding. What was found until then is no move. `None`: where the
+    /// configuration says.
+    pub async fn address(&mut self) -> Option<Result<Address, StoreError>> {
+        let found = self.0.as_mut()?.wait_for(|master| !matches!(master, Master::Sought)).await;
+        Some(match found.as_deref() {
+            Ok(Master::At(address)) => Ok(address.clone()),
+            Ok(Master::Lost(error)) => Err(error.clone()),
+            Ok(Master::Sought) | Err(_) => Err(StoreError::Unavailable("the master is not known yet".into())),
+        })
     }
 
     /// Waits until the master has moved, or is lost; why links must leave.
@@ -114,6 +119,7 @@ impl Moves {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use std::pin::pin;
 
     fn at(port: u16) -> Address {
         Address { host: "h".into(), port }
@@ -127,10 +133,9 @@ mod tests {
     fn links_are_told_of_moves_and_of_nothing_else() {
         let whereabouts = Whereabouts::default();
         let mut moves = Moves::of(Some(&whereabouts));
-        assert!(whereabouts.address().now_or_never().is_none(), "waits for the first finding");
+        assert!(address(&mut moves).is_none(), "waits for the first finding");
         whereabouts.found(at(1));
-        assert_eq!(whereabouts.address().now_or_never().and_then(Result::ok), Some(at(1)));
-        moves.forget();
+        assert_eq!(address(&mut moves), Some(Ok(at(1))));
         assert!(moves.next().now_or_never().is_none(), "what was known when the link was made is no move");
         whereabouts.found(at(1));
         assert!(moves.next().now_or_never().is_none(), "found where it was");
@@ -141,12 +146,31 @@ mod tests {
         assert_eq!(whereabouts.known(), None);
         whereabouts.lost(lost("still gone"));
         assert!(moves.next().now_or_never().is_none(), "links have left already");
-        let why = whereabouts.address().now_or_never().and_then(Result::err);
-        assert_eq!(why.map(|why| why.to_string()), Some(lost("still gone").to_string()));
+        assert_eq!(address(&mut moves), Some(Err(lost("still gone").to_string())));
+    }
+
+    /// `None`: it is waited for.
+    fn address(moves: &mut Moves) -> Option<Result<Address, String>> {
+        let found = moves.address().now_or_never()?.expect("sentinels are asked");
+        Some(found.map_err(|error| error.to_string()))
+    }
+
+    #[test]
+    fn a_first_finding_that_a_link_waited_for_is_no_move() {
+        let whereabouts = Whereabouts::default();
+        let mut moves = Moves::of(Some(&whereabouts));
+        {
+            let mut address = pin!(moves.address());
+            assert!(address.as_mut().now_or_never().is_none(), "it is waited for");
+            whereabouts.found(at(1));
+            assert_eq!(address.now_or_never().flatten().and_then(Result::ok), Some(at(1)));
+        }
+        assert!(moves.next().now_or_never().is_none());
     }
 
     #[test]
     fn a_server_that_the_configuration_names_never_moves() {
         assert!(Moves::of(None).next().now_or_never().is_none());
+        assert!(Moves::of(None).address().now_or_never().is_some_and(|address| address.is_none()));
     }
 }

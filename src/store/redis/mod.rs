@@ -2,10 +2,12 @@
 
 pub mod cluster;
 mod dial;
+mod failure;
 mod frames;
 pub mod handshake;
 pub mod link;
 mod master;
+pub mod probe;
 pub mod request;
 pub mod scripts;
 mod sentinel;
@@ -233,7 +235,11 @@ impl Redis {
     ) -> Result<Vec<u8>, StoreError> {
         let reply = self.call(&self.own(key.db), script, &key.name, args).await?;
         match frame::decode(&reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
-            Reply::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
+            Reply::Error(text) => {
+                let error = StoreError::Refused(String::from_utf8_lossy(&text).into_owned());
+                self.upstream.note_refusal(&error);
+                Err(error)
+            }
             Reply::Integer(number) => Ok(number.to_string().into_bytes()),
             other => other
                 .as_bytes()

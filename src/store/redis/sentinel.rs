@@ -1,13 +1,13 @@
 //! Follows the master through sentinels: asks them where it is, and hears from them when it moves.
 //!
 //! One task for the whole process. It stays with one sentinel for as long as that answers: a first connection is
-//! subscribed to `+switch-master`, a second is asked once a second, for announcements can be lost. When the sentinel
-//! fails, or points to a server that says itself that it is no master, the next one's turn has come. Sentinels tell of
-//! each other, so one of the URL is enough to begin with.
+//! subscribed to its news, a second is asked once a second, for news can be lost, and more often while links cannot
+//! reach the master. When the sentinel fails, or points to a server that says itself that it is no master, the next
+//! one's turn has come. Sentinels tell of each other, so one of the URL is enough to begin with.
 //!
 //! Promises: links are sent to a server only after it has said that it is a master (ROLE); at an announcement, all leave
 //! the old one before anything else is done; a sentinel that was cut off and has an older configuration than one heard
-//! before is not believed.
+//! before, or than another that can be asked, is not believed.
 //!
 //! tests/serve_sentinel.rs holds it to this.
 
@@ -18,11 +18,15 @@ use crate::config::{self, Address, Sentinels};
 use crate::resp::frame::Reply;
 use crate::store::StoreError;
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
+/// Channels of a sentinel. The one that leads a failover names the new master from `+promoted-slave` on, and announces it
+/// after the other replicas have turned to it; the others announce it as soon as they hear of it.
+const NEWS: [&str; 2] = ["+switch-master", "+promoted-slave"];
 /// How often the sentinel is asked while all is well.
 const POLL: Duration = Duration::from_secs(1);
 /// The pause before the next sentinel is asked while the master is not known. Up to a third longer, by chance.
@@ -31,13 +35,17 @@ const RETRY: Duration = Duration::from_millis(250);
 const BETWEEN_DOUBTS: Duration = Duration::from_millis(100);
 /// One question, a connection included, may take this long.
 const ANSWER: Duration = Duration::from_secs(1);
+/// So long the others have to contradict a sentinel; those that are down must not hold up a failover.
+const COMPARISON: Duration = Duration::from_millis(250);
 /// Most sentinels that are remembered.
 const MOST_SENTINELS: usize = 32;
 
 /// Runs for as long as the process does.
 pub async fn follow(upstream: config::Upstream, sentinels: Sentinels, master: Arc<Whereabouts>) {
     let known = sentinels.addresses.clone();
-    let mut follower = Follower { upstream, sentinels, master, known, in_vain: 0, epoch: 0, last: None };
+    metrics::describe_counter!("weir_upstream_failovers_total", "How often the master behind the sentinels has moved");
+    let failovers = metrics::counter!("weir_upstream_failovers_total");
+    let mut follower = Follower { upstream, sentinels, master, known, in_vain: 0, epoch: 0, last: None, failovers };
     // A fault of our own must not leave links that nobody tells of a failover.
     while AssertUnwindSafe(follower.run()).catch_unwind().await.is_err() {
         tracing::error!("the task that follows the sentinels failed and begins again");
@@ -57,6 +65,7 @@ struct Follower {
     epoch: u64,
     /// Where the master was found last.
     last: Option<Address>,
+    failovers: metrics::Counter,
 }
 
 /// What a sentinel says of the master.
@@ -79,7 +88,8 @@ impl Follower {
                 // Sentinels that were all made anew count from the beginning.
                 self.epoch = 0;
             }
-            if self.master.known().is_none() {
+            // One that is down must not fail commands that the next may find the master for.
+            if self.in_vain >= self.known.len() && self.master.known().is_none() {
                 self.master.lost(error);
             }
             turn += 1;
@@ -90,30 +100,30 @@ impl Follower {
     /// Asks and hears one sentinel until it fails or is of no use; why.
     async fn stay_with(&mut self, sentinel: &Address) -> StoreError {
         let Err(error) = self.try_stay_with(sentinel).await;
-        match error {
-            StoreError::Unavailable(why) => StoreError::Unavailable(format!("sentinel {sentinel}: {why}")),
-            StoreError::Refused(why) => StoreError::Refused(format!("sentinel {sentinel}: {why}")),
-            StoreError::Protocol(why) => StoreError::Protocol(format!("sentinel {sentinel}: {why}")),
-            StoreError::Timeout => StoreError::Unavailable(format!("sentinel {sentinel}: no answer in time")),
-            unsent @ StoreError::Unsent(_) => unsent,
-        }
+        about("sentinel", sentinel, error)
     }
 
     async fn try_stay_with(&mut self, sentinel: &Address) -> Result<std::convert::Infallible, StoreError> {
         // First to hear and then to ask, so that nothing happens unnoticed in between.
         let mut news = self.open(sentinel).await?;
-        within(news.ask(&[command(&["SUBSCRIBE", "+switch-master"])])).await?;
+        within(news.ask(&NEWS.map(|channel| command(&["SUBSCRIBE", channel])))).await?;
         let mut talk = self.open(sentinel).await?;
         let mut doubted = false;
         loop {
             let answer = self.question(&mut talk).await?;
             self.learn(sentinel, &answer)?;
+            if self.master.known().as_ref() != Some(&answer.address) {
+                self.leave_for(&answer.address);
+                self.compare(sentinel).await;
+                self.learn(sentinel, &answer)?;
+            }
             self.go_to(answer.address, doubted).await?;
             self.in_vain = 0;
             doubted = false;
             tokio::select! {
                 message = news.next() => self.hear(&message?),
                 () = async { sleep(BETWEEN_DOUBTS).await; self.master.doubted().await } => doubted = true,
+                () = async { sleep(BETWEEN_DOUBTS).await; self.master.missed().await } => {}
                 () = sleep(POLL) => {}
             }
         }
@@ -146,6 +156,18 @@ impl Follower {
             epoch: field(&replies[1], "config-epoch").and_then(|digits| digits.parse().ok()).unwrap_or(0),
             sentinels: sentinels_of(&replies[2]),
         })
+    }
+
+    /// Asks the other sentinels too, before links are sent elsewhere: one that was cut off names the master of old, which
+    /// may still take itself for one.
+    async fn compare(&mut self, sentinel: &Address) {
+        let others = self.known.iter().filter(|other| *other != sentinel);
+        let epochs = others.map(|other| async {
+            let asking = async { self.question(&mut self.open(other).await?).await };
+            timeout(COMPARISON, asking).await.ok()?.ok().map(|answer| answer.epoch)
+        });
+        let newest = join_all(epochs).await.into_iter().flatten().max();
+        self.epoch = self.epoch.max(newest.unwrap_or(0));
     }
 
     /// Takes over what a sentinel knows, unless others have known more.
@@ -188,6 +210,7 @@ impl Follower {
         match self.last.replace(address.clone()) {
             Some(last) if last != address => {
                 tracing::warn!(name = %self.sentinels.name, from = %last, to = %address, "the master has moved");
+                self.failovers.increment(1);
             }
             Some(_) => {}
             None => tracing::info!(name = %self.sentinels.name, %address, "the sentinels know the master"),
@@ -205,19 +228,37 @@ impl Follower {
             Ok(replies.last().is_some_and(talk::is_master))
         })
         .await
-        .map_err(|error| match error {
-            StoreError::Timeout => StoreError::Unavailable(format!("{address}: no answer in time")),
-            other => other,
-        })
+        .map_err(|error| about("its master", address, error))
     }
 
-    /// A message that was subscribed to. Links leave the old master at once, and go where the next answer says.
+    /// A message that was subscribed to. After any, the sentinel is asked.
     fn hear(&self, message: &Reply) {
-        let Some(to) = announced(message, &self.sentinels.name) else { return };
-        if self.master.known().is_some_and(|known| known != to) {
-            tracing::debug!(name = %self.sentinels.name, %to, "another master was announced");
-            self.master.lost(StoreError::Unavailable(format!("{to} was announced as the new master")));
+        if let Some(to) = announced(message, &self.sentinels.name) {
+            self.leave_for(&to);
         }
+    }
+
+    /// Links leave the master at once if this is another: what it still takes is lost when it is demoted.
+    fn leave_for(&self, to: &Address) {
+        if self.master.known().is_some_and(|known| known != *to) {
+            tracing::debug!(name = %self.sentinels.name, %to, "the sentinels name another master");
+            self.master.lost(StoreError::Unavailable(format!("the sentinels name {to} as the new master")));
+        }
+    }
+}
+
+/// The error, with whom it is about in front.
+fn about(whom: &str, address: &Address, error: StoreError) -> StoreError {
+    let named = |why: String| {
+        let prefix = format!("{address}: ");
+        format!("{whom} {prefix}{}", why.strip_prefix(&prefix).unwrap_or(&why))
+    };
+    match error {
+        StoreError::Unavailable(why) => StoreError::Unavailable(named(why)),
+        StoreError::Refused(why) => StoreError::Refused(named(why)),
+        StoreError::Protocol(why) => StoreError::Protocol(named(why)),
+        StoreError::Timeout => StoreError::Unavailable(named("no answer in time".into())),
+        unsent @ StoreError::Unsent(_) => unsent,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! No client's bytes pass here. Whoever asks sets the time limit.
 
+use super::failure;
 use crate::config::Secret;
 use crate::resp::frame::{self, Reply};
 use crate::resp::scan::ReplyScanner;
@@ -70,13 +71,29 @@ impl Talk {
         for command in commands {
             write::command(&mut bytes, command.iter());
         }
-        self.stream.write_all(&bytes).await.map_err(broken)?;
-        self.stream.flush().await.map_err(broken)?;
+        if let Err(error) = self.send(&bytes).await {
+            // Why the server hung up may have come before.
+            return Err(match self.next().await {
+                Ok(Reply::Error(text)) => turned_away(&text),
+                Ok(_) => self.broke(&error),
+                Err(why) => why,
+            });
+        }
         let mut replies = Vec::with_capacity(commands.len());
         for _ in commands {
-            replies.push(self.next().await?);
+            match (self.next().await, replies.last()) {
+                (Ok(reply), _) => replies.push(reply),
+                // A server that has no room for a client says so and hangs up.
+                (Err(_), Some(Reply::Error(text))) => return Err(turned_away(text)),
+                (Err(error), _) => return Err(error),
+            }
         }
         Ok(replies)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// The next reply, or message that was subscribed to. Nothing is lost if this is not waited for to its end.
@@ -96,10 +113,27 @@ impl Talk {
             if self.bytes.len() > MOST_REPLY {
                 return Err(StoreError::Protocol("a reply too long for a Redis".into()));
             }
-            if self.stream.read_buf(&mut self.bytes).await.map_err(broken)? == 0 {
-                return Err(StoreError::Unavailable("the connection was closed during the handshake".into()));
+            if self.stream.read_buf(&mut self.bytes).await.map_err(|error| self.broke(&error))? == 0 {
+                return Err(self.closed());
             }
         }
+    }
+
+    fn broke(&self, error: &io::Error) -> StoreError {
+        match error.kind() {
+            // What was sent had not been read when the server closed.
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => self.closed(),
+            _ => failure::broken(error),
+        }
+    }
+
+    /// A port that speaks TLS closes a connection that does not.
+    fn closed(&self) -> StoreError {
+        let way_out = match self.stream {
+            Transport::Tcp(_) => "; if that port speaks TLS, write `rediss://` in place of `redis://`",
+            _ => "",
+        };
+        StoreError::Unavailable(format!("the connection was closed during the handshake{way_out}"))
     }
 
     /// The connection, for others to speak over.
@@ -116,8 +150,8 @@ pub fn refused(command: &Command, text: &[u8]) -> StoreError {
     StoreError::Refused(format!("{} answered {}", command[0], String::from_utf8_lossy(text)))
 }
 
-fn broken(error: io::Error) -> StoreError {
-    StoreError::Unavailable(error.to_string())
+fn turned_away(text: &[u8]) -> StoreError {
+    StoreError::Refused(String::from_utf8_lossy(text).into_owned())
 }
 
 fn no_resp(error: crate::resp::scan::ProtocolError) -> StoreError {

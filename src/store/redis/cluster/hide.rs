@@ -105,7 +105,7 @@ mod tests {
         let heard = Rc::new(Heard::default());
         let hide = Hide::new(heard.clone(), Arc::new(Shared::new(Vec::new(), ReadFrom::Master)));
         let bytes = b"+OK\r\n-MOVED 1 a:1\r\n-ERR x\r\n:1\r\n$5\r\nab";
-        hide.reply(0, Part { bytes, whole: 32, done: false, errors: &[(1, 5), (2, 19)] });
+        hide.reply(0, Part { bytes, whole: 31, done: false, errors: &[(1, 5), (2, 19)] });
         let moved = format!("-UPSTREAM refused: {MOVED}\r\n");
         let expected = format!("+OK\r\n{moved}-ERR x\r\n:1\r\n$5\r\nab");
         let errors = vec![(1, 5), (2, 5 + moved.len())];

@@ -1,0 +1,118 @@
+//! Tries the upstream out before anything depends on it, for `weir check`: whether it is reached, takes Weir's
+//! credentials, and gives it the rights that routes need.
+//!
+//! The rights are tried by running the scripts, and the commands in them, on a key of Weir's own, which is gone when this ends, or a second later.
+
+use super::failure;
+use super::handshake::{self, Upstream};
+use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INVALIDATE, Script};
+use super::side_key::SideKeys;
+use super::talk::{self, Command, Talk};
+use crate::config::{self, Address, Place};
+use crate::resp::frame::Reply;
+use crate::store::{Identity, StoreError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// What is wrong, and what to do about it where that is known.
+pub type Trouble = (StoreError, Option<&'static str>);
+
+/// The key that scripts are tried on.
+const KEY: &str = "weir:{check}";
+/// A token, as ARGV of the scripts.
+const TOKEN: &str = "0000000000000001";
+/// What is written lives no longer, in ms.
+const SHORT: &str = "1000";
+/// All sentinels may take so long to be asked, one after the other.
+const SEARCH: Duration = Duration::from_secs(5);
+/// All questions together may take so long.
+const ANSWERS: Duration = Duration::from_secs(5);
+
+/// Everything that is wrong with the upstream. `routes`: rights for routes are needed.
+pub async fn probe(config: &config::Upstream, routes: bool) -> Vec<Trouble> {
+    let found = match &config.place {
+        Place::Cluster(seeds) => any_seed(config, seeds).await.map(|_| Vec::new()),
+        _ => one_server(config, routes).await,
+    };
+    let wrong = found.unwrap_or_else(|error| vec![error]);
+    wrong.into_iter().map(|error| (error.clone(), failure::advice(&error))).collect()
+}
+
+async fn one_server(config: &config::Upstream, routes: bool) -> Result<Vec<StoreError>, StoreError> {
+    let upstream = Upstream::new(config.clone());
+    upstream.follow(&Handle::current());
+    upstream.found(SEARCH).await?;
+    let identity = Identity { db: config.db, ..Identity::default() };
+    let mut talk = Talk::new(handshake::connect(&upstream, &identity, &mut upstream.moves()).await?);
+    match routes {
+        true => timeout(ANSWERS, try_scripts(&upstream, &mut talk)).await.unwrap_or(Err(StoreError::Timeout)),
+        false => Ok(Vec::new()),
+    }
+}
+
+/// One node that answers is enough.
+async fn any_seed(config: &config::Upstream, seeds: &[Address]) -> Result<(), StoreError> {
+    let cluster = Upstream::new(config.clone());
+    let mut outcome = Ok(());
+    for seed in seeds {
+        let node = cluster.of_node(seed.clone(), false);
+        outcome = handshake::connect(&node, &Identity::default(), &mut node.moves()).await.map(drop);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+/// Every command that the scripts use, by itself, for only so does an error say which one it is of; then the scripts.
+async fn try_scripts(upstream: &Upstream, talk: &mut Talk) -> Result<Vec<StoreError>, StoreError> {
+    let direct = [
+        &["UNLINK", KEY][..],
+        &["EXISTS", KEY],
+        &["SET", KEY, "1", "PX", SHORT],
+        &["GET", KEY],
+        &["UNLINK", KEY],
+        &["HSET", KEY, "field", "1"],
+        &["HGET", KEY, "field"],
+        &["PEXPIRE", KEY, SHORT],
+        &["UNLINK", KEY],
+    ];
+    let wrong = errors(talk, &direct.map(talk::command)).await?;
+    if !wrong.is_empty() {
+        return Ok(wrong);
+    }
+    let by_hash = |script: &'static Script, arguments: &[&str]| match upstream.hash_of(script) {
+        Some(hash) => call("EVALSHA", &hash, script.keys, arguments),
+        None => call("EVAL", script.text, script.keys, arguments),
+    };
+    let scripts = [
+        call("EVAL", INVALIDATE.text, INVALIDATE.keys, &[]),
+        by_hash(&ACQUIRE, &[TOKEN, SHORT]),
+        by_hash(&FILL, &[TOKEN, "string", SHORT, "1"]),
+        by_hash(&IF_PRESENT, &["GET", KEY]),
+        by_hash(&INVALIDATE, &[]),
+    ];
+    errors(talk, &scripts).await
+}
+
+/// The errors among the replies, those that differ.
+async fn errors(talk: &mut Talk, commands: &[Command]) -> Result<Vec<StoreError>, StoreError> {
+    let mut texts = Vec::new();
+    for reply in talk.exchange(commands).await? {
+        if let Reply::Error(text) = reply {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+    }
+    Ok(texts.into_iter().map(StoreError::Refused).collect())
+}
+
+fn call(verb: &str, script: &str, keys: usize, arguments: &[&str]) -> Command {
+    let side = SideKeys::of(KEY.as_bytes());
+    let (lease, negative) = (String::from_utf8_lossy(&side.lease), String::from_utf8_lossy(&side.negative));
+    let head = [verb, script, &keys.to_string(), KEY, &lease, &negative];
+    talk::command(&[&head, arguments].concat())
+}
