@@ -110,6 +110,10 @@ max_arguments = 17
 max_inline = "1KiB"
 max_command_before_auth = "2KiB"
 max_output = "3KiB"
+max_output_total = "4MiB"
+max_query_total = "5MiB"
+max_subscriber_output = "6MiB"
+max_private_links = 20
 max_pipeline = 18
 max_negative = 19
 auth_timeout = "1s"
@@ -152,6 +156,8 @@ write_timeout = "4s"
     let limits = &config.limits;
     assert_eq!((limits.max_command, limits.max_arguments, limits.max_inline), (1 << 20, 17, 1 << 10));
     assert_eq!((limits.max_command_before_auth, limits.max_output), (2 << 10, 3 << 10));
+    assert_eq!((limits.max_output_total, limits.max_query_total), (4 << 20, 5 << 20));
+    assert_eq!((limits.max_subscriber_output, limits.max_private_links), (6 << 20, 20));
     assert_eq!((limits.max_pipeline, limits.max_negative), (18, 19));
 }
 

@@ -123,6 +123,114 @@ fn a_client_that_does_not_read_is_not_read_from_for_ever() {
 }
 
 #[test]
+fn a_line_over_max_inline_is_refused_and_the_client_closed() {
+    let weir = Weir::start("[limits]\nmax_inline = \"1KiB\"\n");
+    let mut client = weir.client();
+    client.send(format!("ECHO {}\r\n", "x".repeat(1000)).as_bytes());
+    assert_eq!(client.recv(), Reply::bulk("x".repeat(1000)));
+    client.send(&vec![b'x'; 1100]);
+    assert!(client.recv().is_error("ERR Protocol error: too big inline request"));
+    assert!(client.is_closed());
+    assert_eq!(weir.metric("weir_clients_closed_total", &[("reason", "protocol")]), 1.0);
+}
+
+#[test]
+fn before_auth_a_command_over_its_own_limit_is_refused_and_the_client_closed() {
+    let password = "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\npassword = \"p\"\n";
+    let weir = Weir::start(&format!("{password}[limits]\nmax_command_before_auth = \"1KiB\"\n"));
+    let (mut stranger, mut known) = (weir.client(), weir.client());
+    stranger.send(b"*2\r\n$4\r\nAUTH\r\n$2000\r\n");
+    assert!(stranger.recv().is_error("ERR Protocol error: "));
+    assert!(stranger.is_closed());
+    assert_eq!(known.cmd(&["AUTH", "p"]), Reply::ok());
+    assert_eq!(known.cmd(&["SET", "k", &"v".repeat(2000)]), Reply::ok());
+    assert_eq!(weir.metric("weir_clients_closed_total", &[("reason", "protocol")]), 1.0);
+}
+
+over_all_pairs!(more_absent_rows_than_max_negative_are_not_remembered);
+
+fn more_absent_rows_than_max_negative_are_not_remembered(pair: Pair) {
+    let stack = Stack::start(
+        pair,
+        r#"
+[[route]]
+name = "name"
+key = "name:{id}"
+value = "text"
+load = "SELECT name FROM products WHERE id = :id /* name */"
+[limits]
+max_negative = 3
+"#,
+    );
+    let mut client = stack.weir.client();
+    for _ in 0..2 {
+        for id in 1001..=1005 {
+            assert_eq!(client.run(&format!("GET name:{id}")), Reply::Nil);
+        }
+    }
+    stack.assert_loads("name", 5 + 2);
+    let refused = [("route", "name"), ("reason", "negative_full")];
+    assert_eq!(stack.weir.metric("weir_fills_refused_total", &refused), 4.0);
+}
+
+/// G8: for each key of `[limits]` the metric that tells when it is reached, and the test that reaches it.
+#[test]
+fn no_limit_is_forgotten() {
+    const LIMITS: &str = include_str!("serve_limits.rs");
+    const OUTPUT: &str = include_str!("serve_output_limits.rs");
+    const SLOWLORIS: &str = include_str!("serve_slowloris.rs");
+    const CLOSED: &str = "weir_clients_closed_total";
+    const PAUSED: &str = "weir_clients_paused_total";
+    let table = [
+        ("max_command", CLOSED, LIMITS, "a_command_over_the_limits_is_refused_and_the_client_closed"),
+        ("max_arguments", CLOSED, LIMITS, "a_command_over_the_limits_is_refused_and_the_client_closed"),
+        ("max_inline", CLOSED, LIMITS, "a_line_over_max_inline_is_refused_and_the_client_closed"),
+        (
+            "max_command_before_auth",
+            CLOSED,
+            LIMITS,
+            "before_auth_a_command_over_its_own_limit_is_refused_and_the_client_closed",
+        ),
+        ("max_output", PAUSED, OUTPUT, "a_reader_that_is_full_is_counted_and_so_is_a_long_pipeline"),
+        ("max_output_total", CLOSED, OUTPUT, "beyond_the_bound_for_all_those_that_hold_the_most_are_closed"),
+        ("max_query_total", CLOSED, OUTPUT, "beyond_the_bound_for_half_commands_the_longest_is_closed_and_told_why"),
+        ("max_subscriber_output", CLOSED, OUTPUT, "one_that_does_not_read_is_cut"),
+        (
+            "max_private_links",
+            "weir_private_links_refused_total",
+            OUTPUT,
+            "one_private_link_too_many_is_refused_with_the_name_of_the_limit",
+        ),
+        ("max_pipeline", PAUSED, OUTPUT, "a_reader_that_is_full_is_counted_and_so_is_a_long_pipeline"),
+        ("max_negative", "weir_fills_refused_total", LIMITS, "more_absent_rows_than_max_negative_are_not_remembered"),
+        ("auth_timeout", CLOSED, SLOWLORIS, "before_auth_neither_silence_nor_drips_nor_refused_commands_gain_time"),
+        ("command_timeout", CLOSED, SLOWLORIS, "a_command_that_does_not_end_ends_the_connection_and_an_idle_one_stays"),
+        ("idle_timeout", CLOSED, SLOWLORIS, "an_idle_client_is_closed_where_that_is_asked_for"),
+        (
+            "write_timeout",
+            CLOSED,
+            SLOWLORIS,
+            "a_reader_that_takes_nothing_is_closed_and_one_that_takes_a_little_is_not",
+        ),
+    ];
+    let schema: serde_json::Value = serde_json::from_str(&run_weir(&["schema"]).stdout).expect("a JSON schema");
+    let keys = schema["properties"]["limits"]["properties"].as_object().expect("the keys of [limits]");
+    let mut known: Vec<&str> = table.iter().map(|(key, ..)| *key).collect();
+    known.sort();
+    let mut keys: Vec<&str> = keys.keys().map(String::as_str).collect();
+    keys.sort();
+    assert_eq!(keys, known, "each key of [limits] has a metric, and a test that reaches it");
+    let manual = include_str!("../config/weir.toml");
+    for (key, metric, file, test) in table {
+        assert!(manual.contains(&format!("\n# {key} = ")), "the manual does not explain {key}");
+        let (_, body) = file.split_once(&format!("fn {test}(")).unwrap_or_else(|| panic!("there is no test {test}"));
+        let body = body.split("\n}\n").next().expect("the test's body");
+        assert!(body.contains(key), "{test} does not set {key}");
+        assert!(file.contains(metric), "nothing beside {test} looks at {metric}");
+    }
+}
+
+#[test]
 fn a_command_over_the_limits_is_refused_and_the_client_closed() {
     let weir = Weir::start("[limits]\nmax_command = \"1MiB\"\nmax_arguments = 100\n");
     let mut fits = weir.client();
@@ -142,5 +250,6 @@ fn a_command_over_the_limits_is_refused_and_the_client_closed() {
         assert!(client.recv().is_error("ERR Protocol error"), "{bytes:?}");
         assert!(client.is_closed(), "{bytes:?}");
     }
+    assert_eq!(weir.metric("weir_clients_closed_total", &[("reason", "protocol")]), hostile.len() as f64);
     assert_eq!(fits.run("PING"), Reply::Simple("PONG".into()));
 }

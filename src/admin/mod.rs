@@ -67,6 +67,7 @@ async fn status(State(admin): State<Admin>) -> String {
 async fn render_metrics(State(admin): State<Admin>) -> String {
     let mut text = admin.recorder.render();
     metrics::render(&admin.workers.counts(), &mut text);
+    admin.app.clients.buffers.render(&mut text);
     process::render(&mut text);
     text
 }

@@ -55,12 +55,16 @@ fn database(database: &Database) -> String {
 fn limits(limits: &Limits) -> String {
     format!(
         "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
-         max_pipeline {}, max_negative {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
+         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
         sizes::show(limits.max_command),
         limits.max_arguments,
         sizes::show(limits.max_inline),
         sizes::show(limits.max_command_before_auth),
         sizes::show(limits.max_output),
+        sizes::show(limits.max_output_total),
+        sizes::show(limits.max_query_total),
+        sizes::show(limits.max_subscriber_output),
+        limits.max_private_links,
         limits.max_pipeline,
         limits.max_negative,
         show(limits.auth_timeout),

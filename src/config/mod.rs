@@ -342,6 +342,15 @@ pub struct Limits {
     pub max_command_before_auth: usize,
     /// Most bytes that one client's unsent replies may hold before Weir stops reading its commands; default 1 MiB.
     pub max_output: usize,
+    /// Most bytes that all clients' unsent replies may hold before those with the most are closed; default 1 GiB.
+    pub max_output_total: usize,
+    /// Most bytes that all clients' unanswered commands may hold before those with the most are closed; default 1 GiB.
+    pub max_query_total: usize,
+    /// Most bytes of messages, invalidations and MONITOR's lines that wait for one client before it is closed; default
+    /// 32 MiB.
+    pub max_subscriber_output: usize,
+    /// Most links to the upstream that serve one client each; default 10,000.
+    pub max_private_links: usize,
     /// Most commands of one client in flight before Weir stops reading more; default 10,000.
     pub max_pipeline: usize,
     /// Most negative entries that one Weir process keeps alive; default 100,000.

@@ -216,6 +216,14 @@ pub struct Limits {
     pub max_command_before_auth: Option<Setting<Size>>,
     /// Most bytes of unsent replies of one client before Weir stops reading its commands. Default: "1MiB".
     pub max_output: Option<Setting<Size>>,
+    /// Most bytes of unsent replies of all clients before those with the most are closed. Default: "1GiB".
+    pub max_output_total: Option<Setting<Size>>,
+    /// Most bytes of unanswered commands of all clients before those with the most are closed. Default: "1GiB".
+    pub max_query_total: Option<Setting<Size>>,
+    /// Most bytes of messages that wait for one subscriber before it is closed. Default: "32MiB".
+    pub max_subscriber_output: Option<Setting<Size>>,
+    /// Most links to the upstream that serve one client each (MULTI, SUBSCRIBE, BLPOP …). Default: 10000.
+    pub max_private_links: Option<Setting<usize>>,
     /// Most commands of one client in flight. Default: 10000.
     pub max_pipeline: Option<Setting<usize>>,
     /// Most negative entries that one process keeps. Default: 100000.

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+/// Of what all clients' buffers may hold: 1 TiB.
+const MOST_IN_ALL: usize = 1 << 40;
 /// Spans of a command are 32 bit, and 512 MiB is also the most that Redis takes.
 const MAX_COMMAND: usize = 512 * MIB;
 
@@ -59,6 +62,7 @@ pub fn embedded(context: &mut Context<'_>, raw: &raw::Embedded) -> Embedded {
 /// `[limits]`, validated.
 pub fn limits(context: &mut Context<'_>, raw: &raw::Limits) -> Limits {
     let max_command = size(context, &raw.max_command, MAX_COMMAND, (KIB, MAX_COMMAND)).clamp(KIB, MAX_COMMAND);
+    let max_output = size(context, &raw.max_output, MIB, (KIB, GIB)).clamp(KIB, GIB);
     Limits {
         max_command,
         max_arguments: context.read_within(&raw.max_arguments, 1 << 20, (16, 1 << 20), usize::to_string),
@@ -69,7 +73,11 @@ pub fn limits(context: &mut Context<'_>, raw: &raw::Limits) -> Limits {
             (16 * KIB).min(max_command),
             (KIB, max_command),
         ),
-        max_output: size(context, &raw.max_output, MIB, (KIB, 1 << 30)),
+        max_output,
+        max_output_total: size(context, &raw.max_output_total, GIB.max(max_output), (max_output, MOST_IN_ALL)),
+        max_query_total: size(context, &raw.max_query_total, GIB, (max_command, MOST_IN_ALL)),
+        max_subscriber_output: size(context, &raw.max_subscriber_output, 32 * MIB, (KIB, GIB)),
+        max_private_links: context.read_within(&raw.max_private_links, 10_000, (1, 1_000_000), usize::to_string),
         max_pipeline: context.read_within(&raw.max_pipeline, 10_000, (1, 1_000_000), usize::to_string),
         max_negative: context.read_within(&raw.max_negative, 100_000, (1, 100_000_000), usize::to_string),
         auth_timeout: time(context, &raw.auth_timeout, 10, SHORTEST),

@@ -4,6 +4,7 @@ use super::clients::Clients;
 use crate::cache::route::Routes;
 use crate::config::Config;
 use crate::store::embedded::Embedded;
+use crate::store::redis::Privates;
 use crate::store::redis::handshake::Upstream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ pub struct App {
     pub clients: Clients,
     /// Where the data lives.
     pub store: StoreKind,
+    /// How many links to the upstream serve one client each.
+    pub privates: Arc<Privates>,
     /// When the process began.
     pub started: Instant,
 }
@@ -38,7 +41,9 @@ impl App {
             Some(upstream) => StoreKind::Redis(Arc::new(Upstream::new(upstream.clone()))),
             None => StoreKind::Embedded(Arc::new(Embedded::new(config.embedded.max_memory))),
         };
-        App { routes, clients: Clients::new(config.server.max_clients), store, started: Instant::now(), config }
+        let clients = Clients::new(config.server.max_clients, &config.limits);
+        let privates = Arc::new(Privates::new(config.limits.max_private_links));
+        App { routes, clients, store, privates, started: Instant::now(), config }
     }
 
     /// Whether clients may be sent here: the upstream can be reached.

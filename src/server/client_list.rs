@@ -3,6 +3,7 @@
 //! What a client without a link of its own does, Weir knows. Of one that has, the upstream knows more: that it is blocked,
 //! what it is subscribed to, what it has queued; its CLIENT LIST is asked for those links, and its words are passed on.
 
+use super::buffers::Buffer;
 use super::clients::Client;
 use super::conn::Conn;
 use super::own::answer_or_error;
@@ -119,8 +120,8 @@ fn line(client: &Client, command: Option<&str>, told: Option<&str>, of_link: imp
     let command = command.unwrap_or_else(|| told("cmd", last_command(client)));
     let redirect = told("redir", "-1").parse().map_or(-1, of_link);
     format!(
-        "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} qbuf=0 \
-         qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={command} user=default \
+        "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} \
+         qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem=0 events=r cmd={command} user=default \
          redir={redirect} resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.peer,
@@ -135,7 +136,9 @@ fn line(client: &Client, command: Option<&str>, told: Option<&str>, of_link: imp
         told("ssub", "0"),
         told("multi", "-1"),
         told("watch", "0"),
+        client.held(Buffer::Query),
         told("multi-mem", "0"),
+        client.held(Buffer::Output),
         if said.protocol == Protocol::Resp3 { 3 } else { 2 },
         said.library,
         said.library_version,

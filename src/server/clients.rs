@@ -1,12 +1,14 @@
 //! Who is connected: numbers, names and addresses, for CLIENT and the metrics. The registry is touched when a client comes,
 //! goes or names itself; for its commands, once for all that came together, it notes the last in a place of its own.
 
+use super::buffers::{Buffer, Buffers, Held, Share};
+use crate::config::Limits;
 use crate::resp::write::Protocol;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 /// The registry.
@@ -16,6 +18,8 @@ pub struct Clients {
     next: AtomicU64,
     connected: Mutex<BTreeMap<u64, Arc<Client>>>,
     gauge: metrics::Gauge,
+    /// What their buffers hold.
+    pub buffers: Buffers,
 }
 
 /// One connection.
@@ -32,7 +36,9 @@ pub struct Client {
     pub said: Mutex<Said>,
     /// Wakes its session, from any thread.
     pub waker: AtomicWaker,
-    killed: AtomicBool,
+    /// Why it must go.
+    ended: OnceLock<&'static str>,
+    held: Share,
     /// The number of its private link at the upstream; 0: it has none.
     connection: AtomicU64,
     subscribed: AtomicBool,
@@ -58,11 +64,12 @@ pub struct Said {
 }
 
 impl Clients {
-    /// At most `most` at once.
-    pub fn new(most: usize) -> Self {
+    /// At most `most` at once, within `limits`.
+    pub fn new(most: usize, limits: &Limits) -> Self {
         let gauge = metrics::gauge!("weir_clients");
         gauge.set(0.0);
-        Clients { most, count: AtomicUsize::new(0), next: AtomicU64::new(1), connected: Mutex::default(), gauge }
+        let (count, next, connected) = (AtomicUsize::new(0), AtomicU64::new(1), Mutex::default());
+        Clients { most, count, next, connected, gauge, buffers: Buffers::new(limits) }
     }
 
     /// Registers a connection; `None` if there are too many.
@@ -79,7 +86,8 @@ impl Clients {
             since: Instant::now(),
             said: Mutex::default(),
             waker: AtomicWaker::new(),
-            killed: AtomicBool::new(false),
+            ended: OnceLock::new(),
+            held: Share::default(),
             connection: AtomicU64::new(0),
             subscribed: AtomicBool::new(false),
             last_command: AtomicU16::new(u16::MAX),
@@ -92,7 +100,8 @@ impl Clients {
 
     /// Forgets a connection.
     pub fn leave(&self, id: u64) {
-        if self.connected.lock().remove(&id).is_some() {
+        if let Some(client) = self.connected.lock().remove(&id) {
+            self.buffers.note(&client.held, Held::default());
             self.count.fetch_sub(1, Relaxed);
             self.gauge.decrement(1.0);
         }
@@ -112,8 +121,28 @@ impl Clients {
     pub fn kill(&self, picked: impl Fn(&Client) -> bool) -> usize {
         let picked: Vec<Arc<Client>> =
             self.connected.lock().values().filter(|client| picked(client)).cloned().collect();
-        picked.iter().for_each(|client| client.kill());
+        picked.iter().for_each(|client| client.end("killed"));
         picked.len()
+    }
+
+    /// What a client's buffers hold now. If all together hold too much, those that hold the most are ended until the others
+    /// do not.
+    pub fn note_buffers(&self, client: &Client, held: Held) {
+        let Some(buffer) = self.buffers.note(&client.held, held) else { return };
+        let mut holders: Vec<Arc<Client>> = self.connected.lock().values().cloned().collect();
+        holders.retain(|client| client.ended().is_none() && client.held.of(buffer) > 0);
+        holders.sort_by_cached_key(|client| client.held.of(buffer));
+        let (limit, before) = (buffer.reason(), holders.len());
+        let most = holders.last().map_or(0, |client| client.held.of(buffer));
+        while self.buffers.is_too_much(buffer) {
+            let Some(client) = holders.pop() else { break };
+            client.end(limit);
+            self.buffers.note(&client.held, Held::default());
+        }
+        let closed = before - holders.len();
+        if closed > 0 {
+            tracing::warn!(closed, most, "[limits] {limit} is reached; the clients that hold the most are closed");
+        }
     }
 
     /// How many are connected.
@@ -133,20 +162,25 @@ impl Clients {
 }
 
 impl Client {
-    /// Ends it as soon as its session looks up.
-    fn kill(&self) {
-        self.killed.store(true, Relaxed);
+    /// Ends it as soon as its session looks up; the first reason stands.
+    fn end(&self, reason: &'static str) {
+        let _ = self.ended.set(reason);
         self.waker.wake();
     }
 
-    /// Whether somebody has ended it.
-    pub fn is_killed(&self) -> bool {
-        self.killed.load(Relaxed)
+    /// Why it must go, if it must: label `reason` of `weir_clients_closed_total`.
+    pub fn ended(&self) -> Option<&'static str> {
+        self.ended.get().copied()
     }
 
     /// The number of its private link at the upstream; 0: it has none, or not yet.
     pub fn connection(&self) -> u64 {
         self.connection.load(Relaxed)
+    }
+
+    /// Bytes of it that wait in a buffer.
+    pub fn held(&self, buffer: Buffer) -> usize {
+        self.held.of(buffer)
     }
 
     /// Whether it is subscribed to anything.

@@ -175,7 +175,7 @@ pub(super) fn hashes(worker: &Worker, spec: &Spec, args: Args<'_>) -> Option<Key
 impl Conn {
     /// A client that has said nothing yet.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
-        let replies = Rc::new(Replies::new(worker.counts.clone(), worker.app.config.limits.max_output));
+        let replies = Rc::new(Replies::new(worker.counts.clone(), &worker.app.config.limits));
         let authenticated = worker.app.config.server.password.is_none();
         let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
         client.said.lock().db = identity.db;
@@ -310,6 +310,11 @@ impl Conn {
     /// Whether anything of this client is under way, or about to be.
     pub fn is_busy(&self) -> bool {
         self.replies.any_open() || !self.run.commands.is_empty()
+    }
+
+    /// Commands that wait for their run to be sent.
+    pub fn gathered(&self) -> usize {
+        self.run.commands.len()
     }
 
     /// Where replies to this client go.

@@ -85,6 +85,11 @@ pub fn closed(reason: &'static str) {
     ::metrics::counter!("weir_clients_closed_total", "reason" => reason).increment(1);
 }
 
+/// Weir has stopped reading a client: label `reason` of `weir_clients_paused_total`.
+pub fn paused(reason: &'static str) {
+    ::metrics::counter!("weir_clients_paused_total", "reason" => reason).increment(1);
+}
+
 /// A client was not let in: label `reason` of `weir_clients_refused_total`.
 pub fn refused(reason: &'static str) {
     ::metrics::counter!("weir_clients_refused_total", "reason" => reason).increment(1);

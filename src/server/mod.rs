@@ -5,6 +5,7 @@
 //! clients, the admin port) runs on a multi-threaded runtime beside them. [`crate::cli`] puts the pieces together.
 
 mod app;
+mod buffers;
 mod client_command;
 mod client_list;
 mod clients;
@@ -27,6 +28,7 @@ mod routed;
 mod session;
 mod threads;
 mod weir;
+mod window;
 mod worker;
 
 pub use self::app::{App, StoreKind};

@@ -3,11 +3,15 @@
 //! A thousand clients who waited for one row of ten megabytes hold it once (T40).
 
 use bytes::Bytes;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 /// Values from this size on are shared instead of copied.
 const SHARED: usize = 16 << 10;
+/// A tail that has grown to this becomes a piece of its own: what is written of it is given back, although the client never
+/// takes all that there is, and nothing large is copied for it to grow.
+const PIECE: usize = 64 << 10;
 /// A tail that has grown past this is given back once it is written.
 const KEPT: usize = 16 << 10;
 /// Most pieces that one write hands to the kernel.
@@ -17,17 +21,49 @@ const PIECES: usize = 16;
 #[derive(Default)]
 pub struct Output {
     /// Before the tail.
-    pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Piece>,
     tail: Vec<u8>,
     /// Of the first piece, or of the tail if there is none.
     written: usize,
     len: usize,
+    /// Of the pieces, bytes that another client's output answers for.
+    elsewhere: usize,
+}
+
+struct Piece {
+    bytes: Bytes,
+    /// Another client's output answers for it.
+    elsewhere: bool,
+}
+
+thread_local! {
+    /// Where the values lie that were shared last. Those who waited for one value get it one after the other.
+    static RECENT: Cell<[usize; 16]> = const { Cell::new([0; 16]) };
+}
+
+/// Whether a value has just been shared with another client of this thread.
+fn is_shared_already(bytes: &Bytes) -> bool {
+    let address = bytes.as_ptr() as usize;
+    let mut recent = RECENT.get();
+    if recent.contains(&address) {
+        return true;
+    }
+    recent.rotate_right(1);
+    recent[0] = address;
+    RECENT.set(recent);
+    false
 }
 
 impl Output {
     /// Unwritten bytes.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Unwritten bytes that this output answers for: a value that many clients wait for counts for the first of them, as
+    /// far as can be told; it is held once.
+    pub fn own(&self) -> usize {
+        self.len.saturating_sub(self.elsewhere)
     }
 
     /// Whether all is written.
@@ -37,12 +73,13 @@ impl Output {
 
     /// Whether the first unwritten byte is this one.
     pub fn begins_with(&self, byte: u8) -> bool {
-        let first = self.pieces.front().map_or(&self.tail[..], |piece| &piece[..]);
+        let first = self.pieces.front().map_or(&self.tail[..], |piece| &piece.bytes[..]);
         first.get(self.written) == Some(&byte)
     }
 
     /// Appends through one of the writers of [`crate::resp::write`].
     pub fn write<T>(&mut self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        self.close_long_tail();
         let before = self.tail.len();
         let result = writer(&mut self.tail);
         self.len = self.len + self.tail.len() - before;
@@ -51,6 +88,7 @@ impl Output {
 
     /// Appends a copy.
     pub fn extend(&mut self, bytes: &[u8]) {
+        self.close_long_tail();
         self.tail.extend_from_slice(bytes);
         self.len += bytes.len();
     }
@@ -61,8 +99,15 @@ impl Output {
             return self.extend(bytes);
         }
         self.close_tail();
-        self.pieces.push_back(bytes.clone());
+        let elsewhere = is_shared_already(bytes);
+        self.pieces.push_back(Piece { bytes: bytes.clone(), elsewhere });
         self.len += bytes.len();
+        self.elsewhere += if elsewhere { bytes.len() } else { 0 };
+    }
+
+    /// Bytes that are whole already.
+    pub fn whole(bytes: Vec<u8>) -> Self {
+        Output { len: bytes.len(), tail: bytes, ..Output::default() }
     }
 
     /// Appends all of another output that nothing has been written of.
@@ -72,13 +117,20 @@ impl Output {
             *self = other;
             return;
         }
-        if other.pieces.is_empty() {
+        if other.pieces.is_empty() && other.tail.len() < SHARED {
             return self.extend(&other.tail);
         }
         self.close_tail();
         self.len += other.len;
+        self.elsewhere += other.elsewhere;
         self.pieces.append(&mut other.pieces);
         self.tail = other.tail;
+    }
+
+    fn close_long_tail(&mut self) {
+        if self.tail.len() >= PIECE {
+            self.close_tail();
+        }
     }
 
     fn close_tail(&mut self) {
@@ -91,7 +143,7 @@ impl Output {
             self.written = 0;
         }
         if !tail.is_empty() {
-            self.pieces.push_back(tail.into());
+            self.pieces.push_back(Piece { bytes: tail.into(), elsewhere: false });
         }
     }
 
@@ -99,7 +151,7 @@ impl Output {
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; PIECES]) -> usize {
         let mut skip = self.written;
         let mut count = 0;
-        for piece in self.pieces.iter().map(|piece| &piece[..]).chain([&self.tail[..]]) {
+        for piece in self.pieces.iter().map(|piece| &piece.bytes[..]).chain([&self.tail[..]]) {
             if count == PIECES {
                 break;
             }
@@ -120,10 +172,12 @@ impl Output {
         self.len -= count;
         self.written += count;
         while let Some(piece) = self.pieces.front() {
-            if self.written < piece.len() {
+            let len = piece.bytes.len();
+            if self.written < len {
                 return;
             }
-            self.written -= piece.len();
+            self.written -= len;
+            self.elsewhere -= if piece.elsewhere { len } else { 0 };
             self.pieces.pop_front();
         }
         if self.written == self.tail.len() {
@@ -169,6 +223,34 @@ mod tests {
             assert_eq!(output.len(), expected.len());
             assert_eq!(drain(&mut output, step), expected);
         }
+    }
+
+    #[test]
+    fn a_reader_that_is_always_behind_does_not_make_it_grow() {
+        let mut output = Output::default();
+        output.extend(&[b'v'; 1000]);
+        for _ in 0..10_000 {
+            output.extend(&[b'v'; 1000]);
+            output.advance(1000);
+        }
+        let held: usize = output.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>() + output.tail.len();
+        assert_eq!(output.len(), 1000);
+        assert!(held < 2 * PIECE, "{held} bytes are held");
+    }
+
+    #[test]
+    fn a_value_that_many_wait_for_counts_once() {
+        let value = Bytes::from(vec![b'v'; SHARED]);
+        let mut outputs: [Output; 3] = Default::default();
+        for output in &mut outputs {
+            output.share(&value);
+            output.extend(b"end");
+        }
+        assert_eq!(outputs.each_ref().map(Output::own), [SHARED + 3, 3, 3]);
+        for output in &mut outputs {
+            output.advance(SHARED + 1);
+        }
+        assert_eq!(outputs.each_ref().map(Output::own), [2, 2, 2]);
     }
 
     #[test]

@@ -9,7 +9,9 @@
 
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
+use super::window::Window;
 use crate::cache::error::upstream_error;
+use crate::config::Limits;
 use crate::resp::scan::may_be_absent_among;
 use crate::resp::write;
 use crate::store::redis::link::{Part, Sink};
@@ -98,15 +100,22 @@ struct State {
     commands: usize,
     /// Bytes that slots hold until it is their turn.
     held: usize,
+    /// Bytes of the commands that are not answered yet.
+    asked: usize,
     waker: Option<Waker>,
     /// New slots are muted.
     muted: bool,
     /// The client's private link has ended.
     lost: bool,
-    /// More bytes than this are too many for a link that can be halted.
+    /// How much more may be asked.
+    window: Window,
+    /// More bytes of replies than this are too many for a link that can be halted.
     most: usize,
-    /// The client has gone, or must go: a reply of its ends in the middle.
-    closed: bool,
+    /// Of the output, bytes that nobody asked for; more of them than `most_pushed` end the client.
+    pushed: usize,
+    most_pushed: usize,
+    /// The client has gone, or must go, and why.
+    closed: Option<&'static str>,
 }
 
 struct Slot {
@@ -118,8 +127,12 @@ struct Slot {
     opened: Instant,
     done: bool,
     output: Output,
-    /// Of forwarded commands: the beginning of a reply that is not yet whole. A link that breaks in it leaves nothing
-    /// behind but an error in its place.
+    /// Bytes of the commands up to this one, from the one before it.
+    asked: usize,
+    /// Bytes of its replies that have come.
+    came: usize,
+    /// The beginning of a reply that is not yet whole. A link that breaks in it leaves nothing behind but an error in its
+    /// place.
     partial: Vec<u8>,
     /// The reply has grown so large that its beginning is passed on before its end is known.
     streams: bool,
@@ -140,9 +153,15 @@ enum Kind {
 }
 
 impl Replies {
-    /// Of a client that has asked nothing yet; `counts` are its worker's, `most` is [`crate::config::Limits::max_output`].
-    pub fn new(counts: Arc<CommandCounts>, most: usize) -> Self {
-        Replies { state: RefCell::new(State { most, ..State::default() }), counts }
+    /// Of a client that has asked nothing yet; `counts` are its worker's.
+    pub fn new(counts: Arc<CommandCounts>, limits: &Limits) -> Self {
+        let state = State {
+            window: Window::new(limits.max_pipeline, limits.max_output),
+            most: limits.max_output,
+            most_pushed: limits.max_subscriber_output,
+            ..State::default()
+        };
+        Replies { state: RefCell::new(state), counts }
     }
 
     /// Whether requests that open from here on are answered by nothing.
@@ -203,7 +222,7 @@ impl Replies {
     /// The answer to a slow command.
     pub fn finish(&self, slot: u64, answer: Output) {
         let mut state = self.state.borrow_mut();
-        if state.closed {
+        if state.closed.is_some() {
             return;
         }
         let index = (slot - state.first) as usize;
@@ -212,6 +231,7 @@ impl Replies {
         self.counts.observe(Path::Load, state.slots[index].opened, 1);
         if !state.slots[index].muted {
             state.held += answer.len();
+            state.slots[index].came = answer.len();
             state.slots[index].output.append(answer);
         }
         state.close(index);
@@ -260,10 +280,33 @@ impl Replies {
         state.reads + state.slow > 0
     }
 
-    /// Commands that are not answered yet, and bytes of answers that the client has not taken or cannot take yet.
-    pub fn backlog(&self) -> (usize, usize) {
+    /// Whether there is room for the reply to one more command, beside those to `gathered` that are not sent yet.
+    pub fn has_room(&self, gathered: usize) -> bool {
         let state = self.state.borrow();
-        (state.commands, state.output.len() + state.held)
+        state.window.admits(state.commands + gathered, state.queued())
+    }
+
+    /// Which limit of the configuration is reached, if any, with `gathered` commands that are not sent yet.
+    pub fn reached(&self, gathered: usize) -> Option<&'static str> {
+        let state = self.state.borrow();
+        state.window.reached(state.commands + gathered, state.queued())
+    }
+
+    /// Commands of `bytes` bytes have been acted on. Until the last of them is answered, somebody may hold them.
+    pub fn note_asked(&self, bytes: usize) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if let Some(slot) = state.slots.back_mut().filter(|slot| !slot.done) {
+            slot.asked += bytes;
+            state.asked += bytes;
+        }
+    }
+
+    /// What is held for this client: bytes of answers that it has not taken or cannot take yet, without those that another
+    /// client answers for, and bytes of commands that are not answered.
+    pub fn held(&self) -> (usize, usize) {
+        let state = self.state.borrow();
+        (state.output.own() + state.held, state.asked)
     }
 
     /// The reads that found nothing since the last call.
@@ -292,14 +335,14 @@ impl Replies {
     /// Nothing more will be written: what still comes is dropped.
     pub fn close(&self) {
         let mut state = self.state.borrow_mut();
-        state.closed = true;
+        state.closed = Some("gone");
         state.slots.clear();
-        state.held = 0;
+        (state.held, state.asked) = (0, 0);
         state.output = Output::default();
     }
 
-    /// Whether the client must be let go, since one of its replies ends in the middle.
-    pub fn is_closed(&self) -> bool {
+    /// Why the client must be let go, if it must: label `reason` of `weir_clients_closed_total`.
+    pub fn closed(&self) -> Option<&'static str> {
         self.state.borrow().closed
     }
 }
@@ -314,6 +357,8 @@ impl Slot {
             opened: Instant::now(),
             done: false,
             output,
+            asked: 0,
+            came: 0,
             partial,
             streams: false,
             muted: false,
@@ -322,6 +367,10 @@ impl Slot {
 }
 
 impl State {
+    fn queued(&self) -> usize {
+        self.output.len() + self.held
+    }
+
     fn open(&mut self, kind: Kind, commands: Vec<u16>) -> u64 {
         match kind {
             Kind::Plain => {}
@@ -335,9 +384,12 @@ impl State {
 
     /// Ends a slot, and lets out every answer that is now in turn.
     fn close(&mut self, index: usize) {
+        let next = self.first + self.slots.len() as u64;
         let slot = &mut self.slots[index];
         slot.done = true;
         self.commands -= slot.count;
+        self.asked -= slot.asked;
+        self.window.answered(self.first + index as u64, next, slot.came, slot.count);
         match slot.kind {
             Kind::Plain => {}
             Kind::Read(_) => self.reads -= 1,
@@ -390,11 +442,13 @@ impl State {
     /// A read's reply is whole: it is a hit and goes on, or a miss and is handed to the session.
     fn judge(&mut self, index: usize, counts: &CommandCounts) {
         let slot = &mut self.slots[index];
-        let reply = slot.output.single().expect("a reply from a link is never shared");
         let Kind::Read(read) = &slot.kind else { return };
-        if !may_be_absent_among(reply, read.all_keys) {
+        let reply = std::mem::take(&mut slot.partial);
+        if !may_be_absent_among(&reply, read.all_keys) {
             if slot.muted {
-                self.held -= std::mem::take(&mut slot.output).len();
+                self.held -= reply.len();
+            } else {
+                slot.output = Output::whole(reply);
             }
             self.hits.push(read.route);
             self.hits.extend(&read.other_routes);
@@ -402,10 +456,8 @@ impl State {
             counts.observe(Path::Upstream, slot.opened, 1);
             return self.close(index);
         }
-        let reply = reply.to_vec();
         let keys = read.keys.clone();
         let Kind::Read(read) = std::mem::replace(&mut slot.kind, Kind::Slow(keys)) else { return };
-        slot.output = Output::default();
         self.held -= reply.len();
         self.reads -= 1;
         self.slow += 1;
@@ -424,17 +476,18 @@ impl Replies {
 impl Sink for Replies {
     fn reply(&self, slot: u64, part: Part<'_>) {
         let mut state = self.state.borrow_mut();
-        if state.closed {
+        if state.closed.is_some() {
             return;
         }
         let index = (slot - state.first) as usize;
         let slot = &mut state.slots[index];
+        slot.came += if slot.muted { 0 } else { part.bytes.len() };
         for &(error, _) in part.errors {
             let command = std::mem::replace(&mut slot.commands[error as usize], CommandCounts::COUNTED);
             self.counts.count(command, true);
         }
         if !matches!(slot.kind, Kind::Plain) {
-            slot.output.extend(part.bytes);
+            slot.partial.extend_from_slice(part.bytes);
             state.held += part.bytes.len();
             return if part.done {
                 state.judge(index, &self.counts)
@@ -449,15 +502,21 @@ impl Sink for Replies {
 
     fn push(&self, frame: &[u8]) {
         let mut state = self.state.borrow_mut();
-        if !state.closed {
-            state.output.extend(frame);
-            state.wake();
+        if state.closed.is_some() {
+            return;
         }
+        state.pushed = state.pushed.min(state.output.len()) + frame.len();
+        state.output.extend(frame);
+        if state.pushed > state.most_pushed {
+            state.closed = Some("max_subscriber_output");
+        }
+        state.wake();
     }
 
+    /// What was pushed does not count, for it has a limit of its own.
     fn is_full(&self) -> bool {
         let state = self.state.borrow();
-        state.output.len() + state.held > state.most
+        state.queued() > state.most + state.pushed.min(state.output.len())
     }
 
     fn connected(&self) {
@@ -472,23 +531,20 @@ impl Sink for Replies {
 
     fn failed(&self, slot: u64, missing: u32, error: &StoreError) {
         let mut state = self.state.borrow_mut();
-        if state.closed {
+        if state.closed.is_some() {
             return;
         }
         let index = (slot - state.first) as usize;
         let slot = &mut state.slots[index];
         if slot.streams {
             // The client has the beginning of a reply that will have no end.
-            state.closed = true;
+            state.closed = Some("cut_reply");
             return state.wake();
         }
         let first_missing = slot.commands.len() - missing as usize;
         slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));
         slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
-        let held_before = slot.output.len();
-        if !matches!(slot.kind, Kind::Plain) {
-            slot.output = Output::default();
-        }
+        let held_before = slot.output.len() + if matches!(slot.kind, Kind::Read(_)) { slot.partial.len() } else { 0 };
         let mut text = String::new();
         upstream_error(&mut text, error).expect("a string takes every text");
         for _ in 0..if slot.muted { 0 } else { missing } {

@@ -4,6 +4,7 @@
 //! has come, acts on every whole command of it, and writes what is ready with one write. Commands that wait (for room,
 //! or for an earlier command on the same key) stay unparsed in `input`.
 
+use super::buffers::{Buffer, Held};
 use super::clients::Client;
 use super::conn::{Conn, Flow, Request};
 use super::incoming::hang_up;
@@ -28,6 +29,9 @@ const MOST_READS: usize = 4;
 /// Bytes that are taken from a client whose earlier command may take for ever.
 const MOST_UNREAD: usize = 64 << 10;
 
+/// For a client that is closed since all clients' unanswered commands together are too long.
+const QUERY_TOTAL: &str = "ERR the unanswered commands of all clients are together longer than [limits] max_query_total; yours are the longest";
+
 /// Serves one client to its end.
 pub async fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) {
     let id = client.id;
@@ -40,9 +44,11 @@ pub async fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) {
         scanner,
         input: Vec::new(),
         waits: Waits::No,
+        paused: false,
         ended: false,
         progress: Progress::default(),
         wait: wait.clone(),
+        held: Held::default(),
     };
     poll_fn(|cx| {
         // A task's waker stays the same for its life: once is enough.
@@ -65,12 +71,16 @@ struct Session {
     input: Vec<u8>,
     /// Why the commands in `input` wait.
     waits: Waits,
+    /// It has been counted that a limit is reached.
+    paused: bool,
     /// The client will send no more.
     ended: bool,
     /// What has happened since `wait` was noted.
     progress: Progress,
     /// What the client lets Weir wait for.
     wait: Rc<Wait>,
+    /// What its buffers held when it was last noted.
+    held: Held,
 }
 
 /// What the first command of a session's `input` waits for.
@@ -89,17 +99,18 @@ impl Session {
         self.conn.replies.set_waker(cx.waker());
         loop {
             self.conn.catch_up();
-            if self.conn.client.is_killed() {
-                metrics::closed("killed");
+            if let Some(reason) = self.conn.client.ended() {
+                self.say_goodbye(reason, cx);
                 return Poll::Ready(());
             }
-            if self.conn.replies.is_closed() {
+            if let Some(reason) = self.conn.replies.closed() {
+                metrics::closed(reason);
                 return Poll::Ready(());
             }
             let readable = self.take_commands(cx);
             self.conn.catch_up();
             let written = self.poll_write(cx);
-            if matches!(written, Poll::Ready(Err(_))) || self.conn.replies.is_closed() {
+            if matches!(written, Poll::Ready(Err(_))) {
                 return Poll::Ready(());
             }
             if readable.is_err() || (self.is_over() && written.is_ready()) {
@@ -107,8 +118,28 @@ impl Session {
             }
             let room = self.waits == Waits::Room && !self.must_wait(cx);
             if !room || written.is_pending() {
+                self.note_buffers();
                 return if self.is_overdue(written.is_pending(), cx) { Poll::Ready(()) } else { Poll::Pending };
             }
+        }
+    }
+
+    /// Tells the client why somebody has ended it, where it may be told anything.
+    fn say_goodbye(&mut self, reason: &'static str, cx: &mut Context<'_>) {
+        metrics::closed(reason);
+        if reason == Buffer::Query.reason() && !self.conn.replies.any_open() {
+            self.conn.replies.now(|out| write::error(out, QUERY_TOTAL));
+            let _ = self.poll_write(cx);
+        }
+    }
+
+    /// Notes what this client's buffers hold, if that has changed.
+    fn note_buffers(&mut self) {
+        let (output, asked) = self.conn.replies.held();
+        let held = Held::new(output, self.input.len() + asked);
+        if held != self.held {
+            self.held = held;
+            self.conn.worker.app.clients.note_buffers(&self.conn.client, held);
         }
     }
 
@@ -151,9 +182,9 @@ impl Session {
             if waits || self.conn.closing || self.ended || self.conn.worker.is_draining() {
                 return Ok(());
             }
-            if self.must_wait(cx) {
+            if self.is_full(cx) {
                 // What has been read is acted on already; what has not, stays with the kernel.
-                self.waits = Waits::Room;
+                self.wait_for_room();
                 return Ok(());
             }
             match self.poll_read(cx) {
@@ -200,6 +231,10 @@ impl Session {
             return;
         }
         input.drain(..used);
+        // What is left of a large command keeps no room for another.
+        if input.capacity() > 4 * input.len() + MOST_UNREAD {
+            input.shrink_to_fit();
+        }
         self.input = input;
     }
 
@@ -210,7 +245,7 @@ impl Session {
         self.waits = Waits::No;
         while !self.conn.closing && used < bytes.len() {
             if self.must_wait(cx) {
-                self.waits = Waits::Room;
+                self.wait_for_room();
                 break;
             }
             match self.scanner.scan(&bytes[used..]) {
@@ -239,23 +274,37 @@ impl Session {
                     self.conn.send_run(bytes);
                     self.conn.replies.now(|out| error.reply(out));
                     self.conn.closing = true;
+                    metrics::closed("protocol");
                 }
             }
         }
+        self.paused &= used == 0;
         self.conn.end_batch(bytes, begun);
+        self.conn.replies.note_asked(used);
         self.progress.acted |= used > 0;
         used
     }
 
-    /// Whether this client must not be acted on now: it takes its replies too slowly, has too many requests open, or
-    /// the upstream's link is full.
+    /// Notes that the commands wait for room, and counts it once where it is a limit that is reached.
+    fn wait_for_room(&mut self) {
+        self.waits = Waits::Room;
+        let reached = self.conn.replies.reached(self.conn.gathered()).filter(|_| !self.paused);
+        reached.inspect(|limit| metrics::paused(limit));
+        self.paused |= reached.is_some();
+    }
+
+    /// Whether this client must not be acted on now: there is no room for one more reply, or the upstream's link is full.
+    /// A client that is blocked is heard on nevertheless: what it sends may be that it leaves.
     fn must_wait(&self, cx: &mut Context<'_>) -> bool {
-        let limits = &self.conn.worker.app.config.limits;
-        let (slots, bytes) = self.conn.replies.backlog();
-        if slots >= limits.max_pipeline || bytes > limits.max_output {
-            return true;
-        }
-        self.conn.way().poll_room(cx).is_pending()
+        let (replies, gathered) = (&self.conn.replies, self.conn.gathered());
+        let has_room = replies.has_room(gathered) || (self.conn.is_blocked() && replies.reached(gathered).is_none());
+        !has_room || self.conn.way().poll_room(cx).is_pending()
+    }
+
+    /// Whether this client must not even be read: it takes its replies too slowly, has too many requests open, or the
+    /// upstream's link is full.
+    fn is_full(&self, cx: &mut Context<'_>) -> bool {
+        self.conn.replies.reached(self.conn.gathered()).is_some() || self.conn.way().poll_room(cx).is_pending()
     }
 
     /// Writes what is ready; pending if the client does not take all of it.

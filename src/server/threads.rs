@@ -127,7 +127,7 @@ async fn work(
     mut draining: watch::Receiver<bool>,
 ) {
     let backend = match &app.store {
-        StoreKind::Redis(upstream) => Backend::Redis(Redis::open(upstream.clone())),
+        StoreKind::Redis(upstream) => Backend::Redis(Redis::open(upstream.clone(), app.privates.clone())),
         StoreKind::Embedded(embedded) => Backend::Embedded(embedded.clone()),
     };
     let engine = Engine::new(backend.clone(), SystemClock, shared, loads);

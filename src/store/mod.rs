@@ -106,6 +106,9 @@ pub enum StoreError {
     /// The upstream answered an error; the text is its own.
     #[error("upstream refused: {0}")]
     Refused(String),
+    /// One more link that serves one client alone would be too many: see [`crate::config::Limits::max_private_links`].
+    #[error("max_private_links reached")]
+    Full,
     /// The upstream's bytes are no RESP. Its link is closed.
     #[error("upstream broke the protocol: {0}")]
     Protocol(String),
@@ -141,6 +144,11 @@ impl StoreError {
             // Redis adds the script's hash and line to an error of a script: of no use to a client.
             StoreError::Refused(text) => {
                 format!("UPSTREAM refused: {}", text.split(" script: ").next().unwrap_or_default())
+            }
+            StoreError::Full => {
+                "OVERLOADED this command needs a connection to the upstream of the client's own, and all \
+                 [limits] max_private_links of them are in use; raise it, or try again later"
+                    .into()
             }
             StoreError::Protocol(_) => "UPSTREAM broke the protocol".into(),
             StoreError::Unsent(error) => error.reply(),

@@ -68,6 +68,11 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A test's size: the environment variable's, for a long run, or the small one.
+pub fn sized(variable: &str, small: usize) -> usize {
+    std::env::var(variable).map_or(small, |text| text.parse().expect("a test's size is a number"))
+}
+
 /// The seed of a randomised test: `WEIR_TEST_SEED`, or a new one; printed, so that a failure can be replayed.
 pub fn seed() -> u64 {
     let seed = match std::env::var("WEIR_TEST_SEED") {

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 /// A running server. Killed and waited for on drop; its output is printed if the test is failing.
 pub struct Process {
@@ -73,6 +74,15 @@ impl Process {
     pub fn wait(&mut self) -> ExitStatus {
         let name = self.name.clone();
         super::wait_for(&format!("{name} ends"), || self.ended())
+    }
+
+    /// Processor time that it has used so far, user and system together.
+    pub fn cpu_time(&self) -> Duration {
+        // The fields of `stat` behind the program's name, which may hold anything.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("own child");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name").split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// Resident memory in bytes.

@@ -6,7 +6,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A running `weir serve`.
 pub struct Weir {
@@ -114,6 +114,15 @@ impl Weir {
 
     pub fn resident_bytes(&self) -> u64 {
         self.process.resident_bytes()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Processor time that it has used so far.
+    pub fn cpu_time(&self) -> Duration {
+        self.process.cpu_time()
     }
 
     pub fn signal(&self, name: &str) {

@@ -16,6 +16,7 @@
 
 use super::frames::{Frame, Hearing};
 use super::handshake::{self, Upstream};
+use super::privates::Permit;
 use crate::resp::scan::{Advanced, ReplyScanner};
 use crate::resp::write::Protocol;
 use crate::store::{Identity, StoreError};
@@ -165,6 +166,8 @@ struct Inner {
 /// What only a private link knows.
 #[derive(Default)]
 struct Private {
+    /// Its right to be, for as long as it is connected.
+    permit: RefCell<Option<Permit>>,
     /// Who gets what answers no entry.
     owner: RefCell<Option<Rc<dyn Sink>>>,
     /// The number that the server gave the connection; 0: not known yet.
@@ -210,9 +213,10 @@ impl Link {
         Link::start(upstream, identity, None)
     }
 
-    /// The same for one client alone; it ends with its first failure.
-    pub fn open_private(upstream: Arc<Upstream>, identity: Identity) -> Self {
-        let private = Private { protocol: Cell::new(identity.protocol), ..Private::default() };
+    /// The same for one client alone; it ends with its first failure, and without a permit at once.
+    pub(super) fn open_private(upstream: Arc<Upstream>, identity: Identity, permit: Option<Permit>) -> Self {
+        let (protocol, permit) = (Cell::new(identity.protocol), RefCell::new(permit));
+        let private = Private { protocol, permit, ..Private::default() };
         Link::start(upstream, identity, Some(private))
     }
 
@@ -303,6 +307,17 @@ impl Link {
         if let Some(private) = &self.0.private {
             *private.owner.borrow_mut() = owner;
         }
+    }
+
+    /// It waits for its next client, or serves it.
+    pub(super) fn set_idle(&self, idle: bool) {
+        let private = self.0.private.as_ref();
+        private.and_then(|private| private.permit.borrow().as_ref().map(|permit| permit.set_idle(idle)));
+    }
+
+    /// Takes its right to be, so that another link may be in its place.
+    pub(super) fn take_permit(&self) -> Option<Permit> {
+        self.0.private.as_ref()?.permit.take()
     }
 
     /// The owner takes bytes again.
@@ -589,7 +604,12 @@ async fn drive(inner: Rc<Inner>) {
 /// Connects and carries bytes, once.
 async fn drive_private(inner: &Rc<Inner>, private: &Private) {
     let mut moves = inner.upstream.moves();
-    let error = match handshake::connect_private(&inner.upstream, &inner.identity, &mut moves).await {
+    let permitted = private.permit.borrow().is_some();
+    let connected = match permitted {
+        true => handshake::connect_private(&inner.upstream, &inner.identity, &mut moves).await,
+        false => Err(StoreError::Full),
+    };
+    let error = match connected {
         Ok((stream, connection)) => {
             private.connection.set(connection);
             inner.state.set(State::Up);
@@ -608,6 +628,7 @@ async fn drive_private(inner: &Rc<Inner>, private: &Private) {
         Err(error) => error,
     };
     inner.state.set(State::Down);
+    private.permit.take();
     inner.fail_all(&error);
     let owner = private.owner.borrow_mut().take();
     owner.inspect(|owner| owner.lost());

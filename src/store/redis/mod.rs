@@ -7,6 +7,7 @@ mod frames;
 pub mod handshake;
 pub mod link;
 mod master;
+mod privates;
 pub mod probe;
 pub mod request;
 pub mod scripts;
@@ -18,6 +19,8 @@ use self::cluster::Cluster;
 use self::cluster::lane::Lane;
 use self::handshake::Upstream;
 use self::link::Link;
+use self::privates::Permit;
+pub use self::privates::Privates;
 use self::request::request;
 use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, Script};
 use self::side_key::SideKeys;
@@ -45,6 +48,8 @@ pub struct Redis {
     cluster: Option<Rc<Cluster>>,
     /// Private links that their clients have handed back clean.
     idle: Rc<RefCell<Vec<Link>>>,
+    /// How many private links there are in the process.
+    privates: Arc<Privates>,
 }
 
 /// Where the commands of one client go.
@@ -71,16 +76,17 @@ const MOST_IDLE: usize = 32;
 
 impl Redis {
     /// Opens the worker's first link. Must run on the worker's own runtime.
-    pub fn open(upstream: Arc<Upstream>) -> Self {
+    pub fn open(upstream: Arc<Upstream>, privates: Arc<Privates>) -> Self {
         let identity = Identity { db: upstream.db(), ..Identity::default() };
         if let Some(shared) = upstream.cluster() {
             let cluster = Rc::new(Cluster::open(upstream.clone(), shared.clone()));
             let own = Links::Cluster(Lane::new(cluster.nodes(&identity)));
-            return Redis { upstream, own, shared: Rc::default(), cluster: Some(cluster), idle: Rc::default() };
+            let (shared, idle) = Default::default();
+            return Redis { upstream, own, shared, cluster: Some(cluster), idle, privates };
         }
         let own = Link::open(upstream.clone(), identity.clone());
         let shared = Rc::new(RefCell::new(HashMap::from([(identity, own.clone())])));
-        Redis { upstream, own: Links::One(own), shared, cluster: None, idle: Rc::default() }
+        Redis { upstream, own: Links::One(own), shared, cluster: None, idle: Rc::default(), privates }
     }
 
     /// Where the commands of a client of `identity` go.
@@ -104,14 +110,25 @@ impl Redis {
         link
     }
 
-    /// A link for one client alone; in a cluster to the node of `slot`, or to any.
+    /// A link for one client alone; in a cluster to the node of `slot`, or to any. If there are too many, one that fails its
+    /// first command with [`StoreError::Full`].
     pub fn private(&self, identity: &Identity, slot: Option<u16>) -> Link {
         let upstream = self.server_of(slot);
         let mut idle = self.idle.borrow_mut();
         idle.retain(|link| !link.is_down());
         match idle.iter().position(|link| link.identity() == identity && Arc::ptr_eq(link.upstream(), &upstream)) {
-            Some(position) => idle.swap_remove(position),
-            None => Link::open_private(upstream, identity.clone()),
+            Some(position) => {
+                let link = idle.swap_remove(position);
+                link.set_idle(false);
+                link
+            }
+            None => {
+                let permit = self.privates.permit().or_else(|| displace(&mut idle));
+                if permit.is_none() {
+                    self.privates.note_refusal();
+                }
+                Link::open_private(upstream, identity.clone(), permit)
+            }
         }
     }
 
@@ -125,6 +142,7 @@ impl Redis {
         link.set_owner(None);
         let mut idle = self.idle.borrow_mut();
         if !link.is_down() && idle.len() < MOST_IDLE {
+            link.set_idle(true);
             idle.push(link);
         }
     }
@@ -247,6 +265,13 @@ impl Redis {
                 .ok_or_else(|| StoreError::Protocol("a script answered no word".into())),
         }
     }
+}
+
+/// The permit of a link that nobody uses, in use again; the link ends.
+fn displace(idle: &mut Vec<Link>) -> Option<Permit> {
+    let permit = idle.pop()?.take_permit()?;
+    permit.set_idle(false);
+    Some(permit)
 }
 
 /// For commands with more arguments than Lua can pass on. Not atomic: in between the key may vanish, and the
