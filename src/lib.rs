@@ -44,7 +44,8 @@
 //! # Invariants
 //!
 //! - A fill is stored only under its own lease, and every change of a key drops the key's lease first.
-//! - A read joins a load of its own process only after it has seen that load's lease at the store.
+//! - A read joins a load of its own process only after it has seen that load's lease at the store; while there is no store
+//!   to ask, only if that load begins after the read.
 //! - A worker's state stays on its thread. Two workers share the flights (on misses), the embedded store's shards, and
 //!   counters that are summed when they are read.
 //! - A reply goes to the slot of its request or to nobody: what a timed-out or broken link still says is swallowed.

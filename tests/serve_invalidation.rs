@@ -10,6 +10,7 @@
 mod harness;
 
 use harness::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 over_all_pairs!(
     a_get_after_an_invalidation_never_sees_the_old_row,
@@ -157,4 +158,37 @@ fn a_negative_load_that_an_insert_overtook_is_not_remembered(pair: Pair) {
     assert_eq!(b.run("GET slow:999").json()["name"], "late");
     a.recv();
     assert_eq!(a.run("GET slow:999").json()["name"], "late");
+}
+
+/// A row that is there is never told to be absent, however often its key is invalidated between the load and the command:
+/// neither to a client on a shared link, nor to one whose reads Redis itself must see.
+#[test]
+fn a_row_is_found_under_constant_invalidation() {
+    let route = "[[route]]\nname = \"price\"\nkey = \"price:{id}\"\nvalue = \"text\"\nload = \"SELECT price FROM products WHERE id = :id\"\n";
+    let stack = Stack::start(Pair::RedisSqlite, route);
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        for _ in 0..6 {
+            threads.spawn(|| {
+                let mut client = stack.weir.client();
+                let deletions = vec![vec!["DEL", "price:1"]; 20];
+                while !ends.load(Ordering::SeqCst) {
+                    client.pipeline(&deletions);
+                }
+            });
+        }
+        let readers = (0..6).map(|number| {
+            let mut client = stack.weir.client();
+            threads.spawn(move || {
+                if number % 2 == 0 {
+                    assert_eq!(client.run("CLIENT TRACKING on"), Reply::ok());
+                }
+                (0..400).map(|_| client.run("GET price:1")).filter(|reply| *reply != Reply::bulk("101")).collect()
+            })
+        });
+        let readers: Vec<_> = readers.collect();
+        let told: Vec<Vec<Reply>> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        ends.store(true, Ordering::SeqCst);
+        assert!(told.iter().all(Vec::is_empty), "{told:?}");
+    });
 }

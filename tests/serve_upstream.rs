@@ -224,6 +224,20 @@ fn a_hung_upstream_fails_by_timeout_and_no_late_reply_goes_astray() {
     });
 }
 
+/// A stopped Redis still takes connections, and says nothing: it is the command's time that ends, not the handshake's.
+#[test]
+fn a_command_waits_for_a_link_of_its_own_no_longer_than_for_its_reply() {
+    let redis = Redis::start();
+    let weir = on(redis.port(), "250ms");
+    assert_eq!(weir.client().run("SET k v"), Reply::ok());
+    redis.stop();
+    for words in ["MULTI", "WATCH k", "SUBSCRIBE c", "SELECT 7"] {
+        assert_eq!(weir.client().run(words).error(), "UPSTREAM did not answer in time", "{words}");
+    }
+    redis.cont();
+    wait_until("Redis answers again", || weir.client().run("GET k") == Reply::bulk("v"));
+}
+
 #[test]
 fn links_cut_in_the_middle_of_a_reply_mix_up_nothing() {
     let redis = Redis::start();

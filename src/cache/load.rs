@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::Found;
-use super::error::{Kind, LoadError};
+use super::error::Kind;
 use super::flight::{Landed, Pilot};
 use super::route::Route;
 use crate::clock::Clock;
@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+/// The label of loads for reads that missed.
+const TRIGGER: &str = "miss";
 
 /// One key that a flight was granted the lease of.
 pub struct Leading {
@@ -37,14 +40,14 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                 join_all(flight.into_iter().zip(loaded).map(|(leading, loaded)| self.land(leading, loaded))).await;
             }
             Err(kind) => {
-                count_failure(&route, &kind, flight.len());
+                count_failure(&route, TRIGGER, &kind, flight.len());
                 join_all(flight.into_iter().map(|leading| self.crash(leading, kind.clone()))).await;
             }
         }
     }
 
     /// Runs the statement on the loads' runtime, which also catches its panic; at the time limit it is cancelled.
-    async fn load(&self, route: &Arc<Route>, batch: Vec<Arguments>) -> Result<Vec<Loaded>, Kind> {
+    pub(super) async fn load(&self, route: &Arc<Route>, batch: Vec<Arguments>) -> Result<Vec<Loaded>, Kind> {
         let keys = batch.len();
         let statement = route.statement.clone();
         let begun = self.clock.now();
@@ -69,7 +72,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// Fills what was loaded and tells everybody.
     async fn land(&self, leading: Leading, loaded: Loaded) {
         let Leading { route, key, token, asked, leased, pilot, .. } = leading;
-        route.count_load(if loaded.is_some() { "row" } else { "empty" }, 1);
+        route.count_load(TRIGGER, if loaded.is_some() { "row" } else { "empty" }, 1);
         let (fill, unstored) = self.fill_of(&route, &loaded);
         let filled = match leased {
             true => self.store.fill(&key, token, fill).await,
@@ -108,8 +111,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// Gives the lease back and tells everybody the same error; the key is left alone for a while.
     async fn crash(&self, leading: Leading, kind: Kind) {
         let Leading { route, key, token, pilot, .. } = leading;
-        let error = LoadError { route: route.config.name.as_str().into(), kind };
-        self.shared.backoff.lock().failed(key.clone(), error.clone(), self.clock.now(), self.clock.random());
+        let error = self.leave_alone(&route, &key, kind);
         if let Err(error) = self.store.fill(&key, token, Fill::Nothing).await {
             tracing::debug!(%error, "a lease was not given back, its time limit will end it");
         }
@@ -141,9 +143,10 @@ fn count_fill(route: &Route, filled: &Result<Filled, StoreError>, unstored: Opti
     }
 }
 
-fn count_failure(route: &Route, kind: &Kind, keys: usize) {
+/// Counts and logs a statement for so many keys that failed.
+pub(super) fn count_failure(route: &Route, trigger: &'static str, kind: &Kind, keys: usize) {
     let timed_out = matches!(kind, Kind::TimedOut | Kind::Database(crate::database::DatabaseError::Timeout(_)));
-    route.count_load(if timed_out { "timeout" } else { "error" }, keys as u64);
+    route.count_load(trigger, if timed_out { "timeout" } else { "error" }, keys as u64);
     match kind {
         Kind::Database(error) => tracing::warn!(route = route.config.name, keys, %error, "load failed"),
         Kind::Panicked => tracing::error!(route = route.config.name, keys, "load panicked"),

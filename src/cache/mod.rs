@@ -16,6 +16,8 @@
 //!    lease could not show.
 //! 5. Load B fills v2.
 //!
+//! While the store cannot be asked there are no leases; reads are then answered as `unstored` tells.
+//!
 //! Promises G1, G2 and G4 of the product page; `tests/model` runs seeded interleavings of this very engine over a
 //! simulated store, database and clock. The engine knows nothing of sockets, commands or SQL.
 
@@ -28,6 +30,7 @@ mod matcher;
 mod negative;
 pub mod prepare;
 pub mod route;
+mod unstored;
 
 use self::backoff::Backoff;
 use self::error::{Kind, LoadError};
@@ -35,7 +38,9 @@ use self::flight::{Flights, Landed, Ticket};
 use self::load::Leading;
 use self::negative::NegativeBudget;
 use self::route::Route;
+use self::unstored::Turns;
 use crate::clock::Clock;
+use crate::database::Arguments;
 use crate::store::{Acquired, Store, StoreError, StoreKey, Token};
 use crate::value::Value;
 use futures_util::future::join_all;
@@ -83,6 +88,7 @@ pub struct Engine<S, C> {
 /// What the whole process shares. Locks are held for a few instructions, and only on the way of a miss.
 pub struct Shared {
     flights: Flights,
+    turns: Turns,
     backoff: Mutex<Backoff>,
     negative: Mutex<NegativeBudget>,
 }
@@ -92,6 +98,7 @@ impl Shared {
     pub fn new(max_negative: usize, now: Instant) -> Self {
         Shared {
             flights: Flights::default(),
+            turns: Turns::default(),
             backoff: Mutex::default(),
             negative: Mutex::new(NegativeBudget::new(max_negative, now)),
         }
@@ -157,18 +164,10 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// The step at the store. Nothing is awaited between the store's answer and what follows from it.
     async fn begin(&self, wanted: &Wanted) -> Begun {
         let Wanted { route, key } = wanted;
-        let arguments = route.arguments(&key.name).filter(|arguments| {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            route.statement.fits(&arguments)
-        });
-        let Some(arguments) = arguments else {
-            route.metrics.lookups.bypass.increment(1);
-            return Begun::Answer(Ok(Found::Absent));
+        let arguments = match self.arguments(route, key) {
+            Ok(arguments) => arguments,
+            Err(answer) => return Begun::Answer(answer),
         };
-        if let Some(error) = self.shared.backoff.lock().blocked(key, self.clock.now()) {
-            route.metrics.lookups.error.increment(1);
-            return Begun::Answer(Err(error));
-        }
         let token = Token(self.clock.random_u64().max(1));
         // Announced before the store can show its lease to anybody: no reader of this process may see it and not find us.
         let (pilot, ticket) = self.shared.flights.announce(token);
@@ -205,10 +204,30 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                 }
             },
             Err(error) => {
-                route.metrics.lookups.error.increment(1);
+                // A reader may be answered from the database yet: see `unstored`.
+                if !error.is_outage() {
+                    route.metrics.lookups.error.increment(1);
+                }
                 Begun::Answer(Err(LoadError { route: route.config.name.as_str().into(), kind: Kind::Store(error) }))
             }
         }
+    }
+
+    /// What to load a key with; `Err` with the answer, if it is known without the store and the database.
+    fn arguments(&self, route: &Route, key: &StoreKey) -> Result<Arguments, Result<Found, LoadError>> {
+        let arguments = route.arguments(&key.name).filter(|arguments| {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            route.statement.fits(&arguments)
+        });
+        let Some(arguments) = arguments else {
+            route.metrics.lookups.bypass.increment(1);
+            return Err(Ok(Found::Absent));
+        };
+        if let Some(error) = self.shared.backoff.lock().blocked(key, self.clock.now()) {
+            route.metrics.lookups.error.increment(1);
+            return Err(Err(error));
+        }
+        Ok(arguments)
     }
 
     /// Starts the flights that this call leads, those of one route together.

@@ -46,6 +46,8 @@ pub struct Lookups {
     pub miss: Counter,
     /// Not looked up: `on_modify = "pass"`, or an argument that fits no row.
     pub bypass: Counter,
+    /// The database was asked past the store, which could not be asked or did not keep the key.
+    pub unstored: Counter,
     /// No answer could be had.
     pub error: Counter,
 }
@@ -100,8 +102,8 @@ impl Route {
     }
 
     /// Counts one load, by what made it run and what it came to.
-    pub fn count_load(&self, result: &'static str, loads: u64) {
-        let labels = [("route", self.config.name.clone()), ("trigger", "miss".into()), ("result", result.into())];
+    pub fn count_load(&self, trigger: &'static str, result: &'static str, loads: u64) {
+        let labels = [("route", self.config.name.clone()), ("trigger", trigger.into()), ("result", result.into())];
         metrics::counter!("weir_loads_total", &labels).increment(loads);
     }
 
@@ -134,6 +136,7 @@ impl RouteMetrics {
                 negative_hit: lookup("negative_hit"),
                 miss: lookup("miss"),
                 bypass: lookup("bypass"),
+                unstored: lookup("unstored"),
                 error: lookup("error"),
             },
             coalesced: coalesced("process"),

@@ -464,7 +464,7 @@ impl Conn {
                 embedded.execute(self.way.context(), request.args, &mut reply);
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
-                    return self.start_read(Missed { slot, read: read(keys.hashes), reply });
+                    return self.start_read(Missed { slot, read: read(keys.hashes), reply: Ok(reply) });
                 }
                 if let Some((route, key)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way);

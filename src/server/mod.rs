@@ -27,6 +27,7 @@ mod replies;
 mod routed;
 mod session;
 mod threads;
+mod unstored;
 mod weir;
 mod window;
 mod worker;

@@ -9,6 +9,7 @@
 
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
+use super::unstored;
 use super::window::Window;
 use crate::cache::error::upstream_error;
 use crate::config::Limits;
@@ -69,14 +70,14 @@ pub struct Read {
     pub seen: bool,
 }
 
-/// A routed read that found nothing, and the slot that waits for its answer.
+/// A routed read that found nothing, or not even the store, and the slot that waits for its answer.
 pub struct Missed {
     /// The slot.
     pub slot: u64,
     /// The read.
     pub read: Read,
     /// What the store answered.
-    pub reply: Vec<u8>,
+    pub reply: Result<Vec<u8>, StoreError>,
 }
 
 /// See the module's page.
@@ -456,9 +457,17 @@ impl State {
             counts.observe(Path::Upstream, slot.opened, 1);
             return self.close(index);
         }
+        self.held -= reply.len();
+        self.miss(index, Ok(reply));
+    }
+
+    /// Hands a read to the session, for the engine to answer.
+    fn miss(&mut self, index: usize, reply: Result<Vec<u8>, StoreError>) {
+        let slot = &mut self.slots[index];
+        let Kind::Read(read) = &slot.kind else { return };
         let keys = read.keys.clone();
         let Kind::Read(read) = std::mem::replace(&mut slot.kind, Kind::Slow(keys)) else { return };
-        self.held -= reply.len();
+        self.held -= std::mem::take(&mut slot.partial).len();
         self.reads -= 1;
         self.slow += 1;
         self.missed.push(Missed { slot: self.first + index as u64, read, reply });
@@ -540,6 +549,9 @@ impl Sink for Replies {
             // The client has the beginning of a reply that will have no end.
             state.closed = Some("cut_reply");
             return state.wake();
+        }
+        if matches!(&slot.kind, Kind::Read(read) if unstored::may_answer(read, error)) {
+            return state.miss(index, Err(error.clone()));
         }
         let first_missing = slot.commands.len() - missing as usize;
         slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));

@@ -3,8 +3,9 @@
 //! Everything here is a miss or a change of an absent key, in a task of its own; a hit never comes this way.
 
 use super::output::Output;
+use super::unstored;
 use super::worker::Worker;
-use crate::cache::error::{LoadError, upstream_error};
+use crate::cache::error::{Kind, LoadError, upstream_error};
 use crate::cache::route::Route;
 use crate::cache::{Found, Wanted};
 use crate::config::OnModify;
@@ -27,35 +28,63 @@ const ATTEMPTS: usize = 4;
 pub async fn read_from_store(worker: &Worker, routed: Read) -> Output {
     let args = parse(&routed.command);
     match routed.way.run(args.as_args()).await {
-        Ok(reply) if may_be_absent_among(&reply, routed.all_keys) => read(worker, routed, reply).await,
+        Ok(reply) if may_be_absent_among(&reply, routed.all_keys) => read(worker, routed, Ok(reply)).await,
         Ok(reply) => {
             let routes = std::iter::once(&routed.route).chain(&routed.other_routes);
             routes.for_each(|&route| worker.app.routes.get(route).metrics.lookups.hit.increment(1));
             whole(reply)
         }
-        Err(failure) => error(&upstream_text(failure)),
+        Err(failure) => read(worker, routed, Err(failure)).await,
     }
 }
 
-/// A routed read whose `reply` from the store could be an absent key's.
-pub async fn read(worker: &Worker, read: Read, reply: Vec<u8>) -> Output {
+/// A routed read whose `reply` from the store could be an absent key's, or that the store has failed.
+pub async fn read(worker: &Worker, read: Read, reply: Result<Vec<u8>, StoreError>) -> Output {
     let args = parse(&read.command);
     let args = args.as_args();
-    count_hits(worker, args, &reply);
-    match answer_read(worker, &read, args, reply).await {
+    let spec = lookup(&args[0]).expect("only known commands are routed");
+    let answer = match reply {
+        Ok(reply) => {
+            count_hits(worker, args, &reply);
+            answer_read(worker, &read, spec, args, reply).await
+        }
+        Err(failure) => Err(Failure::Store(failure)),
+    };
+    match answer {
         Ok(output) => output,
-        Err(text) => error(&text),
+        Err(Failure::Store(failure)) => unstored::answer(worker, &read, spec, args, failure).await,
+        Err(Failure::Load(failure)) => error(&failure.to_string()),
     }
 }
 
-async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Vec<u8>) -> Result<Output, String> {
-    let spec = lookup(&args[0]).expect("only known commands are routed");
+/// Whose fault it is that a read has no answer.
+enum Failure {
+    Store(StoreError),
+    Load(LoadError),
+}
+
+impl From<LoadError> for Failure {
+    fn from(failure: LoadError) -> Self {
+        match failure.kind {
+            Kind::Store(failure) => Failure::Store(failure),
+            _ => Failure::Load(failure),
+        }
+    }
+}
+
+async fn answer_read(
+    worker: &Worker,
+    read: &Read,
+    spec: &Spec,
+    args: Args<'_>,
+    mut reply: Vec<u8>,
+) -> Result<Output, Failure> {
     for _ in 0..ATTEMPTS {
         let suspects = suspects(worker, spec, args, &reply);
         let wanted: Vec<Wanted> = suspects.iter().map(|&position| wanted(worker, read, &args[position])).collect();
         let mut found = Vec::with_capacity(wanted.len());
         for answer in worker.engine.ensure(&wanted).await {
-            found.push(answer.map_err(|error| error.to_string())?);
+            found.push(answer?);
         }
         if found.iter().all(|found| matches!(found, Found::Absent)) {
             return Ok(whole(reply));
@@ -67,7 +96,7 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
         {
             return Ok(output);
         }
-        reply = read.way.run(args).await.map_err(upstream_text)?;
+        reply = read.way.run(args).await.map_err(Failure::Store)?;
         if spec.name == "getex" {
             found.iter().for_each(|(position, _)| cap_read(worker, read, &args[*position]));
         }
@@ -75,10 +104,12 @@ async fn answer_read(worker: &Worker, read: &Read, args: Args<'_>, mut reply: Ve
             return Ok(whole(with_unstored(spec, reply, unstored)));
         }
         if !may_be_absent_among(&reply, read.all_keys) {
-            break;
+            return Ok(whole(reply));
         }
     }
-    Ok(whole(reply))
+    // A key has vanished as often as it was made present. That does not make its row absent.
+    let answer = unstored::from_database(worker, read, spec, args).await?;
+    Ok(answer.unwrap_or_else(|| whole(reply)))
 }
 
 /// GETEX may have set a longer TTL than the route's.
@@ -120,7 +151,8 @@ fn suspects(worker: &Worker, spec: &Spec, args: Args<'_>, reply: &[u8]) -> Vec<u
     positions.zip(elements).filter(|(_, nil)| *nil).map(|(position, _)| position).filter(routed).collect()
 }
 
-fn wanted(worker: &Worker, read: &Read, key: &[u8]) -> Wanted {
+/// A routed key of a read.
+pub fn wanted(worker: &Worker, read: &Read, key: &[u8]) -> Wanted {
     let route = worker.app.routes.find(key).expect("only routed keys are wanted").clone();
     Wanted { route, key: StoreKey { db: read.way.identity.db, name: Bytes::copy_from_slice(key) } }
 }
@@ -144,13 +176,14 @@ fn from_loads(
         (_, [(position, Found::Loaded { value, .. })]) if spec.key_positions(args).count() == 1 => {
             let mut output = Output::default();
             let key = &args[*position];
-            output.write(|out| evaluate(value, key, args, protocol, out)).then_some(output)
+            output.write(|out| evaluate(&[(key, Some(&**value))], args, protocol, out)).then_some(output)
         }
         _ => None,
     }
 }
 
-fn string(value: &Arc<Value>) -> Option<Output> {
+/// GET's answer, if the value is a string.
+pub fn string(value: &Arc<Value>) -> Option<Output> {
     let Value::String(bytes) = &**value else { return None };
     let mut output = Output::default();
     bulk(&mut output, bytes);
@@ -284,7 +317,7 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
     }
     let mut all_absent = true;
     for (answer, wanted) in worker.engine.ensure(&wanted).await.into_iter().zip(&wanted) {
-        match answer.map_err(|error: LoadError| error.to_string())? {
+        match answer.map_err(|error| told(&wanted.route, &error))? {
             Found::Absent => {}
             Found::Loaded { value, stored: false } if value.len() > wanted.route.config.max_value => {
                 let name = &wanted.route.config.name;
@@ -296,6 +329,14 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
         }
     }
     Ok(all_absent)
+}
+
+/// What a client is told of a change that could not be made.
+fn told(route: &Route, error: &LoadError) -> String {
+    if matches!(&error.kind, Kind::Store(error) if error.is_outage()) {
+        route.metrics.lookups.error.increment(1);
+    }
+    error.to_string()
 }
 
 async fn exists(modify: &Modify, key: &[u8]) -> Result<bool, String> {
@@ -325,12 +366,14 @@ fn whole(reply: Vec<u8>) -> Output {
     output
 }
 
-fn error(text: &str) -> Output {
+/// An error as a whole answer.
+pub fn error(text: &str) -> Output {
     let mut output = Output::default();
     output.write(|out| write::error(out, text));
     output
 }
 
+/// What a client is told of the store's failure.
 pub fn upstream_text(error: StoreError) -> String {
     let mut text = String::new();
     upstream_error(&mut text, &error).expect("a string takes every text");

@@ -136,6 +136,11 @@ impl StoreError {
         matches!(self, StoreError::Unavailable(_))
     }
 
+    /// Whether the store was not there to be asked, or has not answered: nobody knows what it holds.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, StoreError::Unavailable(_) | StoreError::Timeout | StoreError::Unsent(_))
+    }
+
     /// What a client is told, without the `-`.
     pub fn reply(&self) -> String {
         match self {

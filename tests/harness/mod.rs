@@ -82,3 +82,8 @@ pub fn seed() -> u64 {
     println!("seed: WEIR_TEST_SEED={seed}");
     seed
 }
+
+/// How much a proof does: what the environment variable `name` says, or `default`, which is little enough for every day.
+pub fn size(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}

@@ -13,6 +13,8 @@ pub struct History {
     pub violations: Vec<String>,
     pub reads: u64,
     pub negatives: u64,
+    /// Reads that were answered, or failed, without the store.
+    pub unstored: u64,
 }
 
 #[derive(Clone, Debug, Default)]

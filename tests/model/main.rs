@@ -1,8 +1,8 @@
 //! The cache engine in seeded universes: the real engine over a simulated store, database and clock.
 //!
 //! One universe is one seed: a few keys, two workers of one process and a second process, clients that GET, SET and DEL
-//! while rows change, loads that take their time, fail or hang, a store that delays and loses answers, and values that
-//! expire. Afterwards `history` judges every answer by what its client could know, and shares no code with the engine.
+//! while rows change, loads that take their time, fail or hang, a store that delays, loses answers and is out of reach for
+//! some while others reach it, and values that expire. Afterwards `history` judges every answer by what its client could know, and shares no code with the engine.
 //!
 //! `WEIR_UNIVERSES` sets how many universes run (default 3,000 of each kind), `WEIR_SEED` the first seed.
 
@@ -41,6 +41,8 @@ fn no_read_after_an_acknowledged_change_is_older_than_it() {
         ("failed loads", all.failed_loads),
         ("hung loads", all.hung_loads),
         ("lost answers of the store", all.lost_answers),
+        ("steps at a store out of reach", all.unreached),
+        ("reads without the store", all.unstored),
         ("negative answers", all.negatives),
         ("expired values", all.expired),
         ("coalesced reads", all.coalesced),

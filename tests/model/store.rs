@@ -1,9 +1,10 @@
 //! A store with the three steps of the cache protocol and the commands that clients need, over one table in memory.
 //!
-//! Every call waits before and after its step, which alone is atomic; some lose their answer after the step is done.
+//! Every call waits before and after its step, which alone is atomic; some lose their answer after the step is done. Each
+//! engine reaches it in its own way, which may be cut: then nothing is asked, and what was asked has no answer.
 
 use crate::universe::Chance;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct SimStore {
     pub without_fence: bool,
     /// Whether answers get lost.
     pub lossy: bool,
+    /// This way to the table is cut.
+    pub cut: Rc<Cell<bool>>,
 }
 
 #[derive(Default)]
@@ -28,6 +31,7 @@ pub struct Table {
     negatives: BTreeMap<StoreKey, Held<()>>,
     pub refused: u64,
     pub lost: u64,
+    pub unreached: u64,
     pub expired: u64,
     pub most_negatives: usize,
 }
@@ -103,14 +107,25 @@ impl Table {
 impl SimStore {
     /// One atomic step at some moment; the answer takes its time too, and may get lost.
     async fn step<T>(&self, step: impl FnOnce(&mut Table) -> T) -> Result<T, StoreError> {
+        self.reach()?;
         self.chance.pause(3).await;
+        self.reach()?;
         let answer = step(&mut self.table.borrow_mut());
         self.chance.pause(3).await;
+        self.reach()?;
         if self.lossy && self.chance.one_in(40) {
             self.table.borrow_mut().lost += 1;
             return Err(StoreError::Timeout);
         }
         Ok(answer)
+    }
+
+    fn reach(&self) -> Result<(), StoreError> {
+        if !self.cut.get() {
+            return Ok(());
+        }
+        self.table.borrow_mut().unreached += 1;
+        Err(StoreError::Unavailable("simulated".into()))
     }
 
     pub async fn get(&self, key: &StoreKey) -> Result<Option<String>, StoreError> {
@@ -121,6 +136,7 @@ impl SimStore {
     /// known to.
     pub async fn set(&self, key: &StoreKey, value: String, ttl: Duration) -> Result<(), StoreError> {
         self.chance.pause(2).await;
+        self.reach()?;
         self.table.borrow_mut().fence(key);
         self.step(|table| {
             table.values.insert(key.clone(), Held { what: value, until: Instant::now() + ttl });
@@ -131,6 +147,7 @@ impl SimStore {
     /// A routed DEL, likewise.
     pub async fn del(&self, key: &StoreKey) -> Result<(), StoreError> {
         self.chance.pause(2).await;
+        self.reach()?;
         self.table.borrow_mut().fence(key);
         self.step(|table| drop(table.values.remove(key))).await
     }

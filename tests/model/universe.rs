@@ -3,13 +3,14 @@
 use crate::database::{Row, Rows, SimStatement};
 use crate::history::History;
 use crate::store::{SimStore, Table};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
+use weir::cache::error::{self, LoadError};
 use weir::cache::route::Route;
 use weir::cache::{Engine, Found, Shared, Wanted};
 use weir::clock::Clock;
@@ -81,6 +82,8 @@ pub struct Report {
     pub failed_loads: u64,
     pub hung_loads: u64,
     pub lost_answers: u64,
+    pub unreached: u64,
+    pub unstored: u64,
     pub negatives: u64,
     pub expired: u64,
 }
@@ -94,6 +97,8 @@ impl Report {
         self.failed_loads += other.failed_loads;
         self.hung_loads += other.hung_loads;
         self.lost_answers += other.lost_answers;
+        self.unreached += other.unreached;
+        self.unstored += other.unstored;
         self.negatives += other.negatives;
         self.expired += other.expired;
     }
@@ -104,7 +109,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} reads, {} loads, {} coalesced, {} refused fills, {} failed and {} hung loads, {} lost answers, \
-             {} negative answers, {} expired",
+             {} steps at a store out of reach, {} reads without it, {} negative answers, {} expired",
             self.reads,
             self.loads,
             self.coalesced,
@@ -112,6 +117,8 @@ impl fmt::Display for Report {
             self.failed_loads,
             self.hung_loads,
             self.lost_answers,
+            self.unreached,
+            self.unstored,
             self.negatives,
             self.expired
         )
@@ -125,7 +132,7 @@ const MAX_NEGATIVE: usize = 3;
 #[derive(Clone)]
 struct World {
     chance: Chance,
-    store: SimStore,
+    table: Rc<RefCell<Table>>,
     rows: Arc<Mutex<Rows>>,
     route: Arc<Route>,
     history: Rc<RefCell<History>>,
@@ -143,19 +150,13 @@ async fn universe(seed: u64, kind: Kind) -> Report {
     let chance = Chance(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
     let stormy = kind != Kind::Calm;
     let table = Rc::new(RefCell::new(Table::default()));
-    let store = SimStore {
-        chance: chance.clone(),
-        table: table.clone(),
-        without_fence: kind == Kind::WithoutFence,
-        lossy: stormy,
-    };
     let rows = Arc::new(Mutex::new(Rows::default()));
     let statement = SimStatement { rows: rows.clone(), chance: chance.clone(), faulty: stormy };
     let world = World {
         route: Arc::new(Route::new(route(), Arc::new(statement))),
         history: Rc::default(),
         chance,
-        store,
+        table: table.clone(),
         rows,
         kind,
     };
@@ -164,6 +165,11 @@ async fn universe(seed: u64, kind: Kind) -> Report {
     }
     let clients = if stormy { 4 } else { 12 };
     let engines = world.engines();
+    if stormy {
+        for engine in &engines {
+            tokio::task::spawn_local(cut_now_and_then(world.chance.clone(), engine.store().cut.clone()));
+        }
+    }
     let clients: Vec<_> = (0..clients)
         .map(|client| tokio::task::spawn_local(life(world.clone(), engines[client % engines.len()].clone())))
         .collect();
@@ -190,8 +196,19 @@ impl World {
         let processes =
             if self.kind == Kind::Calm { [one.clone(), one.clone(), one] } else { [one.clone(), one, other] };
         let loads = tokio::runtime::Handle::current();
-        let engine = |shared| Engine::new(self.store.clone(), self.chance.clone(), shared, loads.clone());
+        let engine = |shared| Engine::new(self.store(), self.chance.clone(), shared, loads.clone());
         processes.into_iter().map(engine).collect()
+    }
+
+    /// A way to the one store.
+    fn store(&self) -> SimStore {
+        SimStore {
+            chance: self.chance.clone(),
+            table: self.table.clone(),
+            without_fence: self.kind == Kind::WithoutFence,
+            lossy: self.kind != Kind::Calm,
+            cut: Rc::default(),
+        }
     }
 
     /// The database commits a new version of a row, or its absence.
@@ -223,9 +240,19 @@ impl World {
             failed_loads: rows.failed,
             hung_loads: rows.hung,
             lost_answers: table.lost,
+            unreached: table.unreached,
+            unstored: history.unstored,
             negatives: history.negatives,
             expired: table.expired,
         }
+    }
+}
+
+/// Cuts a way to the store and mends it, for as long as the universe lasts.
+async fn cut_now_and_then(chance: Chance, cut: Rc<Cell<bool>>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(chance.below(400))).await;
+        cut.set(chance.one_in(2));
     }
 }
 
@@ -239,13 +266,14 @@ async fn life(world: World, engine: Engine<SimStore, Chance>) {
         match world.chance.below(10) {
             _ if world.kind == Kind::Calm => get(&world, &engine, number, &key).await,
             0..6 => get(&world, &engine, number, &key).await,
-            6..9 => change(&world, number, &key).await,
-            _ => set(&world, number, &key).await,
+            6..9 => change(&world, engine.store(), number, &key).await,
+            _ => set(&world, engine.store(), number, &key).await,
         }
     }
 }
 
-/// As the server does it: at the store first; the engine if there is nothing; at the store again if it says so.
+/// As the server does it: at the store first; the engine if there is nothing; at the store again if it says so; and the
+/// database alone where the store cannot be asked.
 async fn get(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
     let name = number.to_string();
     let begun = world.history.borrow_mut().reading(&name);
@@ -260,10 +288,19 @@ async fn look_up(
     key: &StoreKey,
 ) -> Result<Option<String>, StoreError> {
     for _ in 0..4 {
-        if let Some(value) = world.store.get(key).await? {
-            return Ok(Some(value));
-        }
-        let found = engine.ensure_one(Wanted { route: world.route.clone(), key: key.clone() }).await;
+        let wanted = Wanted { route: world.route.clone(), key: key.clone() };
+        let found = match engine.store().get(key).await {
+            Ok(Some(value)) => return Ok(Some(value)),
+            Ok(None) => engine.ensure_one(wanted.clone()).await,
+            Err(failure) => Err(LoadError { route: "row".into(), kind: error::Kind::Store(failure) }),
+        };
+        let found = match found {
+            Err(LoadError { kind: error::Kind::Store(failure), .. }) if failure.is_outage() => {
+                world.history.borrow_mut().unstored += 1;
+                engine.load_unstored(&[wanted]).await.pop().expect("one answer for one key")
+            }
+            found => found,
+        };
         match found.map_err(|_| StoreError::Timeout)? {
             Found::Absent => return Ok(None),
             Found::Present => {}
@@ -277,21 +314,21 @@ async fn look_up(
 }
 
 /// An application's write: commit, then DEL.
-async fn change(world: &World, number: u64, key: &StoreKey) {
+async fn change(world: &World, store: &SimStore, number: u64, key: &StoreKey) {
     let name = number.to_string();
     world.commit(number, !world.chance.one_in(3));
     let invalidation = world.history.borrow_mut().invalidating(&name);
-    if world.store.del(key).await.is_ok() {
+    if store.del(key).await.is_ok() {
         world.history.borrow_mut().invalidated(&name, invalidation);
     }
 }
 
 /// An application that stores a value of its own.
-async fn set(world: &World, number: u64, key: &StoreKey) {
+async fn set(world: &World, store: &SimStore, number: u64, key: &StoreKey) {
     let name = number.to_string();
     let set = world.history.borrow_mut().next_set();
     let invalidation = world.history.borrow_mut().invalidating(&name);
-    if world.store.set(key, format!("set:{set}"), Duration::from_millis(60)).await.is_ok() {
+    if store.set(key, format!("set:{set}"), Duration::from_millis(60)).await.is_ok() {
         let mut history = world.history.borrow_mut();
         history.set(&name, set);
         history.invalidated(&name, invalidation);

@@ -1,4 +1,4 @@
-//! Runs a read command on one value that is in no store: a loaded value that could not be stored, or must not be.
+//! Runs a read command on values that are in no store: loaded values that could not be stored, or must not be.
 
 use super::call::{Call, Guards};
 use super::commands::{self, Command, Effect, Keys, Run};
@@ -9,16 +9,21 @@ use super::time::TimeSource;
 use crate::resp::args::Args;
 use crate::resp::write::{self, Protocol};
 use crate::value::Value;
+use foldhash::fast::RandomState;
+use std::collections::HashSet;
 
-/// Appends the reply that `args`, a read of the one key `key`, would give if `key` held `value`, without a deadline.
-/// False, and nothing is written, if the command is not a supported read of that single key alone.
-pub fn evaluate(value: &Value, key: &[u8], args: Args<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
-    let Some(command) = args.get(0).and_then(commands::find).filter(|command| reads_only(command, args, key)) else {
+/// A key and what it holds; `None`: it is absent.
+pub type Held<'a> = (&'a [u8], Option<&'a Value>);
+
+/// Appends the reply that `args` would give if each of these keys held its value, without a deadline, or were absent.
+/// False, and nothing is written, if the command is not a supported read of these keys alone.
+pub fn evaluate(held: &[Held<'_>], args: Args<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+    let Some(command) = args.get(0).and_then(commands::find).filter(|command| reads_only(command, args, held)) else {
         return false;
     };
     let time = TimeSource::default();
     let mut call = Call {
-        guards: Guards::Lone(Box::new(shard_with(value, key, time.now()))),
+        guards: Guards::Lone(Box::new(shard_with(held, time.now()))),
         now: time.now(),
         time: &time,
         db: 0,
@@ -35,19 +40,24 @@ pub fn evaluate(value: &Value, key: &[u8], args: Args<'_>, protocol: Protocol, o
     true
 }
 
-fn reads_only(command: &Command, args: Args<'_>, key: &[u8]) -> bool {
+fn reads_only(command: &Command, args: Args<'_>, held: &[Held<'_>]) -> bool {
+    let held: HashSet<&[u8], RandomState> = held.iter().map(|(key, _)| *key).collect();
     let (mut keys, mut others) = (0, 0);
     command.keys.each(args, |name| {
         keys += 1;
-        others += usize::from(name != key);
+        others += usize::from(!held.contains(name));
     });
-    let one_key = matches!(command.keys, Keys::One(_) | Keys::Every(_)) && keys == 1 && others == 0;
-    one_key && command.effect == Effect::Read && matches!(command.run, Run::Keyed(_)) && command.accepts(args.len())
+    let these = matches!(command.keys, Keys::One(_) | Keys::Every(_)) && keys > 0 && others == 0;
+    these && command.effect == Effect::Read && matches!(command.run, Run::Keyed(_)) && command.accepts(args.len())
 }
 
-fn shard_with(value: &Value, key: &[u8], now: i64) -> Shard {
+fn shard_with(held: &[Held<'_>], now: i64) -> Shard {
     let mut shard = Shard::default();
-    shard.spaces[0].put(hash(key), key, object(value), NEVER, now);
+    for (key, value) in held {
+        if let Some(value) = value {
+            shard.spaces[0].put(hash(key), key, object(value), NEVER, now);
+        }
+    }
     shard
 }
 
@@ -59,7 +69,8 @@ mod tests {
     fn read(value: &Value, line: &str) -> Option<String> {
         let args: OwnedArgs = line.split(' ').collect();
         let mut out = b"before".to_vec();
-        let done = evaluate(value, b"k", args.as_args(), Protocol::Resp2, &mut out);
+        let held: [Held<'_>; 2] = [(b"k", Some(value)), (b"absent", None)];
+        let done = evaluate(&held, args.as_args(), Protocol::Resp2, &mut out);
         let reply = String::from_utf8(out).expect("text").split_off("before".len());
         assert!(done || reply.is_empty());
         done.then_some(reply)
@@ -75,6 +86,15 @@ mod tests {
         let hash = Value::Hash(vec![("name".into(), "pen".into()), ("price".into(), "3".into())]);
         let all = "*4\r\n$4\r\nname\r\n$3\r\npen\r\n$5\r\nprice\r\n$1\r\n3\r\n";
         assert_eq!(read(&hash, "HGETALL k").as_deref(), Some(all));
+    }
+
+    #[test]
+    fn several_keys_are_read_together_and_absent_ones_are_absent() {
+        let text = Value::String("hello".into());
+        assert_eq!(read(&text, "MGET absent k").as_deref(), Some("*2\r\n$-1\r\n$5\r\nhello\r\n"));
+        assert_eq!(read(&text, "EXISTS k absent k").as_deref(), Some(":2\r\n"));
+        assert_eq!(read(&text, "GET absent").as_deref(), Some("$-1\r\n"));
+        assert_eq!(read(&text, "HGETALL absent").as_deref(), Some("*0\r\n"));
     }
 
     #[test]

@@ -45,7 +45,7 @@ mod side;
 mod strings;
 mod time;
 
-pub use evaluate::evaluate;
+pub use evaluate::{Held, evaluate};
 pub use time::TimeSource;
 
 use self::call::{Call, Guards, SHARDS, shard_of};

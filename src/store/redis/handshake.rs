@@ -138,6 +138,11 @@ impl Upstream {
         self.said.read().links_up > 0 && self.cluster.as_ref().is_none_or(|cluster| cluster.is_known())
     }
 
+    /// Whether no link is up, and the newest one broke or could not be made.
+    pub(super) fn is_known_down(&self) -> bool {
+        self.said.read().links_up == 0 && !self.failure.lock().is_empty()
+    }
+
     /// Where it is, for messages.
     pub fn address(&self) -> String {
         self.config.place.to_string()

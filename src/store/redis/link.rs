@@ -6,12 +6,14 @@
 //! back, entry by entry, in order. It never waits for a whole reply: bytes go on as they come.
 //!
 //! Promises: an entry is answered exactly once, by its own replies or by one failure; once nothing has moved on the link
-//! for `timeout`, what has waited so long has failed, and its late replies reach nobody; a broken link fails what was in flight and reconnects with
-//! jittered back-off; what is queued is bounded, because a link that has stopped answering takes nothing more.
+//! for `timeout`, what has waited so long has failed, and its late replies reach nobody; what waits so long for a connection
+//! has failed, and is not sent; a broken link fails what was in flight and reconnects with jittered back-off; what is
+//! queued is bounded, because a link that has stopped answering takes nothing more.
 //!
-//! A private link differs in four things: it does not connect again, for what the server remembered is gone; its
-//! oldest entry alone has a deadline, which may be far away or nowhere (BLPOP); frames that answer nobody go to its
-//! owner, who may also halt its reading; and it ends with its last handle, at once.
+//! A private link differs in five things: it does not connect again, for what the server remembered is gone; it does not
+//! connect at all while no shared link is up, for a dead server must not be knocked at by every client; its oldest entry
+//! alone has a deadline, which may be far away or nowhere (BLPOP); frames that answer nobody go to its owner, who may also
+//! halt its reading; and it ends with its last handle, at once.
 //! Everything here stays on one thread. tests/serve_upstream.rs holds it to this with a stopped and a restarted Redis.
 
 use super::frames::{Frame, Hearing};
@@ -565,7 +567,7 @@ async fn drive(inner: Rc<Inner>) {
     let mut pause = FIRST_PAUSE;
     let mut moves = inner.upstream.moves();
     while !inner.is_abandoned() {
-        let error = match handshake::connect(&inner.upstream, &inner.identity, &mut moves).await {
+        let error = match in_time(&inner, handshake::connect(&inner.upstream, &inner.identity, &mut moves)).await {
             Ok(stream) => {
                 pause = FIRST_PAUSE;
                 inner.state.set(State::Up);
@@ -606,7 +608,9 @@ async fn drive_private(inner: &Rc<Inner>, private: &Private) {
     let mut moves = inner.upstream.moves();
     let permitted = private.permit.borrow().is_some();
     let connected = match permitted {
-        true => handshake::connect_private(&inner.upstream, &inner.identity, &mut moves).await,
+        // The shared links knock again in their time; clients by the thousand must not.
+        true if inner.upstream.is_known_down() => Err(StoreError::Unavailable("no link is up".into())),
+        true => in_time(inner, handshake::connect_private(&inner.upstream, &inner.identity, &mut moves)).await,
         false => Err(StoreError::Full),
     };
     let error = match connected {
@@ -632,6 +636,26 @@ async fn drive_private(inner: &Rc<Inner>, private: &Private) {
     inner.fail_all(&error);
     let owner = private.owner.borrow_mut().take();
     owner.inspect(|owner| owner.lost());
+}
+
+/// Waits for a connection. Commands that have waited for it too long are told so, and will not be sent.
+async fn in_time<T>(inner: &Inner, connect: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let mut connect = pin!(connect);
+    loop {
+        let deadline = inner.next_deadline().unwrap_or_else(|| Instant::now() + inner.upstream.timeout);
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(deadline) => {}
+            connected = &mut connect => return connected,
+        }
+        if inner.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            if inner.private.is_some() {
+                return Err(StoreError::Timeout);
+            }
+            inner.state.set(State::Down);
+            inner.fail_all(&StoreError::Timeout);
+        }
+    }
 }
 
 /// Carries bytes in both directions; returns why the link ended.
