@@ -4,7 +4,7 @@
 #   docker run --rm -p 6380:6380 -p 9600:9600 -v ./weir.toml:/etc/weir/weir.toml:ro weir
 #
 # In a container loopback is of no use to clients: let the file say listen = ["0.0.0.0:6380"], admin = "0.0.0.0:9600" and a
-# password, without which Weir refuses to listen on anything but loopback.
+# password (or users, or auth), without which Weir serves nobody from outside.
 
 FROM rust:1.89-slim-bookworm AS build
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*

@@ -48,6 +48,8 @@
 //!   to ask, only if that load begins after the read.
 //! - A worker's state stays on its thread. Two workers share the flights (on misses), the embedded store's shards, and
 //!   counters that are summed when they are read.
+//! - What a client may do is decided for each of its commands before anything is done about it: no answer depends on
+//!   whether it is a hit. Who fills is Weir itself, and never a client.
 //! - A reply goes to the slot of its request or to nobody: what a timed-out or broken link still says is swallowed.
 //! - What a client may make Weir hold is bounded: commands, pipelines, unread replies, negative entries, failed keys.
 //! - Of a key only parts that its pattern captures reach a database, and only as bound parameters.

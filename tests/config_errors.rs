@@ -35,7 +35,7 @@ error: unknown key `lisen` in [server]
 2 | lisen = ["127.0.0.1:6380"]
   | ^^^^^
   |
-  = help: did you mean `listen`? accepted here: listen, admin, workers, max_clients, password, tls
+  = help: did you mean `listen`? accepted here: listen, admin, workers, max_clients, password, users, auth, tls
 "##,
     );
 }
@@ -1099,24 +1099,6 @@ error: `[::1]` is no address to listen on
   |         ^^^^^^^
   |
   = help: write an IP address and a port, as in "127.0.0.1:6380" or "[::1]:6380"
-"##,
-    );
-}
-
-#[test]
-fn an_open_port_wants_a_password_and_names_the_ways_out() {
-    refused(
-        r##"[server]
-listen = ["127.0.0.1:6380", "0.0.0.0:6380"]
-"##,
-        r##"
-error: 0.0.0.0:6380 is reachable by others and no password is set
- --> weir.toml:2:29
-  |
-2 | listen = ["127.0.0.1:6380", "0.0.0.0:6380"]
-  |                             ^^^^^^^^^^^^^^
-  |
-  = help: add `password = "env:WEIR_PASSWORD"` to [server], or listen on "127.0.0.1:6380", where only this machine reaches it
 "##,
     );
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
-use weir::config::{self, Address, Config, DatabaseUrl, Encoding, Listen, OnModify, Part, Place, Rows, Secret};
+use weir::config::{self, Address, Auth, Config, DatabaseUrl, Encoding, Listen, OnModify, Part, Place, Rows, Secret};
 
 const MANUAL: &str = include_str!("../config/weir.toml");
 
@@ -29,7 +29,8 @@ fn an_empty_file_is_a_plain_embedded_store() {
     assert_eq!(config.server.listen, [Listen::Tcp("127.0.0.1:6380".parse().unwrap())]);
     assert_eq!(config.server.admin, "127.0.0.1:9600".parse().unwrap());
     assert!(config.server.workers > 0);
-    assert_eq!((config.server.max_clients, config.server.password), (10_000, None));
+    assert_eq!(config.server.max_clients, 10_000);
+    assert!(matches!(config.server.auth, Auth::Nothing) && config.server.tls.is_none());
     assert!(config.upstream.is_none() && config.databases.is_empty() && config.routes.is_empty());
     assert_eq!(config.embedded.max_memory, 256 << 20);
     assert_eq!((config.limits.max_command, config.limits.max_arguments), (512 << 20, 1 << 20));
@@ -127,7 +128,8 @@ write_timeout = "4s"
     let sockets = ["/etc/weir/weir.sock", "/run/weir.sock"].map(|path| Listen::Unix(path.into()));
     assert_eq!(server.listen, [&addresses[..], &sockets].concat());
     assert_eq!(server.admin, "0.0.0.0:7001".parse().unwrap());
-    assert_eq!((server.workers, server.max_clients, &server.password), (3, 4, &Some(Secret("hunter2".into()))));
+    assert_eq!((server.workers, server.max_clients), (3, 4));
+    assert!(matches!(&server.auth, Auth::Password(Secret(password)) if password == "hunter2"));
     let upstream = config.upstream.as_ref().unwrap();
     assert_eq!((&upstream.place, upstream.db), (&Place::Tcp(Address { host: "cache".into(), port: 6390 }), 2));
     assert!(upstream.tls.is_none());
@@ -167,7 +169,7 @@ fn a_secret_may_stand_in_a_file_beside_the_configuration() {
     std::fs::write(folder.path().join("password"), "s3cret\n").unwrap();
     std::fs::write(folder.path().join("weir.toml"), "[server]\npassword = \"file:password\"\n").unwrap();
     let config = config::load(&folder.path().join("weir.toml")).unwrap();
-    assert_eq!(config.server.password, Some(Secret("s3cret".into())));
+    assert!(matches!(&config.server.auth, Auth::Password(Secret(password)) if password == "s3cret"));
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 

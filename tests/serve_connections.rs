@@ -125,16 +125,6 @@ fn before_auth_little_may_be_sent() {
 }
 
 #[test]
-fn only_loopback_may_listen_without_a_password() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let file = folder.path().join("weir.toml");
-    std::fs::write(&file, "[server]\nlisten = [\"0.0.0.0:6380\"]\n").expect("temporary folder");
-    let refused = run_weir(&["check", "--offline", &file.display().to_string()]);
-    assert_eq!(refused.code, Some(78), "{refused:?}");
-    assert!(refused.all().contains("password"), "{refused:?}");
-}
-
-#[test]
 fn inline_commands_are_understood_as_redis_does() {
     let (weir, redis) = (Weir::start(""), Redis::start());
     let lines: [&[u8]; 9] = [

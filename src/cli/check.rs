@@ -4,13 +4,17 @@ use super::files::ConfigFile;
 use super::{CheckArguments, Failure, print, report};
 use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
+use crate::server::Access;
 use crate::store::redis::probe::probe;
 use futures_util::future::join;
 
 /// Prints the report, or fails with every error of the file.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let file = ConfigFile::read(&arguments.file)?;
-    let errors = if arguments.offline { Vec::new() } else { try_out(&file.config)? };
+    let mut errors = Access::of(&file.config.server.auth).err().unwrap_or_default();
+    if errors.is_empty() && !arguments.offline {
+        errors = try_out(&file.config)?;
+    }
     match errors.is_empty() {
         true => print(&report::report(&file.config)),
         false => Err(file.failure(&errors)),

@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod serve;
 
+use crate::config;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::io::Write;
@@ -41,7 +42,7 @@ enum Command {
     /// Ask a running proxy which route, statement and state answer a key
     Explain(ExplainArguments),
     /// Print the JSON schema of the configuration, for editors
-    Schema,
+    Schema(SchemaArguments),
 }
 
 /// `weir serve`.
@@ -73,6 +74,14 @@ pub struct CheckArguments {
     /// Do not connect to the upstream, nor to the databases to prepare the statements
     #[arg(long)]
     pub offline: bool,
+}
+
+/// `weir schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArguments {
+    /// That of a file of users instead
+    #[arg(long)]
+    pub users: bool,
 }
 
 /// `weir explain`.
@@ -110,7 +119,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
-        Command::Schema => print(&format!("{:#}\n", crate::config::schema())),
+        Command::Schema(SchemaArguments { users: false }) => print(&format!("{:#}\n", config::schema())),
+        Command::Schema(SchemaArguments { users: true }) => print(&format!("{:#}\n", config::users_schema())),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a configuration comes to, for people: every default filled in, no secret shown.
 
 use crate::config::durations::{show, show_rounded};
-use crate::config::{Config, Database, DatabaseUrl, Limits, Route, Rows, Server, sizes};
+use crate::config::{Auth, Config, Database, DatabaseUrl, Limits, Listen, Route, Rows, Server, sizes};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -9,6 +9,11 @@ use std::time::Duration;
 pub fn report(config: &Config) -> String {
     let mut text = String::new();
     line(&mut text, "server", &server(&config.server));
+    for place in config.server.listen.iter().filter(|place| is_shut(&config.server, place)) {
+        let warning =
+            format!("{place} serves nobody but this machine: [server] has no password, users, auth or tls client_ca");
+        line(&mut text, "warning", &warning);
+    }
     line(&mut text, "store", &store(config));
     for database in config.databases.values() {
         line(&mut text, "database", &self::database(database));
@@ -20,13 +25,23 @@ pub fn report(config: &Config) -> String {
     text
 }
 
+/// Whether others could reach the place, and protected mode will not let them in.
+fn is_shut(server: &Server, place: &Listen) -> bool {
+    server.is_open(place) && place.address().is_some_and(|address| !address.ip().is_loopback())
+}
+
 fn line(text: &mut String, label: &str, value: &str) {
     writeln!(text, "{label:<9} {value}").expect("a String takes everything");
 }
 
 fn server(server: &Server) -> String {
     let listen: Vec<String> = server.listen.iter().map(ToString::to_string).collect();
-    let password = if server.password.is_some() { "with a password" } else { "no password" };
+    let password = match &server.auth {
+        Auth::Nothing => "no password".into(),
+        Auth::Password(_) => "with a password".into(),
+        Auth::Users(file) => format!("{} users", file.users.len()),
+        Auth::Upstream => "users of the upstream".to_owned(),
+    };
     format!(
         "{} ({password}), admin {}, workers {}, max_clients {}",
         listen.join(", "),

@@ -3,7 +3,7 @@
 use crate::admin;
 use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
-use crate::server::{App, StoreKind, Workers, listener};
+use crate::server::{Access, App, StoreKind, Workers, listener};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
@@ -47,9 +47,10 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
     let recorder = admin::install_recorder()?;
     let mut stop = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let routes = prepare(&config).await.map_err(StartError::Config)?;
-    let listeners = listener::bind(&config.server.listen).await?;
+    let access = Access::of(&config.server.auth).map_err(StartError::Config)?;
+    let listeners = listener::bind(&config.server).await?;
     let admin_listener = listener::bind_tcp(config.server.admin).await?;
-    let app = Arc::new(App::new(config, routes));
+    let app = Arc::new(App::new(config, routes, access));
     let workers = Arc::new(Workers::start(&app, tokio::runtime::Handle::current())?);
     let accepting: Vec<_> = listeners
         .into_iter()

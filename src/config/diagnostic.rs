@@ -6,6 +6,7 @@
 use super::Origin;
 use super::redact::redact;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::sync::Arc;
 
 /// One error, with its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,17 @@ pub struct Diagnostic {
     pub fault: Fault,
     /// Another place that belongs to it, and what it is.
     pub related: Option<(Origin, String)>,
+    /// The file it is in, and the place there, if that is another file; `origin` is then where that is named.
+    pub elsewhere: Option<(Arc<Source>, Origin)>,
+}
+
+/// A file that the configuration names, as errors show it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path.
+    pub name: String,
+    /// What is in it.
+    pub text: String,
 }
 
 /// Whose fault an error is; decides the exit code.
@@ -34,7 +46,14 @@ pub enum Fault {
 impl Diagnostic {
     /// An error at a place of the file.
     pub fn at(origin: &Origin, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { origin: origin.clone(), message: message.into(), hint: hint.into(), fault: Fault::Config, related: None }
+        Self {
+            origin: origin.clone(),
+            message: message.into(),
+            hint: hint.into(),
+            fault: Fault::Config,
+            related: None,
+            elsewhere: None,
+        }
     }
 
     /// An error of the file as a whole.
@@ -53,11 +72,20 @@ impl Diagnostic {
         self
     }
 
+    /// The same, in another file, which is named at `named`.
+    pub(super) fn of_source(self, source: &Arc<Source>, named: &Origin) -> Self {
+        Self { elsewhere: Some((source.clone(), self.origin)), origin: named.clone(), ..self }
+    }
+
     /// The error as text of several lines; `source` is the text of `file`.
     pub fn render(&self, file: &str, source: &str, color: bool) -> String {
+        let (file, source, origin) = match &self.elsewhere {
+            Some((other, origin)) => (other.name.as_str(), other.text.as_str(), origin),
+            None => (file, source, &self.origin),
+        };
         let shown = redact(source);
         let title = Level::ERROR.primary_title(self.message.as_str());
-        let mut group = match self.snippet(file, &shown) {
+        let mut group = match self.snippet(file, &shown, origin) {
             Some(snippet) => title.element(snippet),
             None => title.element(annotate_snippets::Origin::path(file)),
         };
@@ -67,8 +95,13 @@ impl Diagnostic {
         render_group(group, color)
     }
 
-    fn snippet<'a>(&'a self, file: &'a str, source: &'a str) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
-        let span = clamp(&self.origin, source)?;
+    fn snippet<'a>(
+        &'a self,
+        file: &'a str,
+        source: &'a str,
+        origin: &Origin,
+    ) -> Option<Snippet<'a, annotate_snippets::Annotation<'a>>> {
+        let span = clamp(origin, source)?;
         let snippet = Snippet::source(source).path(file).annotation(AnnotationKind::Primary.span(span));
         let related = self.related.as_ref().and_then(|(origin, label)| Some((clamp(origin, source)?, label)));
         Some(match related {

@@ -4,8 +4,8 @@
 //! them out of the tree; serde then reads the rest. The schema is made from the raw structs, so nothing stands twice
 //! but the list of keys that belong to later versions.
 
+use super::Origin;
 use super::diagnostic::Diagnostic;
-use super::{Origin, schema};
 use serde_json::Value;
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -13,7 +13,6 @@ use toml::de::{DeTable, DeValue};
 /// Sections and keys of the design that this version does not have.
 const LATER: &[(&str, &[&str])] = &[
     ("", &["invalidation"]),
-    ("[server]", &["users"]),
     ("[embedded]", &["snapshot"]),
     ("[defaults]", LATER_IN_ROUTES),
     ("[[route]]", LATER_IN_ROUTES),
@@ -34,9 +33,9 @@ const LATER_IN_ROUTES: &[&str] = &[
 ];
 
 /// Takes what the schema does not know out of `table`; one error for each.
-pub fn prune(table: &mut DeTable<'_>) -> Vec<Diagnostic> {
+pub fn prune(table: &mut DeTable<'_>, schema: &Value) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    prune_table(table, &schema(), "", &mut diagnostics);
+    prune_table(table, schema, "", &mut diagnostics);
     diagnostics
 }
 
@@ -80,13 +79,10 @@ fn prune_value(
                 }
             }
         }
-        _ if is_section && section == "[database]" => {
-            let hint = "give the database a name, as in `[database.main]`";
-            diagnostics.push(Diagnostic::at(
-                origin,
-                format!("`{name}` stands outside of any database's section"),
-                hint,
-            ));
+        _ if is_section && matches!(section, "[database]" | "[user]") => {
+            let kind = section.trim_matches(['[', ']']);
+            let hint = format!("give the {kind} a name, as in `[{kind}.main]`");
+            diagnostics.push(Diagnostic::at(origin, format!("`{name}` stands outside of any {kind}'s section"), hint));
             return false;
         }
         _ if is_section || is_sections => {
@@ -104,6 +100,7 @@ fn section_name(parent: &str, name: &str, repeated: bool) -> String {
     match (parent, repeated) {
         (_, true) => format!("[[{name}]]"),
         ("[database]", _) => "[database.NAME]".into(),
+        ("[user]", _) => "[user.NAME]".into(),
         ("", _) => format!("[{name}]"),
         _ => format!("[{}.{name}]", parent.trim_matches(['[', ']'])),
     }

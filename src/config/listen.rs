@@ -12,30 +12,18 @@ use std::path::Path;
 /// The kernel's bound on a unix socket's path, without the final NUL (unix(7)).
 const LONGEST_PATH: usize = 107;
 
-/// How clients may prove who they are, as far as that decides which addresses may be listened on.
-#[derive(Clone, Copy)]
-pub struct Proofs {
-    /// With a password.
-    pub password: bool,
-    /// There is a certificate: addresses speak TLS.
-    pub tls: bool,
-    /// With a certificate of their own, over TLS.
-    pub certificate: bool,
-}
-
-/// The places to listen on. Problems are reported.
-pub fn listeners(context: &mut Context<'_>, raw: &raw::Server, proofs: Proofs) -> Vec<Listen> {
+/// The places to listen on; with `tls`, there is a certificate, and addresses speak TLS. Problems are reported.
+pub fn listeners(context: &mut Context<'_>, raw: &raw::Server, tls: bool) -> Vec<Listen> {
     let default = loopback(6380);
     let Some(at) = context.read(&raw.listen) else {
-        return vec![if proofs.tls { Listen::Tls(default) } else { Listen::Tcp(default) }];
+        return vec![if tls { Listen::Tls(default) } else { Listen::Tcp(default) }];
     };
     if at.value.is_empty() {
         context.complain(&at.origin, "nowhere to listen", "write [\"127.0.0.1:6380\"]");
     }
     let mut listen: Vec<Listen> = Vec::new();
     for written in &at.value {
-        let Some(place) = place(context, written, proofs.tls) else { continue };
-        complain_open(context, &written.origin, &place, proofs);
+        let Some(place) = place(context, written, tls) else { continue };
         if listen.iter().any(|other| is_same(other, &place)) {
             context.complain(&written.origin, format!("{place} stands here twice"), "remove one of them");
         }
@@ -84,19 +72,6 @@ fn unix(context: &mut Context<'_>, origin: &Origin, path: &str) -> Option<Listen
 
 fn bytes(path: &Path) -> usize {
     path.as_os_str().len()
-}
-
-fn complain_open(context: &mut Context<'_>, origin: &Origin, place: &Listen, proofs: Proofs) {
-    let Some(address) = place.address() else { return };
-    let proved = proofs.password || (proofs.certificate && matches!(place, Listen::Tls(_)));
-    if proved || address.ip().is_loopback() {
-        return;
-    }
-    let hint = format!(
-        "add `password = \"env:WEIR_PASSWORD\"` to [server], or listen on \"127.0.0.1:{}\", where only this machine reaches it",
-        address.port()
-    );
-    context.complain(origin, format!("{address} is reachable by others and no password is set"), hint);
 }
 
 /// An IP address and a port; `localhost` stands for 127.0.0.1.

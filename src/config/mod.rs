@@ -32,10 +32,11 @@ mod tls;
 mod upstream;
 mod upstream_tls;
 mod upstream_url;
+mod users;
 
-pub use diagnostic::{Diagnostic, render_all};
+pub use diagnostic::{Diagnostic, Source, render_all};
 pub use parse::{load, parse};
-pub use schema::schema;
+pub use schema::{schema, users_schema};
 
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
@@ -83,10 +84,19 @@ pub struct Server {
     pub workers: usize,
     /// Most clients at once; default 10,000.
     pub max_clients: usize,
-    /// What AUTH asks for. Without it only loopback may connect.
-    pub password: Option<Secret>,
+    /// Who may connect.
+    pub auth: Auth,
     /// For the places of `listen` that speak TLS.
     pub tls: Option<Tls>,
+}
+
+impl Server {
+    /// Whether whoever connects to this place over the network would be served without having proved who it is. Only
+    /// loopback is, then (protected mode).
+    pub fn is_open(&self, place: &Listen) -> bool {
+        let certified = matches!(place, Listen::Tls(_)) && self.tls.as_ref().is_some_and(|tls| tls.asks_clients);
+        matches!(self.auth, Auth::Nothing) && !certified && !matches!(place, Listen::Unix(_))
+    }
 }
 
 /// A place where clients connect.
@@ -119,6 +129,73 @@ impl std::fmt::Display for Listen {
             Listen::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// What clients must give to AUTH.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// Nothing; then only loopback and unix sockets may connect.
+    Nothing,
+    /// `[server] password`.
+    Password(Secret),
+    /// `[server] users`: the name and password of one of them.
+    Users(Users),
+    /// `[server] auth = "upstream"`: what the upstream asks for.
+    Upstream,
+}
+
+/// `[server] users`: a file of its own.
+#[derive(Clone, Debug)]
+pub struct Users {
+    /// Name and text of the file, for errors found later.
+    pub source: Arc<Source>,
+    /// In the order of their names.
+    pub users: Vec<User>,
+    /// Where the file is named.
+    pub origin: Origin,
+}
+
+/// `[user.NAME]`. What is `None` is left out of the file, and allows all.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// Its name; `default` is who connects without AUTH, if it has `nopass`.
+    pub name: String,
+    /// SHA-256 of each of its passwords.
+    pub passwords: Vec<[u8; 32]>,
+    /// Any password will do.
+    pub nopass: bool,
+    /// Whether it may connect at all; default true.
+    pub enabled: bool,
+    /// Whether commands that may write are taken from it; default false.
+    pub read_only: bool,
+    /// Whether it may run scripts though not all keys, channels and commands are its own; default false.
+    pub scripts: bool,
+    /// Redis's words, in order: `+@all`, `-@dangerous`, `+get`, `+config|get`.
+    pub commands: Option<Vec<Word>>,
+    /// Which keys.
+    pub keys: Option<Vec<KeyRule>>,
+    /// Patterns of channels.
+    pub channels: Option<Vec<String>>,
+}
+
+/// A word of the file, with its place.
+#[derive(Clone, Debug)]
+pub struct Word {
+    /// As written.
+    pub text: String,
+    /// Where.
+    pub origin: Origin,
+}
+
+/// A pattern of keys, as Redis writes it: `~p`, `%R~p`, `%W~p`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRule {
+    /// The pattern alone.
+    pub pattern: String,
+    /// Keys that match may be read.
+    pub reads: bool,
+    /// Keys that match may be written.
+    pub writes: bool,
 }
 
 /// `[server] tls`, its files read.

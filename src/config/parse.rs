@@ -6,8 +6,8 @@
 use super::context::Context;
 use super::diagnostic::Diagnostic;
 use super::routes::{self, Databases};
-use super::{Config, Database, Origin, database_url, keys, raw, server, upstream};
-use serde::Deserialize;
+use super::{Config, Database, Origin, database_url, keys, raw, schema, server, upstream};
+use serde::de::DeserializeOwned;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub fn load(path: &Path) -> Result<Config, Vec<Diagnostic>> {
 pub fn parse(text: &str, file: &Path, env: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Diagnostic>> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let mut context = Context { text, folder, env: &env, diagnostics: Vec::new() };
-    let config = read(&mut context).map(|raw| validate(&mut context, raw));
+    let config = read::<raw::File>(&mut context, &schema()).map(|raw| validate(&mut context, raw));
     match config {
         Some(config) if context.diagnostics.is_empty() => Ok(config),
         _ => Err(in_order(context.diagnostics)),
@@ -35,14 +35,14 @@ pub fn parse(text: &str, file: &Path, env: impl Fn(&str) -> Option<String>) -> R
 }
 
 /// The raw file; `None` where it is no TOML, which is then reported.
-fn read(context: &mut Context<'_>) -> Option<raw::File> {
+pub(super) fn read<T: DeserializeOwned>(context: &mut Context<'_>, schema: &serde_json::Value) -> Option<T> {
     let (mut tree, errors) = DeTable::parse_recoverable(context.text);
     if !errors.is_empty() {
         context.diagnostics.extend(errors.iter().map(|error| syntax_error(error, context.text)));
         return None;
     }
-    context.diagnostics.extend(keys::prune(tree.get_mut()));
-    let file = raw::File::deserialize(toml::Deserializer::from(tree));
+    context.diagnostics.extend(keys::prune(tree.get_mut(), schema));
+    let file = T::deserialize(toml::Deserializer::from(tree));
     file.inspect_err(|error| context.diagnostics.push(syntax_error(error, context.text))).ok()
 }
 
@@ -72,7 +72,7 @@ fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
     let known = Databases { valid: &databases, names: raw.database.keys().map(String::as_str).collect() };
     let routes = routes::routes(context, &known, &raw.defaults, raw.route);
     Config {
-        server: server::server(context, &raw.server),
+        server: server::server(context, &raw.server, raw.upstream.is_some()),
         upstream: raw.upstream.and_then(|at| upstream::upstream(context, at.get_ref(), &Origin(at.span()))),
         embedded: server::embedded(context, &raw.embedded),
         limits: server::limits(context, &raw.limits),

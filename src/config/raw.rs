@@ -51,9 +51,47 @@ pub struct Server {
     /// What clients must give to AUTH: the password, "env:NAME" or "file:PATH".
     /// Default: none, and then only loopback may connect.
     pub password: Option<Setting<String>>,
+    /// A file of users, each with a password and rights of its own, instead of one password. Default: none.
+    pub users: Option<Setting<String>>,
+    /// "upstream": the upstream checks what clients give to AUTH, and keeps their rights. Default: Weir checks it.
+    pub auth: Option<Setting<String>>,
     /// Certificate and key: every address of `listen` then speaks TLS, but those written as tcp:address:port.
     #[schemars(with = "Option<Tls>")]
     pub tls: Option<Spanned<Tls>>,
+}
+
+/// The file that `[server] users` names.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UsersFile {
+    /// The users, each under its name: [user.app].
+    #[schemars(with = "BTreeMap<String, User>")]
+    pub user: BTreeMap<String, Spanned<User>>,
+}
+
+/// `[user.NAME]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct User {
+    /// "sha256:HEX", "env:NAME" or "file:PATH".
+    pub password: Option<Setting<String>>,
+    /// Several of them: any will do.
+    pub passwords: Option<Setting<Vec<At<String>>>>,
+    /// Whether any password will do. Default: false.
+    pub nopass: Option<Setting<bool>>,
+    /// Redis's words, in order: "+@all", "-@dangerous", "+get", "-flushall", "+config|get". Default: all.
+    pub commands: Option<Setting<Vec<At<String>>>>,
+    /// Redis's patterns: "~product:*", "%R~stats:*", "%W~log:*". Default: all.
+    pub keys: Option<Setting<Vec<At<String>>>>,
+    /// Patterns of channels. Default: all.
+    pub channels: Option<Setting<Vec<At<String>>>>,
+    /// Whether commands that may write are taken from it. Default: false.
+    pub read_only: Option<Setting<bool>>,
+    /// Whether it may run scripts though its commands, keys or channels are limited. Danger: what a script does is not
+    /// checked. Default: false.
+    pub scripts: Option<Setting<bool>>,
+    /// Whether it may connect. Default: true.
+    pub enabled: Option<Setting<bool>>,
 }
 
 /// `[server] tls`.

@@ -1,6 +1,6 @@
 //! Stars out passwords in a configuration file, byte for byte, so that places in it stay where they are.
 
-/// `source` with the passwords of URLs and the literal values of `password` keys starred out. Same length.
+/// `source` with the passwords of URLs and the literal values of `password` and `passwords` keys starred out. Same length.
 pub fn redact(source: &str) -> String {
     source.split_inclusive('\n').map(|line| redact_key(&redact_urls(line))).collect()
 }
@@ -42,7 +42,8 @@ fn redact_key(line: &str) -> String {
 fn password_value(line: &str) -> Option<usize> {
     let key = line.find("password")?;
     let before = line[..key].trim_end_matches("sentinel_").trim_end_matches(QUOTES).trim_end();
-    let after = line[key + "password".len()..].trim_start_matches(QUOTES).trim_start();
+    let after = &line[key + "password".len()..];
+    let after = after.strip_prefix('s').unwrap_or(after).trim_start_matches(QUOTES).trim_start();
     let is_key = before.is_empty() || before.ends_with(['{', ',', '.', '#']);
     (is_key && after.starts_with('=')).then(|| line.len() - after.len() + 1)
 }

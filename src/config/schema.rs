@@ -1,13 +1,23 @@
 //! The JSON schema of the file, made from the raw structs, for editors and for the walk over unknown keys.
 
 use super::raw;
+use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 /// JSON schema (draft 2020-12) of the configuration, all in one piece.
 pub fn schema() -> Value {
+    schema_of::<raw::File>()
+}
+
+/// The same of a file of users.
+pub fn users_schema() -> Value {
+    schema_of::<raw::UsersFile>()
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<raw::File>().to_value();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
     drop_nulls(&mut schema);
     schema
 }

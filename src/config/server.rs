@@ -1,10 +1,10 @@
 //! `[server]`, `[embedded]` and `[limits]`: addresses and bounds.
 
 use super::context::Context;
-use super::listen::{Proofs, address, listeners, loopback};
-use super::setting::Setting;
+use super::listen::{address, listeners, loopback};
+use super::setting::{At, Setting};
 use super::sizes::{self, Size};
-use super::{Embedded, Limits, Listen, Origin, Secret, Server, durations, raw, tls};
+use super::{Auth, Embedded, Limits, Listen, Origin, Secret, Server, durations, raw, tls, users};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -17,18 +17,10 @@ const MOST_IN_ALL: usize = 1 << 40;
 const MAX_COMMAND: usize = 512 * MIB;
 
 /// `[server]`, validated.
-pub fn server(context: &mut Context<'_>, raw: &raw::Server) -> Server {
-    let password = context.read_secret(&raw.password);
-    if let Some(empty) = password.as_ref().filter(|password| password.value.is_empty()) {
-        context.complain(&empty.origin, "an empty password keeps nobody out", "write \"env:WEIR_PASSWORD\"");
-    }
-    let tls = raw.tls.as_ref().map(|at| (tls::tls(context, at.get_ref(), &Origin(at.span())), at.get_ref()));
-    let proofs = Proofs {
-        password: raw.password.is_some(),
-        tls: tls.is_some(),
-        certificate: tls.as_ref().is_some_and(|(_, written)| written.client_ca.is_some()),
-    };
-    let listen = listeners(context, raw, proofs);
+pub fn server(context: &mut Context<'_>, raw: &raw::Server, has_upstream: bool) -> Server {
+    let auth = auth(context, raw, has_upstream);
+    let tls = raw.tls.as_ref().map(|at| tls::tls(context, at.get_ref(), &Origin(at.span())));
+    let listen = listeners(context, raw, tls.is_some());
     let admin = admin(context, raw, &listen);
     let workers = context.read_within(&raw.workers, 0, (0, 1024), usize::to_string);
     Server {
@@ -36,8 +28,46 @@ pub fn server(context: &mut Context<'_>, raw: &raw::Server) -> Server {
         admin,
         workers: if workers == 0 { cores() } else { workers },
         max_clients: context.read_within(&raw.max_clients, 10_000, (1, 1_000_000), usize::to_string),
-        password: password.map(|at| Secret(at.value)),
-        tls: tls.and_then(|(tls, _)| tls),
+        auth,
+        tls: tls.flatten(),
+    }
+}
+
+/// One of `password`, `users` and `auth`, or none. Whatever a problem leaves behind is never used.
+fn auth(context: &mut Context<'_>, raw: &raw::Server, has_upstream: bool) -> Auth {
+    let password = context.read_secret(&raw.password);
+    if let Some(empty) = password.as_ref().filter(|password| password.value.is_empty()) {
+        context.complain(&empty.origin, "an empty password keeps nobody out", "write \"env:WEIR_PASSWORD\"");
+    }
+    let (file, who) = (context.read(&raw.users), context.read(&raw.auth));
+    let several = [("password", password.is_some()), ("users", file.is_some()), ("auth", who.is_some())];
+    let written: Vec<&str> = several.iter().filter(|(_, written)| *written).map(|(name, _)| *name).collect();
+    if let [first, second, ..] = written.as_slice() {
+        let origin = who.as_ref().or(file.as_ref()).map(|at| at.origin.clone()).unwrap_or_default();
+        let message = format!("`{first}` and `{second}` exclude each other");
+        context.complain(&origin, message, "keep the one that says who may connect");
+    }
+    if let Some(at) = &who {
+        upstreams(context, at, has_upstream);
+    }
+    match (who, file, password) {
+        (Some(_), ..) => Auth::Upstream,
+        (_, Some(file), _) => users::users(context, &file).map_or(Auth::Upstream, Auth::Users),
+        (.., Some(password)) => Auth::Password(Secret(password.value)),
+        _ => Auth::Nothing,
+    }
+}
+
+fn upstreams(context: &mut Context<'_>, at: &At<String>, has_upstream: bool) {
+    let hint = "write \"upstream\", or leave it out: Weir then checks `password` or `users`";
+    if at.value != "upstream" {
+        context.complain(&at.origin, format!("`{}` cannot check passwords", at.value), hint);
+    } else if !has_upstream {
+        context.complain(
+            &at.origin,
+            "there is no [upstream] to check passwords",
+            "write `password` or `users` instead",
+        );
     }
 }
 

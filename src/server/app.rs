@@ -1,5 +1,6 @@
 //! What the whole process shares: the configuration, the routes, and who is connected.
 
+use super::access::Access;
 use super::clients::Clients;
 use crate::cache::route::Routes;
 use crate::config::Config;
@@ -15,6 +16,8 @@ pub struct App {
     pub config: Config,
     /// Its routes, with their statements prepared.
     pub routes: Routes,
+    /// Who may connect.
+    pub access: Access,
     /// Who is connected.
     pub clients: Clients,
     /// Where the data lives.
@@ -36,14 +39,14 @@ pub enum StoreKind {
 
 impl App {
     /// A proxy that is about to start.
-    pub fn new(config: Config, routes: Routes) -> Self {
+    pub fn new(config: Config, routes: Routes, access: Access) -> Self {
         let store = match &config.upstream {
             Some(upstream) => StoreKind::Redis(Arc::new(Upstream::new(upstream.clone()))),
             None => StoreKind::Embedded(Arc::new(Embedded::new(config.embedded.max_memory))),
         };
         let clients = Clients::new(config.server.max_clients, &config.limits);
         let privates = Arc::new(Privates::new(config.limits.max_private_links));
-        App { routes, clients, store, privates, started: Instant::now(), config }
+        App { routes, access, clients, store, privates, started: Instant::now(), config }
     }
 
     /// Whether clients may be sent here: the upstream can be reached.

@@ -152,7 +152,7 @@ impl Filter {
             && self.subscribed.is_none_or(|subscribed| subscribed == client.is_subscribed())
             && is(&self.peer, &client.peer)
             && is(&self.local, &client.local)
-            && self.user.as_ref().is_none_or(|user| user == "default")
+            && is(&self.user, client.said.lock().user())
     }
 }
 

@@ -118,10 +118,15 @@ fn line(client: &Client, command: Option<&str>, told: Option<&str>, of_link: imp
     let said = client.said.lock();
     let told = |name, otherwise| told.and_then(|line| field(line, name)).unwrap_or(otherwise);
     let command = command.unwrap_or_else(|| told("cmd", last_command(client)));
-    let redirect = told("redir", "-1").parse().map_or(-1, of_link);
+    // 0: tracking is on, and nobody else is told.
+    let redirect = match told("redir", "-1").parse() {
+        Ok(link @ 1..) => of_link(link),
+        Ok(0) => 0,
+        _ => -1,
+    };
     format!(
         "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={} watch={} qbuf={} \
-         qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem=0 events=r cmd={command} user=default \
+         qbuf-free=0 argv-mem=0 multi-mem={} rbs=0 rbp=0 obl=0 oll=0 omem={} tot-mem=0 events=r cmd={command} user={} \
          redir={redirect} resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.peer,
@@ -139,6 +144,7 @@ fn line(client: &Client, command: Option<&str>, told: Option<&str>, of_link: imp
         client.held(Buffer::Query),
         told("multi-mem", "0"),
         client.held(Buffer::Output),
+        said.user(),
         if said.protocol == Protocol::Resp3 { 3 } else { 2 },
         said.library,
         said.library_version,

@@ -51,6 +51,8 @@ pub struct Client {
 /// What a client said of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
+    /// AUTH; empty: nothing yet.
+    pub user: String,
     /// CLIENT SETNAME.
     pub name: String,
     /// CLIENT SETINFO LIB-NAME.
@@ -61,6 +63,13 @@ pub struct Said {
     pub db: u32,
     /// HELLO.
     pub protocol: Protocol,
+}
+
+impl Said {
+    /// Its user; `default` as long as it has not said.
+    pub fn user(&self) -> &str {
+        if self.user.is_empty() { "default" } else { &self.user }
+    }
 }
 
 impl Clients {

@@ -26,6 +26,8 @@ pub struct Pending {
     /// Commands without keys that were queued so far, whole.
     queued: Vec<u8>,
     count: u32,
+    /// A command in it was not let through.
+    pub(super) poisoned: bool,
 }
 
 /// More bytes of commands without keys do not wait for the first key.
@@ -152,6 +154,10 @@ impl Conn {
     }
 
     fn write_fenced(&mut self, request: Request<'_>, keys: Vec<(Vec<u8>, Arc<Route>)>, hashes: KeyHashes, caps: bool) {
+        if self.is_upstream_user() {
+            self.write_as_user(request, keys, hashes, caps);
+            return;
+        }
         let write = Modify { keys, lone: false, command: request.command().into_owned(), caps, way: self.way.clone() };
         let slot = self.replies.open_slow(hashes, self.command_index());
         let worker: Rc<_> = self.worker.clone();
@@ -186,7 +192,7 @@ impl Conn {
     /// A command inside such a MULTI. `None`: the transaction is opened by now, and the command goes on.
     pub(super) fn pend(&mut self, spec: Option<&'static Spec>, request: Request<'_>) -> Option<Flow> {
         let plan = plan(spec, request.args);
-        let Pending { queued, count } = self.pending.as_mut()?;
+        let Pending { queued, count, .. } = self.pending.as_mut()?;
         match spec {
             Some(spec) if spec.name == "discard" && request.args.len() == 1 => {
                 self.pending = None;
@@ -206,8 +212,11 @@ impl Conn {
         if !self.enter() {
             return Some(Flow::Wait);
         }
-        let Pending { queued, count } = self.pending.take()?;
+        let Pending { queued, count, poisoned } = self.pending.take()?;
         self.begin_transaction(&queued, count);
+        if poisoned {
+            self.poison();
+        }
         None
     }
 

@@ -9,12 +9,15 @@
 //! A later command of the same client on a key that an earlier one still works on waits for it (G3): [`Flow::Wait`].
 //! Commands that a server remembers something of go over a link of the client's own, see [`super::private`].
 
+use super::access::User;
+use super::as_user::Verdict;
 use super::clients::Client;
 use super::clustered::Pending;
 use super::learned::Word;
 use super::metrics::{CommandCounts, Path};
 use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
+use super::rights::Rights;
 use super::routed::{self, Modify};
 use super::worker::Worker;
 use super::{embedded_server, own};
@@ -57,6 +60,8 @@ pub struct Conn {
     pub client: Arc<Client>,
     /// Whether it may send more than AUTH.
     pub authenticated: bool,
+    /// What it may do; `None`: everything that the upstream lets it do.
+    rights: Option<Arc<Rights>>,
     /// It will be closed once its replies are sent.
     pub closing: bool,
     /// Why it has a link of its own; `None`: it has none.
@@ -67,6 +72,8 @@ pub struct Conn {
     pub(super) heard: bool,
     pub(super) way: Way,
     errand: Option<Errand>,
+    /// What an errand has found out about the command that waited for it.
+    verdict: Option<Verdict>,
     pub(super) sink: Rc<dyn Sink>,
     run: Run,
     /// Slot of the command being acted on, if the upstream is a cluster and the command has keys.
@@ -176,27 +183,38 @@ impl Conn {
     /// A client that has said nothing yet.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
         let replies = Rc::new(Replies::new(worker.counts.clone(), &worker.app.config.limits));
-        let authenticated = worker.app.config.server.password.is_none();
         let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
         client.said.lock().db = identity.db;
-        Conn {
+        let mut conn = Conn {
             sink: replies.clone(),
             way: worker.backend.way(&identity),
             worker,
             replies,
             client,
-            authenticated,
+            authenticated: false,
+            rights: None,
             closing: false,
             hold: None,
             muting: Muting::Off,
             heard: false,
             errand: None,
+            verdict: None,
             run: Run::default(),
             slot: None,
             pending: None,
             command: CommandCounts::UNKNOWN,
             embedded: (0, 0),
-        }
+        };
+        let app = conn.worker.app.clone();
+        conn.become_user(app.access.stranger());
+        conn
+    }
+
+    /// From here on this client is that user of Weir's; `None`: it has to say who it is.
+    pub fn become_user(&mut self, user: Option<&Arc<User>>) {
+        self.authenticated = user.is_some();
+        self.rights = user.and_then(|user| user.rights.clone());
+        self.client.said.lock().user = user.map(|user| user.name.clone()).unwrap_or_default();
     }
 
     /// This client's way to the store.
@@ -237,6 +255,15 @@ impl Conn {
         if self.errand.is_some() {
             return Flow::Wait;
         }
+        let flow = self.act_unless_muted(request);
+        if flow != Flow::Wait {
+            // Nothing that was asked for one command may be said of the next.
+            self.verdict = None;
+        }
+        flow
+    }
+
+    fn act_unless_muted(&mut self, request: Request<'_>) -> Flow {
         if self.muting != Muting::Next {
             return self.dispatch(request);
         }
@@ -259,6 +286,9 @@ impl Conn {
         if !self.authenticated && !known.is_some_and(|(_, spec)| spec.flags.contains(Flags::NO_AUTH)) {
             return self.answer(request, |out| write::error(out, "NOAUTH Authentication required."));
         }
+        if let Some(text) = self.rights.as_ref().and_then(|rights| rights.refusal(known, request.args)) {
+            return private::deny(self, known.map(|(_, spec)| spec), request, text);
+        }
         let spec = match known {
             Some((_, spec)) => Some(spec),
             None => match self.learned(name) {
@@ -278,8 +308,15 @@ impl Conn {
         let Some(spec) = spec else { return self.unknown(request) };
         match spec.handling_of(request.args) {
             Handling::Forward => self.data(spec, request),
+            // Only the upstream knows whether it would answer.
+            Handling::Own if self.is_upstream_user() && matches!(spec.name, "ping" | "acl") => self.forward(request),
             Handling::Own => {
                 self.send_run(request.bytes);
+                match self.may_have_answered(spec, request) {
+                    None => return Flow::Wait,
+                    Some(Err(text)) => return self.answer(request, |out| write::error(out, text)),
+                    Some(Ok(())) => {}
+                }
                 if self.has_heard_all() { own::run(self, spec, request) } else { Flow::Wait }
             }
             Handling::Stateful(why) => match &self.worker.backend {
@@ -342,6 +379,19 @@ impl Conn {
         });
     }
 
+    /// What an errand finds out about the command being acted on: one question a command. `None`: the command waits for the
+    /// answer, and is acted on again.
+    pub fn ask(&mut self, question: impl Future<Output = Verdict> + 'static) -> Option<Verdict> {
+        if self.verdict.is_some() {
+            return self.verdict.clone();
+        }
+        self.run_errand(async move {
+            let verdict = question.await;
+            move |conn: &mut Conn| conn.verdict = Some(verdict)
+        });
+        None
+    }
+
     /// Whether an errand is not over yet.
     pub fn errand_is_open(&self) -> bool {
         self.errand.is_some()
@@ -396,7 +446,7 @@ impl Conn {
         }
         let key = request.args.get(1).filter(|key| self.worker.app.routes.find(key).is_some());
         if let Some(key) = key {
-            if self.way.lane().is_some() {
+            if self.way.lane().is_some() || self.is_upstream_user() {
                 return self.write_unknown(request, key);
             }
             self.send_run(request.bytes);
@@ -431,6 +481,10 @@ impl Conn {
             Access::Read => self.read(spec, request, keys),
             Access::Modify if self.loads() && keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
                 self.modify(spec, request, keys)
+            }
+            _ if self.is_upstream_user() => {
+                let routed = keys.iter().map(|key| (key.key.to_vec(), key.route.clone())).collect();
+                return self.write_as_user(request, routed, keys.hashes, leaves_a_value(spec));
             }
             _ => self.write(spec, request, keys),
         }
@@ -514,13 +568,18 @@ impl Conn {
         keys.iter().flat_map(RoutedKeys::iter).map(|key| (key.key.to_vec(), key.route.clone())).collect()
     }
 
-    /// Drops the leases of a command's routed keys, ahead of it.
-    pub fn fence_routed(&mut self, spec: &Spec, request: Request<'_>) {
+    /// Drops the leases of a command's routed keys, ahead of it. `None`: the command waits for that.
+    pub fn fence_routed(&mut self, spec: &Spec, request: Request<'_>) -> Option<Verdict> {
         self.send_run(request.bytes);
-        for (key, route) in self.routed_keys(spec, request.args) {
+        let keys = self.routed_keys(spec, request.args);
+        if self.is_upstream_user() && !keys.is_empty() {
+            return self.fence_as_weir(&keys);
+        }
+        for (key, route) in keys {
             route.metrics.invalidations.increment(1);
             self.way.fence(&key);
         }
+        Some(Ok(()))
     }
 
     /// Sends a command of Weir's own over the client's link; nobody wants its reply.

@@ -17,6 +17,8 @@ pub struct Incoming {
     pub peer: String,
     /// Where it connected to.
     pub local: String,
+    /// Whether it may come in, as far as its address decides that.
+    pub welcome: bool,
 }
 
 /// A socket, and what is spoken over it.

@@ -4,7 +4,7 @@ use super::app::App;
 use super::incoming::{Incoming, Socket};
 use super::metrics::refused;
 use super::threads::Workers;
-use crate::config::Listen;
+use crate::config::{Listen, Server};
 use anyhow::{Context, bail};
 use socket2::{Domain, SockAddr, Socket as RawSocket, Type};
 use std::fs::Permissions;
@@ -24,12 +24,28 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Who may connect to a unix socket: Weir's own user and group.
 const MODE: u32 = 0o660;
 
+/// What everybody else is told where whoever connects may do everything.
+const PROTECTED: &str = "DENIED Weir is in protected mode: it asks for no password, and so serves only its own machine. \
+    To connect from elsewhere, do one of these and start it again: \
+    1) let clients connect on the same machine, over 127.0.0.1 or a unix socket; \
+    2) write `password = \"env:WEIR_PASSWORD\"` into [server]; \
+    3) write `users = \"users.toml\"` for users with rights of their own, or `auth = \"upstream\"` for those of the Redis behind; \
+    4) write `tls = { cert = ..., key = ..., client_ca = ... }`, which serves only clients with a certificate.";
+
 /// A place that clients connect to, bound.
 pub enum Listener {
-    /// TCP, and whether it speaks TLS.
-    Tcp(TcpListener, bool),
+    /// TCP.
+    Tcp(TcpListener, Port),
     /// A unix socket. Its file goes first, so that it never outlives the socket.
     Unix(SocketFile, UnixListener),
+}
+
+/// What is spoken at a TCP address.
+#[derive(Clone, Copy)]
+pub struct Port {
+    tls: bool,
+    /// Protected mode: only loopback is served.
+    protected: bool,
 }
 
 /// The file of a unix socket, removed with it.
@@ -43,12 +59,13 @@ impl Drop for SocketFile {
 }
 
 /// Binds every place, or says which one cannot be.
-pub async fn bind(places: &[Listen]) -> anyhow::Result<Vec<Listener>> {
+pub async fn bind(server: &Server) -> anyhow::Result<Vec<Listener>> {
     let mut listeners = Vec::new();
-    for place in places {
+    for place in &server.listen {
+        let protected = server.is_open(place);
         listeners.push(match place {
-            Listen::Tcp(address) => Listener::Tcp(bind_tcp(*address).await?, false),
-            Listen::Tls(address) => Listener::Tcp(bind_tcp(*address).await?, true),
+            Listen::Tcp(address) => Listener::Tcp(bind_tcp(*address).await?, Port { tls: false, protected }),
+            Listen::Tls(address) => Listener::Tcp(bind_tcp(*address).await?, Port { tls: true, protected }),
             Listen::Unix(path) => {
                 bind_unix(path).with_context(|| format!("cannot listen on unix:{}", path.display()))?
             }
@@ -112,25 +129,31 @@ pub async fn accept(listener: Listener, app: Arc<App>, workers: Arc<Workers>) {
 impl Listener {
     async fn next(&self) -> io::Result<Incoming> {
         match self {
-            Listener::Tcp(listener, tls) => {
+            Listener::Tcp(listener, port) => {
                 let (stream, peer) = listener.accept().await?;
                 // A client that is gone already has no addresses any more; that is seen when it is served.
                 let local = stream.local_addr().map_or_else(|_| String::new(), |local| local.to_string());
-                let socket = if *tls { Socket::Tls(stream) } else { Socket::Tcp(stream) };
-                Ok(Incoming { socket, peer: peer.to_string(), local })
+                let welcome = !port.protected || peer.ip().to_canonical().is_loopback();
+                let socket = if port.tls { Socket::Tls(stream) } else { Socket::Tcp(stream) };
+                Ok(Incoming { socket, peer: peer.to_string(), local, welcome })
             }
             Listener::Unix(file, listener) => {
                 let (stream, _) = listener.accept().await?;
                 // As Redis names them.
                 let name = format!("{}:0", file.0.display());
-                Ok(Incoming { socket: Socket::Unix(stream), peer: name.clone(), local: name })
+                Ok(Incoming { socket: Socket::Unix(stream), peer: name.clone(), local: name, welcome: true })
             }
         }
     }
 }
 
 fn greet(incoming: Incoming, app: &App, workers: &Workers) {
-    let Incoming { socket, peer, local } = incoming;
+    let Incoming { socket, peer, local, welcome } = incoming;
+    if !welcome {
+        refused("protected");
+        tokio::spawn(socket.refuse(PROTECTED));
+        return;
+    }
     match app.clients.arrive(peer, local) {
         Some(client) => {
             let id = client.id;

@@ -4,7 +4,9 @@
 //! clients; nothing on a hit is shared between two of them. Who may take time (database connections, the accepting of
 //! clients, the admin port) runs on a multi-threaded runtime beside them. [`crate::cli`] puts the pieces together.
 
+mod access;
 mod app;
+mod as_user;
 mod buffers;
 mod client_command;
 mod client_list;
@@ -24,7 +26,9 @@ mod own;
 mod patience;
 mod private;
 mod replies;
+mod rights;
 mod routed;
+mod rules;
 mod session;
 mod threads;
 mod unstored;
@@ -32,5 +36,6 @@ mod weir;
 mod window;
 mod worker;
 
+pub use self::access::Access;
 pub use self::app::{App, StoreKind};
 pub use self::threads::Workers;

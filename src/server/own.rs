@@ -1,5 +1,6 @@
 //! Commands that Weir answers itself: those about the connection, INFO, and its own.
 
+use super::as_user::Verdict;
 use super::client_command as client;
 use super::conn::{Conn, Flow, Muting, Request};
 use super::info;
@@ -10,6 +11,7 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
 use crate::store::redis::Redis;
+use crate::store::redis::link::Link;
 use crate::store::{Backend, Identity, StoreError, Way};
 
 /// Answers a command whose handling is `Own`.
@@ -34,7 +36,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         "reset" => return reset(conn),
         "client" => return client::run(conn, spec, sub.name, request),
         "info" => info(conn, args),
-        "acl" => conn.answer_now(|out| write::bulk(out, "default")),
+        "acl" => conn.answer_now(|out| write::bulk(out, conn.client.said.lock().user())),
         "weir" => return weir::run(conn, spec, args),
         other => conn.answer_now(|out| write::error(out, format!("ERR '{other}' is not served by Weir"))),
     }
@@ -55,22 +57,21 @@ fn ping(conn: &Conn, args: Args<'_>) {
     });
 }
 
-/// Whether the pair opens the door. There is one user until `users` is configured: `default`.
-fn authenticate(conn: &mut Conn, user: &[u8], password: &[u8]) -> Result<(), &'static str> {
-    let right = match &conn.worker.app.config.server.password {
-        Some(wanted) => equal_in_constant_time(password, wanted.0.as_bytes()),
-        None => true,
+/// Lets the client be `user`, if that is its password. `None`: the upstream is asked, and the command comes again.
+fn authenticate(conn: &mut Conn, user: &[u8], password: &[u8]) -> Option<Verdict> {
+    let app = conn.worker.app.clone();
+    let verdict = match app.access.admit(user, password) {
+        _ if app.access.asks_upstream() => conn.authenticate_upstream(user, password)?,
+        Some(user) => {
+            conn.become_user(Some(user));
+            Ok(())
+        }
+        None => Err("WRONGPASS invalid username-password pair or user is disabled.".into()),
     };
-    if user != b"default" || !right {
-        return Err("WRONGPASS invalid username-password pair or user is disabled.");
+    if verdict.is_err() {
+        metrics::counter!("weir_auth_failures_total").increment(1);
     }
-    conn.authenticated = true;
-    Ok(())
-}
-
-/// Compares without telling by its duration where the difference is.
-fn equal_in_constant_time(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    Some(verdict)
 }
 
 fn auth(conn: &mut Conn, args: Args<'_>) -> Flow {
@@ -82,7 +83,7 @@ fn auth(conn: &mut Conn, args: Args<'_>) -> Flow {
             return Flow::Next;
         }
     };
-    if conn.worker.app.config.server.password.is_none() && args.len() == 2 {
+    if conn.worker.app.access.stranger().is_some() && args.len() == 2 {
         conn.answer_now(|out| {
             write::error(
                 out,
@@ -93,8 +94,9 @@ fn auth(conn: &mut Conn, args: Args<'_>) -> Flow {
         return Flow::Next;
     }
     match authenticate(conn, pair.0, pair.1) {
-        Ok(()) => conn.answer_now(write::ok),
-        Err(text) => conn.answer_now(|out| write::error(out, text)),
+        Some(Ok(())) => conn.answer_now(write::ok),
+        Some(Err(text)) => conn.answer_now(|out| write::error(out, text)),
+        None => return Flow::Wait,
     }
     Flow::Limits
 }
@@ -142,35 +144,72 @@ fn hello(conn: &mut Conn, args: Args<'_>) -> Flow {
         // What was asked in the old version is answered in it, and must not be overtaken on another link.
         return Flow::Wait;
     }
-    if let Err(text) = Hello::parse(args).and_then(|hello| say_hello(conn, hello)) {
+    let said = match Hello::parse(args) {
+        Ok(hello) => say_hello(conn, hello),
+        Err(text) => Some(Err(text)),
+    };
+    let Some(said) = said else { return Flow::Wait };
+    if let Err(text) = said {
         conn.answer_now(|out| write::error(out, text));
         return Flow::Limits;
     }
-    let (app, protocol, id) = (conn.worker.app.clone(), conn.protocol(), conn.client.id);
-    conn.answer_now(|out| {
-        write::map(out, protocol, 7);
-        for (name, value) in [("server", "redis"), ("version", &app.redis_version())] {
-            write::bulk(out, name);
-            write::bulk(out, value);
+    let greeting = greeting(conn);
+    match link_that_speaks_otherwise(conn) {
+        None => conn.answer_now(|out| out.extend_from_slice(&greeting)),
+        // Answered once the server knows: what it pushes from now on must be in the new version.
+        Some(link) => {
+            let (way, protocol) = (conn.way().clone(), conn.protocol());
+            let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+            link.set_protocol(protocol);
+            conn.run_errand(async move {
+                let version = if protocol == Protocol::Resp3 { "3" } else { "2" };
+                let said = way.run(OwnedArgs::from_iter(["HELLO", version]).as_args()).await;
+                move |conn: &mut Conn| conn.replies.finish(slot, answer_or_error(said.map(|_| greeting)))
+            });
         }
-        write::bulk(out, "proto");
-        write::integer(out, if protocol == Protocol::Resp3 { 3 } else { 2 });
-        write::bulk(out, "id");
-        write::integer(out, id as i64);
-        for (name, value) in [("mode", "standalone"), ("role", "master")] {
-            write::bulk(out, name);
-            write::bulk(out, value);
-        }
-        write::bulk(out, "modules");
-        write::array(out, 0);
-    });
+    }
     Flow::Limits
 }
 
-fn say_hello(conn: &mut Conn, hello: Hello<'_>) -> Result<(), String> {
-    if let Some((user, password)) = hello.auth {
-        authenticate(conn, user, password)?;
+/// The client's own link, if it does not speak the client's version of the protocol yet.
+fn link_that_speaks_otherwise(conn: &Conn) -> Option<Link> {
+    let link = conn.way().link().filter(|_| conn.is_private())?;
+    (link.protocol() != conn.protocol()).then(|| link.clone())
+}
+
+fn greeting(conn: &Conn) -> Vec<u8> {
+    let (version, protocol) = (conn.worker.app.redis_version(), conn.protocol());
+    let mut out = Vec::new();
+    write::map(&mut out, protocol, 7);
+    let text = |out: &mut Vec<u8>, name, value: &str| {
+        write::bulk(out, name);
+        write::bulk(out, value);
+    };
+    text(&mut out, "server", "redis");
+    text(&mut out, "version", &version);
+    write::bulk(&mut out, "proto");
+    write::integer(&mut out, if protocol == Protocol::Resp3 { 3 } else { 2 });
+    write::bulk(&mut out, "id");
+    write::integer(&mut out, conn.client.id as i64);
+    text(&mut out, "mode", "standalone");
+    text(&mut out, "role", "master");
+    write::bulk(&mut out, "modules");
+    write::array(&mut out, 0);
+    out
+}
+
+/// `None`: the upstream is asked who it is, and the command comes again.
+fn say_hello(conn: &mut Conn, hello: Hello<'_>) -> Option<Verdict> {
+    if let Some((user, password)) = hello.auth
+        && let Err(text) = authenticate(conn, user, password)?
+    {
+        return Some(Err(text));
     }
+    Some(take_on(conn, hello))
+}
+
+/// What is left of it once it is known who the client is.
+fn take_on(conn: &mut Conn, hello: Hello<'_>) -> Verdict {
     if !conn.authenticated {
         return Err("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
                     the same time"
@@ -180,17 +219,10 @@ fn say_hello(conn: &mut Conn, hello: Hello<'_>) -> Result<(), String> {
         conn.client.said.lock().name = String::from_utf8_lossy(name).into_owned();
     }
     if let Some(protocol) = hello.protocol {
-        if let (true, Some(link)) = (conn.is_private(), conn.way().link()) {
-            link.set_protocol(protocol);
-            conn.send_alone(if protocol == Protocol::Resp3 { HELLO_3 } else { HELLO_2 });
-        }
         conn.become_identity(Identity { protocol, ..conn.way().identity.clone() });
     }
     Ok(())
 }
-
-const HELLO_2: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n2\r\n";
-const HELLO_3: &[u8] = b"*2\r\n$5\r\nHELLO\r\n$1\r\n3\r\n";
 
 /// Redis's rule for names of clients and libraries.
 pub fn check_name(name: &[u8]) -> Result<(), String> {
@@ -224,7 +256,9 @@ fn select(conn: &mut Conn, args: Args<'_>) -> Flow {
             let db = number.and_then(|number| u32::try_from(number).ok());
             let identity = db.map(|db| Identity { db, ..conn.way().identity.clone() });
             match identity {
-                Some(identity) if !conn.is_private() && redis.has(&identity) => selected(conn, identity.db),
+                Some(identity) if !conn.is_private() && identity.user.is_none() && redis.has(&identity) => {
+                    selected(conn, identity.db)
+                }
                 _ => ask_to_select(conn, redis, db, args),
             }
         }
@@ -281,8 +315,9 @@ fn reset(conn: &mut Conn) -> Flow {
         conn.muting = Muting::Off;
         conn.replies.mute(false);
     }
-    conn.authenticated = conn.worker.app.config.server.password.is_none();
     *conn.client.said.lock() = super::clients::Said::default();
+    let app = conn.worker.app.clone();
+    conn.become_user(app.access.stranger());
     conn.become_identity(Identity { db: conn.worker.backend.first_db(), ..Identity::default() });
     conn.answer_now(|out| write::simple(out, "RESET"));
     Flow::Limits

@@ -163,6 +163,9 @@ impl Conn {
 
     /// The transaction, if there is one, must not be executed. Whether there is one.
     pub fn poison(&mut self) -> bool {
+        if let Some(pending) = &mut self.pending {
+            pending.poisoned = true;
+        }
         self.transaction().map(|transaction| transaction.poisoned = true).is_some()
     }
 
@@ -277,7 +280,11 @@ fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         None => None,
     };
     if spec.access_of(request.args) != Access::Read {
-        conn.fence_routed(spec, request);
+        match conn.fence_routed(spec, request) {
+            None => return Flow::Wait,
+            Some(Err(text)) => return conn.answer(request, |out| write::error(out, text)),
+            Some(Ok(())) => {}
+        }
     }
     if matches!(spec.name, "wait" | "waitaof") {
         // Both speak of the writes that this connection has seen. A PING sees all that were made before it, and so
@@ -428,12 +435,30 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     conn.send_run(request.bytes);
     for (key, route) in &writes {
         route.metrics.invalidations.increment(1);
-        super::routed::cap(&conn.worker, route, key, conn.way());
+        if !conn.is_upstream_user() || changes_connection {
+            super::routed::cap(&conn.worker, route, key, conn.way());
+        }
     }
     if changes_connection {
         learn_connection(conn);
+    } else if conn.is_upstream_user() && !writes.is_empty() {
+        conn.cap_as_weir(writes);
     }
     flow
+}
+
+/// A command that the client has no right to. Inside MULTI it spoils the transaction; an EXEC ends it.
+pub fn deny(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>, text: String) -> Flow {
+    if spec.is_none_or(|spec| spec.name != "exec") {
+        conn.poison();
+        return conn.answer(request, |out| write::error(out, text));
+    }
+    conn.pending = None;
+    let text = format!("EXECABORT Transaction discarded because of: {text}");
+    if conn.in_transaction() {
+        return abort(conn, request, &text);
+    }
+    conn.answer(request, |out| write::error(out, text))
 }
 
 /// The server forgets the transaction, and the client is told why.

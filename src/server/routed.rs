@@ -236,12 +236,12 @@ pub struct Modify {
 }
 
 /// Runs it once its keys are present, or are known to be absent from the database too.
-pub async fn modify(worker: &Worker, modify: Modify) -> Output {
+pub async fn modify(worker: &Worker, mut modify: Modify) -> Output {
+    // The one step is a script, and scripts of Weir's own do not run as clients.
+    modify.lone &= modify.way.identity.user.is_none();
     let args = parse(&modify.command);
     let answer = answer_modify(worker, &modify, args.as_args()).await;
-    if modify.caps && answer.is_ok() {
-        modify.keys.iter().for_each(|(key, route)| cap(worker, route, key, &modify.way));
-    }
+    cap_written(worker, &modify, answer.as_deref().ok()).await;
     match answer {
         Ok(reply) => whole(reply),
         Err(text) => error(&text),
@@ -260,10 +260,17 @@ pub async fn write(worker: &Worker, write: Modify) -> Output {
         Ok(_) => write.way.run(args.as_args()).await,
         Err(error) => Err(error),
     };
-    if write.caps && answer.is_ok() {
-        write.keys.iter().for_each(|(key, route)| cap(worker, route, key, &write.way));
-    }
+    cap_written(worker, &write, answer.as_deref().ok()).await;
     answer.map_or_else(|error_of_store| error(&upstream_text(error_of_store)), whole)
+}
+
+/// Caps the keys of a command that was not refused.
+async fn cap_written(worker: &Worker, command: &Modify, reply: Option<&[u8]>) {
+    if command.caps && reply.is_some_and(|reply| !reply.starts_with(b"-")) {
+        for (key, route) in &command.keys {
+            command.way.capped(key, worker.engine.jittered(&route.config)).await;
+        }
+    }
 }
 
 /// Runs any command that Weir has nothing to add to.
@@ -274,7 +281,7 @@ pub async fn run(command: Vec<u8>, way: Way) -> Output {
 async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Result<Vec<u8>, String> {
     let way = &modify.way;
     let spec = lookup(&args[0]).expect("only known commands are routed");
-    if !spec.arity_ok(args.len()) {
+    if !spec.arity_ok(args.len()) || !way.may_run(args).await {
         return way.run(args).await.map_err(upstream_text);
     }
     for _ in 0..ATTEMPTS {
@@ -342,6 +349,9 @@ fn told(route: &Route, error: &LoadError) -> String {
 async fn exists(modify: &Modify, key: &[u8]) -> Result<bool, String> {
     let exists = OwnedArgs::from_iter([&b"EXISTS"[..], key]);
     let reply = modify.way.run(exists.as_args()).await.map_err(upstream_text)?;
+    if let Some(refusal) = reply.strip_prefix(b"-") {
+        return Err(String::from_utf8_lossy(refusal).trim_end().to_owned());
+    }
     Ok(reply == b":1\r\n")
 }
 

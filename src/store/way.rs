@@ -127,6 +127,9 @@ impl Way {
     /// Drops them so that a change may be sent over whichever link.
     pub async fn fenced(&self, key: &[u8]) -> Result<(), StoreError> {
         match &self.to {
+            To::Redis(redis, _) if self.identity.user.is_some() => {
+                redis.fence_all(self.identity.db, vec![key.to_vec()]).await
+            }
             To::Redis(_, Links::One(link)) => {
                 Redis::fence(link, key);
                 Ok(())
@@ -136,11 +139,22 @@ impl Way {
         }
     }
 
-    /// Lets `key` live for `ttl` at most. (`LT` takes a key without a TTL for one that never ends; Redis 7.0.)
+    /// Whether the client may run this command at all, as far as the upstream says so: only then is a load worth its while.
+    pub async fn may_run(&self, args: Args<'_>) -> bool {
+        match (&self.to, &self.identity.user) {
+            (To::Redis(redis, _), Some(user)) => redis.dry_run(&user.user, args).await.is_none_or(|says| says.is_ok()),
+            _ => true,
+        }
+    }
+
+    /// Lets `key` live for `ttl` at most, once a command before it on this way is done.
     pub fn cap(&self, key: &[u8], ttl: Duration) {
-        let ttl = ttl.as_millis().max(1).to_string();
-        let cap = OwnedArgs::from_iter([&b"PEXPIRE"[..], key, ttl.as_bytes(), b"LT"]);
+        let cap = cap(key, ttl);
         match &self.to {
+            To::Redis(..) if self.identity.user.is_some() => {
+                let (way, key) = (self.clone(), key.to_vec());
+                tokio::task::spawn_local(async move { way.cap_behind(&key, ttl).await });
+            }
             To::Redis(_, Links::One(link)) => {
                 let mut command = Vec::new();
                 write::command(&mut command, cap.as_args().iter());
@@ -155,8 +169,34 @@ impl Way {
         }
     }
 
+    /// The same, of a key whose command is answered already.
+    pub async fn capped(&self, key: &[u8], ttl: Duration) {
+        match &self.to {
+            To::Redis(redis, _) if self.identity.user.is_some() => {
+                // As in `cap`: what becomes of it nobody waits for, but it comes before the client's next command.
+                let _ = redis.run_own(self.identity.db, key, cap(key, ttl).as_args()).await;
+            }
+            _ => self.cap(key, ttl),
+        }
+    }
+
+    /// The same over Weir's own link, once all that was sent on this key before is answered; whatever that answer is, a
+    /// question that is put behind it is answered later.
+    pub async fn cap_behind(&self, key: &[u8], ttl: Duration) {
+        let question = OwnedArgs::from_iter([&b"EXISTS"[..], key]);
+        if self.run(question.as_args()).await.is_ok() {
+            self.capped(key, ttl).await;
+        }
+    }
+
     /// What the embedded store must know of the client.
     pub fn context(&self) -> Context {
         Context { db: self.identity.db, protocol: self.identity.protocol }
     }
+}
+
+/// `LT` takes a key without a TTL for one that never ends (Redis 7.0).
+fn cap(key: &[u8], ttl: Duration) -> OwnedArgs {
+    let ttl = ttl.as_millis().max(1).to_string();
+    OwnedArgs::from_iter([&b"PEXPIRE"[..], key, ttl.as_bytes(), b"LT"])
 }

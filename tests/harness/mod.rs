@@ -22,6 +22,7 @@ mod shop;
 mod sqlite;
 mod stack;
 mod tunnel;
+mod users;
 mod weir;
 
 pub use certificates::{Authority, Signed};
@@ -39,6 +40,7 @@ pub use sqlite::Sqlite;
 pub(crate) use stack::over_all_pairs;
 pub use stack::{Database, Pair, Stack};
 pub use tunnel::{Far, Tunnel};
+pub use users::{User, UsersFile};
 pub use weir::{Finished, Weir, check, run_weir, run_weir_unprivileged};
 
 use std::time::{Duration, Instant};

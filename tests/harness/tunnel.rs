@@ -2,7 +2,7 @@
 
 use super::Client;
 use rustls::ClientConfig;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
@@ -13,8 +13,10 @@ use tokio_rustls::TlsConnector;
 #[derive(Clone)]
 pub enum Far {
     Unix(PathBuf),
+    Tcp(IpAddr, u16),
     /// A port of 127.0.0.1, whose certificate must be for `localhost`.
     Tls(u16, Arc<ClientConfig>),
+    TlsAt(IpAddr, u16, Arc<ClientConfig>),
 }
 
 /// Carries any number of connections until it is dropped. One whose far end cannot be reached is closed.
@@ -59,21 +61,23 @@ async fn carry(near: TcpStream, far: Far) {
             Ok(far) => both(near, far).await,
             Err(error) => Err(error),
         },
-        Far::Tls(port, config) => match TcpStream::connect(("127.0.0.1", port)).await {
-            Ok(stream) => {
-                let name = "localhost".try_into().expect("a name");
-                match TlsConnector::from(config).connect(name, stream).await {
-                    Ok(far) => both(near, far).await,
-                    Err(error) => Err(error),
-                }
-            }
+        Far::Tcp(address, port) => match TcpStream::connect((address, port)).await {
+            Ok(far) => both(near, far).await,
             Err(error) => Err(error),
         },
+        Far::Tls(port, config) => over_tls(near, Ipv4Addr::LOCALHOST.into(), port, config).await,
+        Far::TlsAt(address, port, config) => over_tls(near, address, port, config).await,
     };
     // Shown if the test fails.
     if let Err(error) = carried {
         println!("tunnel: {error}");
     }
+}
+
+async fn over_tls(near: TcpStream, address: IpAddr, port: u16, config: Arc<ClientConfig>) -> std::io::Result<()> {
+    let stream = TcpStream::connect((address, port)).await?;
+    let name = "localhost".try_into().expect("a name");
+    both(near, TlsConnector::from(config).connect(name, stream).await?).await
 }
 
 async fn both(mut near: TcpStream, mut far: impl AsyncRead + AsyncWrite + Unpin) -> std::io::Result<()> {

@@ -107,7 +107,7 @@ pub fn categories(command: &Spec, sub: Option<&Spec>) -> Categories {
     if !spec.flags.contains(Flags::FAST) {
         all = all.and(Categories::of(&["slow"]));
     }
-    if spec.flags.contains(Flags::READONLY) && spec.group != Group::Scripting {
+    if spec.flags.contains(Flags::READONLY) && !matches!(spec.group, Group::Scripting | Group::Weir) {
         all = all.and(Categories::of(&["read"]));
     }
     all

@@ -5,7 +5,7 @@
 //! again, so that no pattern takes exponential time.
 
 /// Whether all of `text` fits `pattern`.
-pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     if text.is_empty() {
         return matches!(pattern, b"" | b"*");
     }

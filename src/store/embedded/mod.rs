@@ -26,7 +26,7 @@ mod evaluate;
 mod evict;
 mod expire;
 mod extended;
-mod glob;
+pub mod glob;
 mod hashes;
 mod hashing;
 mod index;

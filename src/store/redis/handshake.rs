@@ -10,7 +10,7 @@ use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
 use crate::resp::frame::Reply;
 use crate::resp::write::Protocol;
-use crate::store::{Identity, StoreError};
+use crate::store::{Credentials, Identity, StoreError};
 use crate::transport::Transport;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -257,6 +257,24 @@ pub(super) async fn connect_private(
     match replies.last() {
         Some(&Reply::Integer(number)) => Ok((stream, number as u64)),
         _ => Ok((stream, 0)),
+    }
+}
+
+/// What the server says of a client's credentials now, on a connection that ends with the answer. The inner error is its
+/// refusal.
+pub(super) async fn try_credentials(
+    upstream: &Upstream,
+    credentials: &Credentials,
+) -> Result<Result<(), String>, StoreError> {
+    let ask = async {
+        let mut talk = Talk::new(upstream.dial(&mut upstream.moves()).await?);
+        talk.exchange(&[talk::command(&["AUTH", &credentials.user, &credentials.password.0])]).await
+    };
+    let limit = CONNECT_TIMEOUT.max(upstream.timeout);
+    let replies = tokio::time::timeout(limit, ask).await.map_err(|_| StoreError::Timeout)??;
+    match replies.first() {
+        Some(Reply::Error(text)) => Ok(Err(String::from_utf8_lossy(text).into_owned())),
+        _ => Ok(Ok(())),
     }
 }
 

@@ -327,6 +327,11 @@ impl Link {
         self.0.wake_driver();
     }
 
+    /// As HELLO has it.
+    pub fn protocol(&self) -> Protocol {
+        self.0.private.as_ref().map_or(self.0.identity.protocol, |private| private.protocol.get())
+    }
+
     /// HELLO is about to be sent.
     pub fn set_protocol(&self, protocol: Protocol) {
         if let Some(private) = &self.0.private {

@@ -24,8 +24,8 @@ pub use self::privates::Privates;
 use self::request::request;
 use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, Script};
 use self::side_key::SideKeys;
-use super::{Acquired, Fill, Filled, Identity, Store, StoreError, StoreKey, Token};
-use crate::resp::args::Args;
+use super::{Acquired, Credentials, Fill, Filled, Identity, Store, StoreError, StoreKey, Token};
+use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::frame::{self, Reply};
 use crate::resp::write;
 use crate::value::Value;
@@ -35,6 +35,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// One worker's links to the upstream; clones share them.
 #[derive(Clone)]
@@ -50,6 +51,8 @@ pub struct Redis {
     idle: Rc<RefCell<Vec<Link>>>,
     /// How many private links there are in the process.
     privates: Arc<Privates>,
+    /// Clients' credentials that may be tried at once.
+    trials: Rc<Semaphore>,
 }
 
 /// Where the commands of one client go.
@@ -73,20 +76,23 @@ impl Links {
 
 /// Most private links that a worker keeps for the next client.
 const MOST_IDLE: usize = 32;
+/// Each trial of a client's credentials is a connection, which whoever reaches Weir can cause; more of them wait.
+const MOST_TRIALS: usize = 16;
 
 impl Redis {
     /// Opens the worker's first link. Must run on the worker's own runtime.
     pub fn open(upstream: Arc<Upstream>, privates: Arc<Privates>) -> Self {
         let identity = Identity { db: upstream.db(), ..Identity::default() };
+        let trials = Rc::new(Semaphore::new(MOST_TRIALS));
         if let Some(shared) = upstream.cluster() {
             let cluster = Rc::new(Cluster::open(upstream.clone(), shared.clone()));
             let own = Links::Cluster(Lane::new(cluster.nodes(&identity)));
             let (shared, idle) = Default::default();
-            return Redis { upstream, own, shared, cluster: Some(cluster), idle, privates };
+            return Redis { upstream, own, shared, cluster: Some(cluster), idle, privates, trials };
         }
         let own = Link::open(upstream.clone(), identity.clone());
         let shared = Rc::new(RefCell::new(HashMap::from([(identity, own.clone())])));
-        Redis { upstream, own: Links::One(own), shared, cluster: None, idle: Rc::default(), privates }
+        Redis { upstream, own: Links::One(own), shared, cluster: None, idle: Rc::default(), privates, trials }
     }
 
     /// Where the commands of a client of `identity` go.
@@ -200,6 +206,32 @@ impl Redis {
             }
         }
         Ok(())
+    }
+
+    /// What the upstream says of a client's credentials now. The inner error is its refusal.
+    pub async fn try_credentials(&self, credentials: &Credentials) -> Result<Result<(), String>, StoreError> {
+        let _trial = self.trials.acquire().await;
+        handshake::try_credentials(&self.server_of(None), credentials).await
+    }
+
+    /// Runs a command of Weir's own on `key`, over Weir's own links.
+    pub async fn run_own(&self, db: u32, key: &[u8], args: Args<'_>) -> Result<Vec<u8>, StoreError> {
+        let mut command = Vec::new();
+        write::command(&mut command, args.iter());
+        self.own(db).request(key, &command).await
+    }
+
+    /// Whether the upstream's `user` may run a command, by ACL DRYRUN: yes, or the refusal's text. `None`: the upstream
+    /// cannot say (Redis 7.0), or Weir's own user may not ask.
+    pub async fn dry_run(&self, user: &str, args: Args<'_>) -> Option<Result<(), String>> {
+        let question = [&b"ACL"[..], b"DRYRUN", user.as_bytes()].into_iter().chain(args.iter());
+        let question: OwnedArgs = question.collect();
+        let reply = self.run_own(self.upstream.db(), b"", question.as_args()).await.ok()?;
+        match frame::decode(&reply, 2).ok()? {
+            Reply::Simple(_) => Some(Ok(())),
+            Reply::Bulk(text) => Some(Err(format!("NOPERM {}", as_refusal(&String::from_utf8_lossy(&text))))),
+            _ => None,
+        }
     }
 
     /// Whether clients of `identity` already share a link that is up.
@@ -329,6 +361,11 @@ impl Store for Redis {
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
         Ok(self.call_for_word(&INVALIDATE, key, &[]).await? == b"1")
     }
+}
+
+/// Redis 7.0 begins a refusal in lower case and DRYRUN's answer in upper case, and says the same.
+fn as_refusal(text: &str) -> String {
+    text.strip_prefix("This user").map_or_else(|| text.to_owned(), |rest| format!("this user{rest}"))
 }
 
 fn token_text(token: Token) -> String {
