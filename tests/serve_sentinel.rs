@@ -38,6 +38,8 @@ impl Count {
 /// Clients, each with a key of its own, that write and read and look at every reply.
 struct Crowd {
     port: u16,
+    /// So that no crowd meets the keys of an earlier one.
+    name: u64,
     ends: AtomicBool,
     count: Mutex<Count>,
 }
@@ -54,7 +56,7 @@ impl Crowd {
     /// Works until it is told to end; the last round whose SET was acknowledged.
     fn ask(&self, number: usize) -> usize {
         let mut client = Client::connect(self.port);
-        let (key, mut acknowledged, mut round) = (format!("client:{number}"), 0, 0);
+        let (key, mut acknowledged, mut round) = (format!("{}:{number}", self.name), 0, 0);
         while !self.ends.load(Ordering::SeqCst) {
             // The sentinels need the machine too: starved of it they take each other for dead.
             std::thread::park_timeout(REST);
@@ -123,7 +125,8 @@ impl Drop for EndOnDrop<'_> {
 
 /// Runs `disturb` while clients ask. No reply may be wrong, and what was acknowledged last is on the new master.
 fn under_load(weir: &Weir, sentinels: &mut Sentinels, what: &str, disturb: impl FnOnce(&mut Sentinels)) {
-    let crowd = Crowd { port: weir.port(), ends: AtomicBool::new(false), count: Mutex::default() };
+    let crowd =
+        Crowd { port: weir.port(), name: fastrand::u64(..), ends: AtomicBool::new(false), count: Mutex::default() };
     let begun = Instant::now();
     let acknowledged: Vec<usize> = std::thread::scope(|threads| {
         let asking = |number| {
@@ -154,7 +157,7 @@ fn under_load(weir: &Weir, sentinels: &mut Sentinels, what: &str, disturb: impl 
     );
     assert_eq!(count.wrong, 0);
     for (number, round) in acknowledged.iter().enumerate() {
-        let stored = sentinels.server(sentinels.master()).run(&format!("GET client:{number}"));
+        let stored = sentinels.server(sentinels.master()).run(&format!("GET {}:{number}", crowd.name));
         assert!(round_of(&stored, number).is_some_and(|stored| stored >= *round), "{number}: {stored:?}, not {round}");
     }
 }

@@ -60,9 +60,15 @@ impl Sentinels {
         let sentinels = (0..3).map(|_| Node::start_sentinel(master, setup)).collect();
         let all = Sentinels { servers, sentinels, password: setup.password.map(str::to_owned) };
         for sentinel in 0..3 {
+            all.keep_calm(sentinel);
             wait_until("every sentinel knows the others and the replicas", || all.knows_all(sentinel));
         }
         all
+    }
+
+    /// A sentinel whose clock has jumped, as on a busy machine, does nothing for half a minute: here, for a second.
+    fn keep_calm(&self, sentinel: usize) {
+        self.sentinel(sentinel).run("SENTINEL DEBUG tilt-period 1000");
     }
 
     /// Whether this sentinel could lead a failover.
@@ -153,11 +159,16 @@ impl Sentinels {
         self.node(known_as).port
     }
 
-    /// Asks a sentinel to make a replica the master, as an operator does before maintenance.
+    /// Asks a sentinel to make a replica the master, as an operator does before maintenance; again if that comes to nothing.
     #[track_caller]
     pub fn fail_over(&self) {
-        wait_until("a sentinel takes the order", || {
-            self.sentinel(0).run(&format!("SENTINEL FAILOVER {NAME}")) == Reply::ok()
+        let old = self.master();
+        wait_until("a replica has become the master", || {
+            // While a failover is under way, a second order is refused.
+            self.master() != old || {
+                self.sentinel(0).run(&format!("SENTINEL FAILOVER {NAME}"));
+                false
+            }
         });
     }
 
@@ -200,6 +211,7 @@ impl Sentinels {
     #[track_caller]
     pub fn start_sentinel_again(&mut self, sentinel: usize) {
         self.sentinels[sentinel].start_again();
+        self.keep_calm(sentinel);
     }
 }
 
