@@ -64,6 +64,10 @@ impl Sink for Hide {
         self.to.is_full()
     }
 
+    fn connected(&self) {
+        self.to.connected();
+    }
+
     fn lost(&self) {
         self.shared.want_newer(None);
         self.to.lost();
