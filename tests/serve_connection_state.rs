@@ -36,6 +36,7 @@ const EXCHANGES: &[&str] = &[
     "1 CLIENT TRACKING on BCAST PREFIX a PREFIX b ; 1 CLIENT TRACKINGINFO ; 1 RESET",
     "1 CLIENT TRACKING on REDIRECT 999999 ; 1 CLIENT KILL 1.2.3.4:5 ; 1 CLIENT KILL ID 0 ; 1 CLIENT UNBLOCK 999999 ; 1 CLIENT KILL TYPE x",
     "1 CLIENT SETNAME n ; 1 CLIENT GETNAME ; 4 MULTI|CLIENT GETNAME|CLIENT SETNAME m|EXEC ; 1 CLIENT GETNAME ; 1 CLIENT SETNAME",
+    "8 PSUBSCRIBE ch*|MULTI|HELLO 2|EXEC|PING|PUNSUBSCRIBE|PING|GET a",
     "3 MULTI|RESET|GET a ; 2 WATCH a|RESET ; 2 EXEC|MULTI ; 2 QUIT|GET a",
     "2 EVAL return{1,2} 0|SCRIPT LOAD return(7) ; 4 MULTI|EVAL return(1) 0|EVALSHA ffffffffffffffffffffffffffffffffffffffff 0|EXEC",
 ];
@@ -124,6 +125,27 @@ fn a_blocked_client_that_leaves_frees_its_link() {
     wait_until("their links are closed", || connections(&redis) == before);
     weir.client().run("RPUSH queue element");
     assert_eq!(weir.client().run("LLEN queue"), Reply::Int(1));
+}
+
+/// Whoever is told that a client has ended may count on it: nobody subscribes or waits there any more.
+#[test]
+fn a_client_that_has_ended_is_gone_at_the_server_too() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let mut asking = weir.client();
+    for _ in 0..50 {
+        let mut subscriber = weir.client();
+        let id = subscriber.run("CLIENT ID").int();
+        subscriber.run("SUBSCRIBE news");
+        assert_eq!(asking.run(&format!("CLIENT KILL ID {id}")), Reply::Int(1));
+        assert_eq!(asking.run("PUBLISH news nobody"), Reply::Int(0));
+        for end in ["RESET", "QUIT"] {
+            let mut subscriber = weir.client();
+            subscriber.run("SUBSCRIBE news");
+            subscriber.run(end);
+            assert_eq!(asking.run("PUBLISH news nobody"), Reply::Int(0), "{end}");
+        }
+    }
 }
 
 /// T23: a client's commands keep their order on the way to its own link and back.

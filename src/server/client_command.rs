@@ -10,6 +10,7 @@ use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
 use crate::resp::write;
 use crate::store::Backend;
+use crate::store::redis::Redis;
 
 /// Answers `CLIENT sub …`, of which the number of arguments is right.
 pub fn run(conn: &mut Conn, spec: &'static Spec, sub: &str, request: Request<'_>) -> Flow {
@@ -175,12 +176,34 @@ fn kill(conn: &mut Conn, args: Args<'_>) {
     let oneself = filter.oneself && filter.fits(&conn.client);
     // Whoever ends itself is told so before.
     conn.closing |= oneself;
-    let killed = others + usize::from(oneself);
-    conn.answer_now(|out| match (old_form, killed) {
+    let killed = others.len() + usize::from(oneself);
+    let answer = move |out: &mut Vec<u8>| match (old_form, killed) {
         (false, _) => write::integer(out, killed as i64),
         (true, 0) => write::error(out, "ERR No such client"),
         (true, _) => write::ok(out),
+    };
+    let links: Vec<u64> = others.iter().map(|client| client.connection()).filter(|&link| link > 0).collect();
+    match &conn.worker.backend {
+        Backend::Redis(redis) if !links.is_empty() && redis.upstream().cluster().is_none() => {
+            let redis = redis.clone();
+            conn.answer_with(async move {
+                end_links(&redis, links).await;
+                let mut reply = Vec::new();
+                answer(&mut reply);
+                answer_or_error(Ok(reply))
+            });
+        }
+        _ => conn.answer_now(answer),
+    }
+}
+
+/// Once a client is told that others are gone, so is what they had subscribed to and waited for at the server. Without the
+/// right to end them the links end a moment later.
+async fn end_links(redis: &Redis, links: Vec<u64>) {
+    let ended = links.into_iter().map(|link| async move {
+        let _ = redis.ask(&["CLIENT", "KILL", "ID", &link.to_string()]).await;
     });
+    futures_util::future::join_all(ended).await;
 }
 
 fn reply(conn: &mut Conn, mode: &str) {

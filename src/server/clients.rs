@@ -126,12 +126,12 @@ impl Clients {
         self.connected.lock().values().find(|client| client.connection() == connection).cloned()
     }
 
-    /// Ends those that `picked` picks; answers how many.
-    pub fn kill(&self, picked: impl Fn(&Client) -> bool) -> usize {
+    /// Ends those that `picked` picks; answers who they are.
+    pub fn kill(&self, picked: impl Fn(&Client) -> bool) -> Vec<Arc<Client>> {
         let picked: Vec<Arc<Client>> =
             self.connected.lock().values().filter(|client| picked(client)).cloned().collect();
         picked.iter().for_each(|client| client.end("killed"));
-        picked.len()
+        picked
     }
 
     /// What a client's buffers hold now. If all together hold too much, those that hold the most are ended until the others

@@ -70,6 +70,8 @@ pub struct Conn {
     pub muting: Muting,
     /// Every push that the server sent before the command being acted on is here: see [`Conn::has_heard_all`].
     pub(super) heard: bool,
+    /// The server has forgotten this client: see [`Conn::has_let_go`].
+    pub(super) let_go: bool,
     pub(super) way: Way,
     errand: Option<Errand>,
     /// What an errand has found out about the command that waited for it.
@@ -197,6 +199,7 @@ impl Conn {
             hold: None,
             muting: Muting::Off,
             heard: false,
+            let_go: false,
             errand: None,
             verdict: None,
             run: Run::default(),

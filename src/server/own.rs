@@ -28,7 +28,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         "hello" => return hello(conn, args),
         "select" => return select(conn, args),
         // Its client is listened to meanwhile: it may leave.
-        "quit" if conn.is_blocked() => return Flow::Wait,
+        "quit" | "reset" if conn.is_blocked() || !conn.has_let_go() => return Flow::Wait,
         "quit" => {
             conn.answer_now(write::ok);
             conn.closing = true;

@@ -120,7 +120,7 @@ impl Conn {
     /// Whether every push that the server has sent is here, so that an answer of Weir's own overtakes none of them (G3).
     /// If not, the server is asked for a sign, and the command must wait for it.
     pub fn has_heard_all(&mut self) -> bool {
-        if !self.listens() || std::mem::take(&mut self.heard) {
+        if !self.listens() || self.let_go || std::mem::take(&mut self.heard) {
             return true;
         }
         if !self.is_busy() {
@@ -131,6 +131,25 @@ impl Conn {
                 let sign = OwnedArgs::from_iter(["CLIENT", "ID"]);
                 let _ = way.run(sign.as_args()).await;
                 |conn: &mut Conn| conn.heard = true
+            });
+        }
+        false
+    }
+
+    /// Whether the server remembers nothing of this client any more, so that nobody who is told of its end finds it there
+    /// still. If it may, it is told to forget, and the command must wait for that.
+    pub fn has_let_go(&mut self) -> bool {
+        let let_go = std::mem::take(&mut self.let_go);
+        let busy = self.is_busy();
+        let Some(hold) = self.hold.as_mut().filter(|_| !let_go) else { return true };
+        if !busy {
+            // Whom it serves, and in which database, is forgotten too.
+            hold.stained = true;
+            let way = self.way.clone();
+            self.run_errand(async move {
+                // A link that is lost is forgotten too.
+                let _ = way.run(OwnedArgs::from_iter(["RESET"]).as_args()).await;
+                |conn: &mut Conn| conn.let_go = true
             });
         }
         false
@@ -472,13 +491,17 @@ fn abort(conn: &mut Conn, request: Request<'_>, text: &str) -> Flow {
 
 /// After an EXEC that has changed what the server remembers of the connection: the server is asked what that is now.
 fn learn_connection(conn: &mut Conn) {
-    let Some(link) = conn.way().link().cloned() else { return };
+    let (Some(link), Backend::Redis(redis)) = (conn.way().link().cloned(), conn.worker.backend.clone()) else { return };
     conn.run_errand(async move {
         let mut command = Vec::new();
         write::command(&mut command, ["CLIENT", "INFO"]);
-        let reply = request(&link, &command).await;
+        let mut reply = request(&link, &command).await;
+        if reply.as_ref().is_ok_and(|reply| reply.starts_with(b"-")) {
+            // It is a subscriber by now, who may not ask in RESP2. The EXEC is over, so another link may.
+            reply = redis.ask(&["CLIENT", "LIST", "ID", &link.connection().to_string()]).await;
+        }
         move |conn: &mut Conn| match reply.ok().and_then(|reply| frame::decode(&reply, 2).ok()) {
-            Some(Reply::Bulk(text)) => apply(conn, &String::from_utf8_lossy(&text)),
+            Some(Reply::Bulk(text)) if !text.is_empty() => apply(conn, &String::from_utf8_lossy(&text)),
             // The link is gone, and with it what the server knew.
             _ => conn.closing = true,
         }

@@ -232,9 +232,35 @@ fn depth_is_bounded_in_replies() {
 
 #[test]
 fn a_line_of_a_reply_is_bounded() {
-    let long = [b"+".to_vec(), vec![b'x'; 70_000], b"\r\n".to_vec()].concat();
+    let long = [b":".to_vec(), vec![b'1'; 70_000], b"\r\n".to_vec()].concat();
     assert_eq!(ReplyScanner::new(4).advance(&long), Err(ProtocolError::ReplyLineTooLong));
     assert_eq!(ReplyScanner::new(4).advance(&long[..66_000]), Err(ProtocolError::ReplyLineTooLong));
+}
+
+/// A script may answer a status or an error as long as it likes.
+#[test]
+fn a_long_text_is_passed_on_in_pieces() {
+    for kind in ["+", "-"] {
+        let text = [kind.as_bytes(), &vec![b'x'; 100_000], b"\rx\r\n"].concat();
+        let mut scanner = ReplyScanner::new(4);
+        assert_eq!(scanner.advance(&text), Ok(Progress { consumed: text.len(), complete: true }));
+        let reply = [b"*2\r\n", &text[..], b":1\r\n"].concat();
+        for cut in [10, 70_000, 70_001, 100_005, 100_006, 100_007, 100_008, 100_009] {
+            let mut consumed = 0;
+            for end in [cut, reply.len()] {
+                while consumed < end {
+                    let progress = scanner.advance(&reply[consumed..end]).expect("a reply");
+                    consumed += progress.consumed;
+                    assert_eq!(progress.complete, consumed == reply.len(), "{cut}");
+                    if progress.consumed == 0 {
+                        break;
+                    }
+                }
+            }
+            assert_eq!(consumed, reply.len(), "{cut}");
+            assert!(scanner.is_idle());
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use memchr::memchr_iter;
 use crate::resp::error::ProtocolError;
 use crate::resp::number;
 
-/// No header line, simple string or error is longer.
+/// No header line is longer; of a simple string or an error that is, pieces are passed on, as of a payload.
 const MAX_LINE: usize = 64 * 1024;
 
 /// How far [`ReplyScanner::advance_many`] came.
@@ -40,6 +40,8 @@ pub struct ReplyScanner {
     open: Vec<u64>,
     /// Bytes still to come of the open payload, its CRLF included.
     payload: u64,
+    /// In the middle of a simple string or an error that is longer than a line should be.
+    text: bool,
     /// The line at hand has no end before this.
     searched: usize,
     push: bool,
@@ -58,7 +60,7 @@ enum Head {
 impl ReplyScanner {
     /// A scanner before its first reply. Aggregates nest at most `max_depth` deep.
     pub fn new(max_depth: usize) -> Self {
-        ReplyScanner { max_depth, open: Vec::new(), payload: 0, searched: 0, push: false }
+        ReplyScanner { max_depth, open: Vec::new(), payload: 0, text: false, searched: 0, push: false }
     }
 
     /// True from the head of a top-level push (`>`) until the head of the frame after it: such a frame is nobody's
@@ -69,7 +71,7 @@ impl ReplyScanner {
 
     /// True between replies.
     pub fn is_idle(&self) -> bool {
-        self.open.is_empty() && self.payload == 0
+        self.open.is_empty() && self.payload == 0 && !self.text
     }
 
     /// Consumes as much of `buf` as it can, up to the end of one reply: payloads in pieces, other lines when they are
@@ -140,12 +142,20 @@ impl ReplyScanner {
         if self.payload > 0 {
             return self.take_payload(buf);
         }
+        if self.text {
+            return Ok(self.take_text(buf));
+        }
         if let Some(length) = plain_value(buf) {
             self.begin(buf[0]);
             self.close_value();
             return Ok(Some(length));
         }
         let Some(&kind) = buf.first() else { return Ok(None) };
+        if matches!(kind, b'+' | b'-') && buf.len() > MAX_LINE && line_end(buf, self.searched).is_none() {
+            self.begin(kind);
+            self.text = true;
+            return Ok(self.take_text(buf));
+        }
         let (head, length) = match self.head(kind, buf)? {
             Some(found) => found,
             None => return Ok(None),
@@ -166,6 +176,20 @@ impl ReplyScanner {
         if self.open.is_empty() {
             self.push = kind == b'>';
         }
+    }
+
+    /// What there is of a text that ends with the next CRLF.
+    fn take_text(&mut self, buf: &[u8]) -> Option<usize> {
+        let taken = match line_end(buf, 0) {
+            Some(end) => {
+                self.text = false;
+                self.close_value();
+                end + 2
+            }
+            // A CR may be the end's.
+            None => buf.strip_suffix(b"\r").unwrap_or(buf).len(),
+        };
+        (taken > 0).then_some(taken)
     }
 
     fn take_payload(&mut self, buf: &[u8]) -> Result<Option<usize>, ProtocolError> {
