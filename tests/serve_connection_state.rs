@@ -36,7 +36,6 @@ const EXCHANGES: &[&str] = &[
     "1 CLIENT TRACKING on BCAST PREFIX a PREFIX b ; 1 CLIENT TRACKINGINFO ; 1 RESET",
     "1 CLIENT TRACKING on REDIRECT 999999 ; 1 CLIENT KILL 1.2.3.4:5 ; 1 CLIENT KILL ID 0 ; 1 CLIENT UNBLOCK 999999 ; 1 CLIENT KILL TYPE x",
     "1 CLIENT SETNAME n ; 1 CLIENT GETNAME ; 4 MULTI|CLIENT GETNAME|CLIENT SETNAME m|EXEC ; 1 CLIENT GETNAME ; 1 CLIENT SETNAME",
-    "8 PSUBSCRIBE ch*|MULTI|HELLO 2|EXEC|PING|PUNSUBSCRIBE|PING|GET a",
     "3 MULTI|RESET|GET a ; 2 WATCH a|RESET ; 2 EXEC|MULTI ; 2 QUIT|GET a",
     "2 EVAL return{1,2} 0|SCRIPT LOAD return(7) ; 4 MULTI|EVAL return(1) 0|EVALSHA ffffffffffffffffffffffffffffffffffffffff 0|EXEC",
 ];
@@ -125,6 +124,22 @@ fn a_blocked_client_that_leaves_frees_its_link() {
     wait_until("their links are closed", || connections(&redis) == before);
     weir.client().run("RPUSH queue element");
     assert_eq!(weir.client().run("LLEN queue"), Reply::Int(1));
+}
+
+/// What a transaction changes of a connection is learnt, even of one that may not ask any more.
+#[test]
+fn a_transaction_makes_a_resp2_subscriber() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let mut client = weir.client();
+    client.run("HELLO 3");
+    client.run("PSUBSCRIBE ch*");
+    client.send(&["MULTI", "HELLO 2", "EXEC"].map(raw_command).concat());
+    (0..3).for_each(|_| drop(client.recv()));
+    assert_eq!(client.run("PING"), Reply::Array(vec![Reply::bulk("pong"), Reply::bulk("")]));
+    assert!(client.run("GET a").is_error("ERR Can't execute 'get'"));
+    client.run("PUNSUBSCRIBE");
+    assert_eq!(client.run("GET a"), Reply::Nil);
 }
 
 /// Whoever is told that a client has ended may count on it: nobody subscribes or waits there any more.

@@ -151,7 +151,7 @@ impl ReplyScanner {
             return Ok(Some(length));
         }
         let Some(&kind) = buf.first() else { return Ok(None) };
-        if matches!(kind, b'+' | b'-') && buf.len() > MAX_LINE && line_end(buf, self.searched).is_none() {
+        if matches!(kind, b'+' | b'-') && buf.len() > MAX_LINE && line_end(&buf[..MAX_LINE], 0).is_none() {
             self.begin(kind);
             self.text = true;
             return Ok(self.take_text(buf));
