@@ -754,3 +754,36 @@ fn a_transaction_whose_slot_moves_is_told_in_weir_s_words_and_may_begin_again() 
     });
     assert_eq!(client.run("GET t"), Reply::bulk("2"));
 }
+
+/// G1: what is about all keys meets every master, also one that joined, or took over, while nobody was sent to it.
+#[test]
+fn nobody_is_left_out_of_what_is_about_all_keys() {
+    let mut cluster = RedisCluster::start(1);
+    let weir = on(&cluster, "20s");
+    let mut client = weir.client();
+    for n in 0..50 {
+        client.run(&format!("SET {{a}}{n} {n}"));
+    }
+    let fresh = cluster.add_master();
+    let slot = cluster.client(0).run("CLUSTER KEYSLOT {a}").int() as u16;
+    let from = cluster.masters().into_iter().find(|master| master.slots.contains(&slot)).expect("an owner");
+    cluster.move_slot(slot, &from, &fresh);
+    assert_eq!(client.run("DBSIZE"), Reply::Int(50));
+    assert_eq!(client.run("KEYS *").items().len(), 50);
+    let script = client.run("SCRIPT LOAD return(1)").text();
+    assert_eq!(Client::connect(fresh.port).run(&format!("SCRIPT EXISTS {script}")), Reply::Array(vec![Reply::Int(1)]));
+    assert_eq!(client.run("FLUSHALL"), Reply::ok());
+    assert_eq!(Client::connect(fresh.port).run("DBSIZE"), Reply::Int(0));
+
+    cluster.settle();
+    for n in 0..50 {
+        client.run(&format!("SET {n} {n}"));
+    }
+    let replica = (3..6).find(|&node| cluster.client(node).run("ROLE").items()[0].text() == "slave").expect("a replica");
+    assert_eq!(cluster.client(replica).run("CLUSTER FAILOVER"), Reply::ok());
+    wait_until("it has taken over", || cluster.client(replica).run("ROLE").items()[0].text() == "master");
+    assert_eq!(client.run("DBSIZE"), Reply::Int(50));
+    assert_eq!(client.run("FLUSHALL"), Reply::ok());
+    assert_eq!(cluster.client(replica).run("DBSIZE"), Reply::Int(0));
+    assert_eq!(client.run("DBSIZE"), Reply::Int(0));
+}

@@ -1,28 +1,29 @@
 //! Commands that every master answers, and SCAN, which walks from one to the next.
+//!
+//! Who is a master may have changed a moment ago, and a FLUSHALL that leaves one out would not be one (G1). So each master is
+//! asked, behind the command, whom it knows: a slot's last owner knows the next one. Those who are new are sent the command
+//! too.
 
 use super::nodes::Nodes;
 use super::plan::Join;
+use super::redirect::Redirect;
+use super::shared;
 use super::split::{integer, sum, unexpected};
 use super::topology::{NodeIndex, Topology};
+use crate::config::Address;
 use crate::resp::args::Args;
 use crate::resp::scan::{elements, is_nil};
 use crate::resp::write;
 use crate::store::StoreError;
 use crate::store::redis::request::request;
+use futures_util::future::{join, join_all};
 use std::collections::HashSet;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Sends one whole command to every master and joins the answers.
 pub async fn run(nodes: &Nodes, join: Join, command: &[u8]) -> Result<Vec<u8>, StoreError> {
-    nodes.version();
-    let masters: Vec<NodeIndex> = nodes.topology().masters().collect();
-    if masters.is_empty() {
-        return Err(StoreError::Unavailable("no node of the cluster is known".into()));
-    }
-    let replies = futures_util::future::join_all(masters.into_iter().map(|master| {
-        let link = nodes.link(master);
-        async move { request(&link, command).await }
-    }));
-    let replies: Vec<Vec<u8>> = replies.await.into_iter().collect::<Result<_, _>>()?;
+    let replies = ask_all(nodes, command).await?;
     let is_error = |reply: &&Vec<u8>| reply.starts_with(b"-");
     match join {
         Join::AnyOk => return Ok(replies.iter().find(|reply| !is_error(reply)).unwrap_or(&replies[0]).clone()),
@@ -43,6 +44,66 @@ pub async fn run(nodes: &Nodes, join: Join, command: &[u8]) -> Result<Vec<u8>, S
             Ok(fastrand::choice(found).unwrap_or(&replies[0]).clone())
         }
     }
+}
+
+/// Every master's reply.
+async fn ask_all(nodes: &Nodes, command: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+    let deadline = Instant::now() + nodes.timeout();
+    // `None`: it says of itself that it is no master.
+    let mut answered: Vec<(Address, Option<Vec<u8>>)> = Vec::new();
+    let mut wanted = masters(nodes);
+    while !wanted.is_empty() {
+        let asked = join_all(wanted.into_iter().map(|address| async move {
+            let link = nodes.link_to(&address);
+            let (reply, view) = join(request(&link, command), shared::view(nodes, &address)).await;
+            (address, reply, view)
+        }));
+        let (mut seen, mut later) = (Vec::new(), None);
+        for (address, reply, view) in asked.await {
+            let known = view.as_ref().map(master_addresses).unwrap_or_default();
+            let is_master = view.is_err() || known.contains(&address);
+            seen.extend(known);
+            match reply {
+                _ if !is_master => answered.push((address, None)),
+                Err(error) if error.is_unsent() => later = Some(error),
+                Err(error) => return Err(error),
+                Ok(reply) => match Redirect::read(&reply, &address) {
+                    Some(Redirect::Later(error)) => later = Some(error),
+                    _ => answered.push((address, Some(reply))),
+                },
+            }
+        }
+        if let Some(error) = later {
+            if deadline <= Instant::now() {
+                return Err(error);
+            }
+            // One of them is no master any more, or not yet: who is, the others will know in a moment.
+            tokio::time::sleep(PAUSE).await;
+            shared::renew(nodes).await;
+            seen = masters(nodes);
+        }
+        seen.sort_by(|one, other| (&one.host, one.port).cmp(&(&other.host, other.port)));
+        seen.dedup();
+        seen.retain(|address| answered.iter().all(|(asked, _)| asked != address));
+        wanted = seen;
+    }
+    let replies: Vec<Vec<u8>> = answered.into_iter().filter_map(|(_, reply)| reply).collect();
+    match replies.is_empty() {
+        true => Err(StoreError::Unavailable("no node of the cluster is known".into())),
+        false => Ok(replies),
+    }
+}
+
+/// Before those are asked again who were not ready.
+const PAUSE: Duration = Duration::from_millis(20);
+
+fn masters(nodes: &Nodes) -> Vec<Address> {
+    nodes.version();
+    master_addresses(&nodes.topology())
+}
+
+fn master_addresses(topology: &Topology) -> Vec<Address> {
+    topology.masters().map(|master| topology.node(master).address.clone()).collect()
 }
 
 /// The elements of all, each once.
@@ -92,6 +153,10 @@ const MARKS: u64 = 4096;
 /// A node's mark comes from the name that the cluster gave it, so that any Weir takes any other's cursors. Where the node
 /// is no longer a master, the walk begins again at the first: SCAN may answer a key twice, and must not leave one out.
 pub async fn walk(nodes: &Nodes, args: Args<'_>) -> Result<Vec<u8>, StoreError> {
+    if args.get(1) == Some(b"0") {
+        // A walk that begins leaves out nobody who is a master by now.
+        shared::renew(nodes).await;
+    }
     nodes.version();
     let walk = marked(&nodes.topology());
     let Some(&(first, _)) = walk.first() else {
@@ -160,7 +225,6 @@ fn marked(topology: &Topology) -> Vec<(u64, NodeIndex)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Address;
     use crate::resp::frame::decode;
 
     fn bytes(texts: &[&str]) -> Vec<Vec<u8>> {

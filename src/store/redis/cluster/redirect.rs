@@ -15,7 +15,7 @@ pub enum Redirect {
     /// The slot is on its way to another node, and the key is there already.
     Ask(Address),
     /// Nobody can answer it at the moment: the slot is half moved, the cluster has no master for it, a node still loads
-    /// its data, or its link was down before the command was sent.
+    /// its data, is no master any more, or its link was down before the command was sent.
     Later(StoreError),
 }
 
@@ -32,7 +32,7 @@ impl Redirect {
                 let address = parse_address(address, said_by)?;
                 Some(if word == b"ASK" { Redirect::Ask(address) } else { Redirect::Moved(address) })
             }
-            b"TRYAGAIN" | b"CLUSTERDOWN" | b"LOADING" | b"MASTERDOWN" => {
+            b"TRYAGAIN" | b"CLUSTERDOWN" | b"LOADING" | b"MASTERDOWN" | b"READONLY" => {
                 Some(Redirect::Later(StoreError::Refused(String::from_utf8_lossy(line).into_owned())))
             }
             _ => None,
@@ -41,8 +41,8 @@ impl Redirect {
 
     /// Whether a reply is an error of this kind, at a glance.
     pub fn is_one(reply: &[u8]) -> bool {
-        const WORDS: [&[u8]; 6] =
-            [b"-MOVED ", b"-ASK ", b"-TRYAGAIN ", b"-CLUSTERDOWN ", b"-LOADING ", b"-MASTERDOWN "];
+        const WORDS: [&[u8]; 7] =
+            [b"-MOVED ", b"-ASK ", b"-TRYAGAIN ", b"-CLUSTERDOWN ", b"-LOADING ", b"-MASTERDOWN ", b"-READONLY "];
         WORDS.iter().any(|word| reply.starts_with(word))
     }
 }

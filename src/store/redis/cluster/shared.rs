@@ -151,18 +151,29 @@ pub async fn keep_newest(nodes: Rc<Nodes>) {
     }
 }
 
+/// Asks at once, and not when the next turn comes.
+pub async fn renew(nodes: &Nodes) {
+    if let Ok(topology) = ask(nodes).await {
+        nodes.shared().publish(topology);
+    }
+}
+
+/// The topology as the node at `address` tells it.
+pub async fn view(nodes: &Nodes, address: &Address) -> Result<Topology, StoreError> {
+    const SLOTS: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n";
+    let link = nodes.link_to(address);
+    let answer = tokio::time::timeout(nodes.timeout(), request(&link, SLOTS)).await;
+    answer.unwrap_or(Err(StoreError::Timeout)).and_then(|reply| {
+        let reply = frame::decode(&reply, 8).map_err(|error| StoreError::Protocol(error.to_string()))?;
+        Topology::parse(&reply, address)
+    })
+}
+
 /// The topology as the first node tells it that answers.
 async fn ask(nodes: &Nodes) -> Result<Topology, StoreError> {
-    const SLOTS: &[u8] = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n";
     let mut failure = StoreError::Unavailable("no node is known".into());
     for address in nodes.shared().whom_to_ask() {
-        let link = nodes.link_to(&address);
-        let answer = tokio::time::timeout(nodes.timeout(), request(&link, SLOTS)).await;
-        let parsed = answer.unwrap_or(Err(StoreError::Timeout)).and_then(|reply| {
-            let reply = frame::decode(&reply, 8).map_err(|error| StoreError::Protocol(error.to_string()))?;
-            Topology::parse(&reply, &address)
-        });
-        match parsed {
+        match view(nodes, &address).await {
             Ok(topology) if topology.nodes().is_empty() => {}
             Ok(topology) => return Ok(topology),
             Err(error) => failure = error,
