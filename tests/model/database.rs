@@ -21,9 +21,6 @@ pub struct Rows {
     pub loads: u64,
     pub failed: u64,
     pub hung: u64,
-    running: BTreeMap<String, u64>,
-    /// The most loads of one key that ever ran at once.
-    pub most_at_once: u64,
 }
 
 /// The statement `row by id`.
@@ -41,7 +38,7 @@ impl SimStatement {
     }
 
     async fn run(&self, batch: Vec<Arguments>) -> Result<Vec<Loaded>, DatabaseError> {
-        let _running = Running::begin(self, &batch);
+        self.rows().loads += batch.len() as u64;
         self.chance.pause(30).await;
         if self.faulty && self.chance.one_in(25) {
             self.rows().hung += 1;
@@ -59,37 +56,6 @@ impl SimStatement {
     fn row(&self, id: &str) -> Loaded {
         let row = self.rows().rows.get(id).copied().unwrap_or_default();
         row.present.then(|| Value::String(Bytes::from(format!("row:{}", row.version))))
-    }
-}
-
-/// Counts a load while it runs; also when it is cancelled.
-struct Running<'a> {
-    statement: &'a SimStatement,
-    ids: Vec<String>,
-}
-
-impl<'a> Running<'a> {
-    fn begin(statement: &'a SimStatement, batch: &[Arguments]) -> Self {
-        let ids: Vec<String> = batch.iter().map(|arguments| arguments[0].clone()).collect();
-        let mut rows = statement.rows();
-        for id in &ids {
-            rows.loads += 1;
-            let running = rows.running.entry(id.clone()).or_default();
-            *running += 1;
-            let running = *running;
-            rows.most_at_once = rows.most_at_once.max(running);
-        }
-        drop(rows);
-        Running { statement, ids }
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let mut rows = self.statement.rows();
-        for id in &self.ids {
-            *rows.running.get_mut(id).expect("it was counted when it began") -= 1;
-        }
     }
 }
 
