@@ -779,11 +779,33 @@ fn nobody_is_left_out_of_what_is_about_all_keys() {
     for n in 0..50 {
         client.run(&format!("SET {n} {n}"));
     }
-    let replica = (3..6).find(|&node| cluster.client(node).run("ROLE").items()[0].text() == "slave").expect("a replica");
+    let replica =
+        (3..6).find(|&node| cluster.client(node).run("ROLE").items()[0].text() == "slave").expect("a replica");
     assert_eq!(cluster.client(replica).run("CLUSTER FAILOVER"), Reply::ok());
     wait_until("it has taken over", || cluster.client(replica).run("ROLE").items()[0].text() == "master");
     assert_eq!(client.run("DBSIZE"), Reply::Int(50));
     assert_eq!(client.run("FLUSHALL"), Reply::ok());
     assert_eq!(cluster.client(replica).run("DBSIZE"), Reply::Int(0));
     assert_eq!(client.run("DBSIZE"), Reply::Int(0));
+}
+
+/// Whoever waits at a node that is no master any more would wait for ever: it is told by its end.
+#[test]
+fn a_client_of_whom_a_demoted_master_remembers_something_is_ended() {
+    let cluster = RedisCluster::start(1);
+    let weir = on(&cluster, "20s");
+    let (mut watching, mut other) = (weir.client(), weir.client());
+    assert_eq!(watching.run("WATCH {a}"), Reply::ok());
+    let slot = cluster.client(0).run("CLUSTER KEYSLOT {a}").int() as u16;
+    let owner = cluster.masters().into_iter().find(|master| master.slots.contains(&slot)).expect("an owner");
+    let follows = |node: &usize| {
+        let role = cluster.client(*node).run("ROLE");
+        role.items()[0].text() == "slave" && role.items()[2].int() == i64::from(owner.port)
+    };
+    let replica = wait_for("the owner has a replica", || (3..6).find(follows));
+    wait_until("it may take over", || cluster.client(replica).run("CLUSTER FAILOVER") == Reply::ok());
+    wait_until("it has taken over", || cluster.client(replica).run("ROLE").items()[0].text() == "master");
+    // What meets the old master lets Weir look again.
+    assert_eq!(other.run("SET {a} 1"), Reply::ok());
+    wait_until("the client is ended", || watching.is_closed());
 }

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 /// What all links of the process share: where the upstream is, and what it said of itself.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Upstream {
     cluster: Option<Arc<cluster::Shared>>,
     /// For links to a cluster's replicas.
     only_reads: bool,
+    /// It is a node that is no master of its cluster any more.
+    left: watch::Sender<bool>,
     said: Arc<RwLock<Said>>,
     /// Why the newest link broke or was not made; empty while all is well.
     failure: Mutex<String>,
@@ -65,6 +68,7 @@ impl Upstream {
             timeout: config.timeout,
             cluster,
             only_reads: false,
+            left: watch::Sender::new(false),
             master: matches!(config.place, Place::Sentinel(_)).then(Arc::default),
             config,
             said: Arc::default(),
@@ -82,11 +86,24 @@ impl Upstream {
             master: None,
             cluster: None,
             only_reads,
+            left: watch::Sender::new(false),
             said: self.said.clone(),
             failure: Mutex::default(),
             refusal: Mutex::default(),
             reconnects: self.reconnects.clone(),
         }
+    }
+
+    /// Whether this node is a master of its cluster.
+    pub(super) fn note_master(&self, is_master: bool) {
+        self.left.send_if_modified(|left| std::mem::replace(left, !is_master) == is_master);
+    }
+
+    /// Waits until this node is no master of its cluster any more; why private links must leave it.
+    pub(super) async fn leaves(&self) -> StoreError {
+        // The sender lives as long as this future.
+        let _ = self.left.subscribe().wait_for(|left| *left).await;
+        StoreError::Unavailable("the node is no master of the cluster any more".into())
     }
 
     /// What is known of the nodes; `None`: this is no cluster.

@@ -629,6 +629,7 @@ async fn drive_private(inner: &Rc<Inner>, private: &Private) {
                     biased;
                     error = carry(inner, stream) => error,
                     error = moves.next() => error,
+                    error = inner.upstream.leaves() => error,
                 }
             };
             let ended = AssertUnwindSafe(carried).catch_unwind().await;

@@ -109,7 +109,12 @@ impl Shared {
         let version = newest.version + 1;
         let (masters, nodes) = (found.masters().count(), found.nodes().len());
         tracing::info!(version, masters, nodes, "the cluster's topology is new");
-        self.upstreams.lock().retain(|(address, _), _| found.knows(address));
+        let mut upstreams = self.upstreams.lock();
+        for ((address, _), upstream) in upstreams.iter() {
+            upstream.note_master(found.has_master(address));
+        }
+        upstreams.retain(|(address, _), _| found.knows(address));
+        drop(upstreams);
         found.version = version;
         *newest = Arc::new(found);
         self.version.store(version, Ordering::Release);

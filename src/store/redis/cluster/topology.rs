@@ -133,6 +133,11 @@ impl Topology {
         self.nodes.iter().any(|node| node.address == *address)
     }
 
+    /// Whether the node that listens there is a master.
+    pub fn has_master(&self, address: &Address) -> bool {
+        self.nodes.iter().any(|node| node.address == *address && !node.is_replica)
+    }
+
     /// Whether both say the same, whatever their versions.
     pub fn says_the_same(&self, other: &Topology) -> bool {
         self.nodes == other.nodes && self.owners == other.owners && self.replicas == other.replicas
