@@ -5,6 +5,7 @@ mod harness;
 
 use harness::*;
 use std::io::ErrorKind;
+use weir::store::redis::side_key::SideKeys;
 
 fn on(redis: &Redis) -> Weir {
     Weir::start(&format!("[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n", redis.url()))
@@ -140,6 +141,44 @@ fn a_transaction_makes_a_resp2_subscriber() {
     assert!(client.run("GET a").is_error("ERR Can't execute 'get'"));
     client.run("PUNSUBSCRIBE");
     assert_eq!(client.run("GET a"), Reply::Nil);
+}
+
+/// G1: a fence meets the database that a queued SELECT leads to.
+#[test]
+fn a_transaction_that_selects_another_database_fences_there() {
+    let (redis, shop) = (Redis::start(), Sqlite::shop());
+    let weir = Weir::start(&format!(
+        "[upstream]\nurl = \"{}\"\n[database.main]\nurl = \"{}\"\n[[route]]\nkey = \"name:{{id}}\"\ndatabase = \"main\"\n\
+         load = \"SELECT name FROM products WHERE id = :id\"\nvalue = \"text\"\nttl = \"1h\"\n",
+        redis.url(),
+        shop.url()
+    ));
+    let mut behind = redis.client();
+    behind.run("SELECT 1");
+    // Somebody's lease, as a load that has begun has one.
+    let lease = SideKeys::of(b"name:7").lease;
+    behind.cmd(&[&b"SET"[..], &lease, b"1", b"PX", b"60000"]);
+    let leases = |client: &mut Client| client.run("KEYS weir:*").items().len();
+    assert_eq!(leases(&mut behind), 1);
+    let mut client = weir.client();
+    client.send(&["MULTI", "SELECT 1", "DEL name:7", "SET name:8 x", "SELECT 0", "EXEC"].map(raw_command).concat());
+    (0..6).for_each(|_| drop(client.recv()));
+    assert_eq!(client.run("PING"), Reply::Simple("PONG".into()));
+    assert_eq!(leases(&mut behind), 0);
+    wait_until("the route's TTL caps it there", || behind.run("TTL name:8").int() > 0);
+}
+
+/// Whoever leaves without reading has had done what it sent, as with Redis.
+#[test]
+fn what_a_client_sent_before_it_left_is_done() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    for number in 0..40 {
+        let mut client = weir.client();
+        let commands = [format!("SET a{number} 1"), "MULTI".into(), format!("SET b{number} 2"), "EXEC".into()];
+        client.send(&commands.iter().flat_map(|command| raw_command(command)).collect::<Vec<u8>>());
+    }
+    wait_until("all of it is done", || redis.client().run("DBSIZE") == Reply::Int(80));
 }
 
 /// Whoever is told that a client has ended may count on it: nobody subscribes or waits there any more.

@@ -252,3 +252,15 @@ fn quit_and_reset_are_answered() {
     assert_eq!(client.run("QUIT"), Reply::ok());
     assert!(client.is_closed());
 }
+
+/// A web page can make a browser POST to this machine; its body must not be run as commands.
+#[test]
+fn what_looks_like_http_is_hung_up_on() {
+    let stack = Stack::start(Pair::EmbeddedSqlite, "");
+    for request in ["POST / HTTP/1.1\r\nHost: x\r\n\r\nSET k 1\r\n", "PING\r\nhost: x\r\nSET k 1\r\n"] {
+        let mut client = stack.weir.client();
+        client.send(request.as_bytes());
+        assert!(client.is_closed());
+        assert_eq!(stack.weir.client().run("GET k"), Reply::Nil);
+    }
+}

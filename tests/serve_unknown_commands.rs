@@ -5,7 +5,7 @@ mod harness;
 
 use harness::*;
 
-const RENAMED: &[&str] = &["APPEND", "BLPOP", "DEBUG", "GETRANGE", "ZUNIONSTORE"];
+const RENAMED: &[&str] = &["APPEND", "BLPOP", "CONFIG", "WATCH", "DEBUG", "GETRANGE", "ZUNIONSTORE"];
 
 struct Renamed {
     weir: Weir,
@@ -52,7 +52,11 @@ fn what_an_unknown_command_does_is_learned_from_the_upstream() {
         assert!(ours.is_error("ERR"), "{ours:?}");
     }
     let refused = client.run("MY.DEBUG SLEEP 0");
-    assert!(refused.error().contains("administrators; connect to Redis itself"), "{refused:?}");
+    assert!(refused.error().contains("tests or debugs the server itself; connect to Redis itself"), "{refused:?}");
+    for words in ["MY.WATCH a", "MY.CONFIG SET maxmemory 0", "MY.BLPOP queue 0"] {
+        let refused = client.run(words);
+        assert!(refused.error().contains("under this name only (rename-command)"), "{refused:?}");
+    }
 }
 
 #[test]
@@ -67,17 +71,4 @@ fn order_and_transactions_hold_for_unknown_commands() {
     assert!(replies[5].is_error("ERR unknown command"), "{:?}", replies[5]);
     assert!(replies[6].is_error("EXECABORT"), "{:?}", replies[6]);
     assert_eq!(replies[7], Reply::bulk("12"));
-}
-
-/// T33: a module's command that waits has a link of its own, as a list's has.
-#[test]
-fn an_unknown_command_that_waits_keeps_nobody_waiting() {
-    let Renamed { weir, redis, _shop } = start();
-    let mut waiting = weir.client();
-    waiting.run_later("MY.BLPOP queue 0");
-    wait_until("it waits", || redis.client().run("INFO clients").text().contains("blocked_clients:1"));
-    assert_eq!(weir.client().run("SET a 1"), Reply::ok());
-    weir.client().run("RPUSH queue element");
-    assert_eq!(waiting.recv(), Reply::Array(vec![Reply::bulk("queue"), Reply::bulk("element")]));
-    assert_eq!(waiting.run("GET a"), Reply::bulk("1"));
 }

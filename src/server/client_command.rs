@@ -309,6 +309,9 @@ fn with_redirect(reply: &[u8], client: u64) -> Vec<u8> {
 
 /// Of another client of Weir's, which the upstream knows by another number.
 fn unblock(conn: &mut Conn, args: Args<'_>) {
+    if args.len() == 4 && !matches!(word(args, 3).as_str(), "timeout" | "error") {
+        return conn.answer_now(|out| write::error(out, "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+    }
     let id = std::str::from_utf8(&args[2]).ok().and_then(|text| text.parse::<i64>().ok());
     let Some(id) = id else {
         return conn.answer_now(|out| write::error(out, "ERR value is not an integer or out of range"));

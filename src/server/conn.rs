@@ -14,7 +14,7 @@ use super::as_user::Verdict;
 use super::clients::Client;
 use super::clustered::Pending;
 use super::learned::Word;
-use super::metrics::{CommandCounts, Path};
+use super::metrics::{self, CommandCounts, Path};
 use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::rights::Rights;
@@ -286,6 +286,13 @@ impl Conn {
         let Some(name) = request.args.get(0) else { return Flow::Next };
         let known = lookup_indexed(name);
         self.command = known.map_or(CommandCounts::UNKNOWN, |(index, _)| index);
+        if known.is_none() && is_http(name) {
+            self.send_run(request.bytes);
+            tracing::warn!(client = self.client.peer, "what looks like an HTTP request was hung up on");
+            metrics::closed("http");
+            self.closing = true;
+            return Flow::Next;
+        }
         if !self.authenticated && !known.is_some_and(|(_, spec)| spec.flags.contains(Flags::NO_AUTH)) {
             return self.answer(request, |out| write::error(out, "NOAUTH Authentication required."));
         }
@@ -720,6 +727,11 @@ impl Drop for Conn {
             link.close();
         }
     }
+}
+
+/// A web page must not make a browser send commands: the body of a POST would be some. Redis's guard, before AUTH too.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
 }
 
 /// Whether the key may hold a value after this command, which the route's TTL then caps.

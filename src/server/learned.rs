@@ -4,7 +4,7 @@
 //! Asked once for each name and worker. What is learned is kept for as long as the process lives, like the rows of the
 //! table itself, and so is bounded in number.
 
-use crate::resp::command::{Access, Flags, Group, Handling, Keys, Spec};
+use crate::resp::command::{Access, Flags, Group, Handling, Keys, Spec, lookup};
 use crate::resp::frame::{self, Reply};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,6 +19,8 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(10);
 const LONGEST: usize = 64;
 
 const WAITS: &str = "the embedded store knows no modules; configure an [upstream]";
+const RENAMED: &str = "the upstream knows it under this name only (rename-command), and Weir serves it by its own; \
+    undo the renaming, and let [server] users say who may run it";
 const ADMINISTERS: &str = "the server says that it is for administrators; connect to Redis itself";
 
 /// See the module's page.
@@ -85,6 +87,8 @@ fn read(name: &[u8], reply: &[u8]) -> Option<Spec> {
         Some(Reply::Integer(number)) => i16::try_from(*number).ok(),
         _ => None,
     };
+    // One of the table's under another name: what is done here by its name cannot be.
+    let original = row.first()?.as_bytes().and_then(lookup).filter(|spec| spec.name.as_bytes() != name);
     let flags = flags(row.get(2)?);
     let (first, last, step) = (number(3)?, number(4)?, number(5)?);
     let keys = match row.get(8).and_then(key_count) {
@@ -92,7 +96,12 @@ fn read(name: &[u8], reply: &[u8]) -> Option<Spec> {
         None if first == 0 => Keys::None,
         None => Keys::Range,
     };
-    let handling = if flags.contains(Flags::ADMIN) {
+    let handling = if let Some(original) = original.filter(|spec| needs_its_name(spec)) {
+        match original.handling {
+            Handling::Refused(why) => Handling::Refused(why),
+            _ => Handling::Refused(RENAMED),
+        }
+    } else if flags.contains(Flags::ADMIN) {
         Handling::Refused(ADMINISTERS)
     } else if flags.contains(Flags::BLOCKING) || flags.contains(Flags::PUBSUB) {
         Handling::Stateful(WAITS)
@@ -113,6 +122,11 @@ fn read(name: &[u8], reply: &[u8]) -> Option<Spec> {
         access: if flags.contains(Flags::WRITE) { Access::Write } else { Access::None },
         subcommands: &[],
     })
+}
+
+/// Whether Weir itself looks at more than this command's keys.
+fn needs_its_name(spec: &Spec) -> bool {
+    spec.handling != Handling::Forward || !spec.subcommands.is_empty()
 }
 
 fn flags(reply: &Reply) -> Flags {

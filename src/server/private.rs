@@ -9,7 +9,7 @@
 //! with commands that it cannot queue. The routed keys that a transaction writes are fenced right before its EXEC, over
 //! Weir's own link: inside the transaction the fence would change EXEC's reply.
 
-use super::conn::{Conn, Flow, Request};
+use super::conn::{Conn, Flow, Muting, Request};
 use super::output::Output;
 use super::own;
 use super::replies::KeyHashes;
@@ -17,11 +17,14 @@ use crate::cache::route::Route;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::{Access, Handling, Spec, lookup};
 use crate::resp::frame::{self, Reply};
+use crate::resp::number;
 use crate::resp::write::{self, Protocol};
 use crate::store::redis::cluster::hide::Hide;
 use crate::store::redis::link::{MARKER, Owed};
 use crate::store::redis::request::request;
-use crate::store::{Backend, Identity, Way};
+use crate::store::{Backend, Identity, StoreError, Way};
+use futures_util::future::join_all;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +58,8 @@ struct Transaction {
     changes_connection: bool,
     /// Routed keys that it writes.
     writes: Vec<(Vec<u8>, Arc<Route>)>,
+    /// Databases that a SELECT in it names. Which of them a write meets only the server will know: all are fenced.
+    selects: BTreeSet<u32>,
     /// … and whose leases are dropped already.
     fenced: bool,
 }
@@ -346,6 +351,9 @@ fn patience(name: &str, args: Args<'_>, timeout: Duration) -> Option<Duration> {
 fn subscribe(conn: &mut Conn, name: &str, request: Request<'_>) -> Flow {
     let timeout = Some(conn.worker.app.upstream_timeout());
     let channels = request.args.len() as u32 - 1;
+    // Confirmations are no replies: CLIENT REPLY does not keep them back.
+    conn.send_run(request.bytes);
+    conn.replies.mute(false);
     if channels == 0 && name.contains("unsubscribe") {
         let mut marker = Vec::new();
         write::command(&mut marker, [&b"PING"[..], MARKER]);
@@ -353,6 +361,7 @@ fn subscribe(conn: &mut Conn, name: &str, request: Request<'_>) -> Flow {
     } else {
         conn.send_owed(request, &[], Owed::Confirmations(channels), timeout);
     }
+    conn.replies.mute(conn.muting == Muting::All);
     if let Some(hold) = &mut conn.hold {
         hold.subscribes = true;
     }
@@ -401,7 +410,9 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
         Access::None | Access::Read => Vec::new(),
         Access::Modify | Access::Write => conn.routed_keys(spec, request.args),
     };
+    let selected = request.args.get(1).filter(|_| spec.name == "select").and_then(number::parse);
     if let Some(transaction) = conn.transaction() {
+        transaction.selects.extend(selected.and_then(|db| u32::try_from(db).ok()));
         transaction.changes_connection |= matches!(spec.name, "select" | "client" | "hello");
         transaction.writes.extend(writes);
         transaction.fenced = false;
@@ -421,6 +432,11 @@ pub fn barred(spec: &Spec, args: Args<'_>) -> Option<&'static str> {
         Handling::Own if spec.name == "client" && matches!(sub.name, "kill" | "list" | "reply" | "unblock") => {
             Some(LATER)
         }
+        // The client that it names has another number at the server.
+        Handling::Own if spec.name == "client" && sub.name == "tracking" && args.len() > 3 => {
+            let redirects = args.from(3).iter().any(|word| word.eq_ignore_ascii_case(b"REDIRECT"));
+            redirects.then_some(LATER)
+        }
         _ => None,
     }
 }
@@ -434,9 +450,11 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     }
     if !transaction.fenced && !transaction.writes.is_empty() {
         transaction.fenced = true;
-        let keys = transaction.writes.iter().map(|(key, _)| key.clone()).collect();
+        let keys: Vec<Vec<u8>> = transaction.writes.iter().map(|(key, _)| key.clone()).collect();
+        let dbs: Vec<u32> = transaction.selects.iter().copied().chain([db]).collect();
         conn.run_errand(async move {
-            let fenced = worker.backend.fence_all(db, keys).await;
+            let fences = dbs.into_iter().map(|db| worker.backend.fence_all(db, keys.clone()));
+            let fenced: Result<Vec<()>, StoreError> = join_all(fences).await.into_iter().collect();
             move |conn: &mut Conn| {
                 if let (Err(_), Some(transaction)) = (fenced, conn.transaction()) {
                     transaction.poisoned = true;
@@ -445,7 +463,8 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
         });
         return Flow::Wait;
     }
-    let Transaction { writes, changes_connection, .. } = std::mem::take(transaction);
+    let Transaction { writes, changes_connection, mut selects, .. } = std::mem::take(transaction);
+    selects.insert(db);
     conn.forget_transaction();
     if let Some(hold) = &mut conn.hold {
         hold.stained |= changes_connection;
@@ -454,12 +473,12 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     conn.send_run(request.bytes);
     for (key, route) in &writes {
         route.metrics.invalidations.increment(1);
-        if !conn.is_upstream_user() || changes_connection {
+        if !conn.is_upstream_user() && !changes_connection {
             super::routed::cap(&conn.worker, route, key, conn.way());
         }
     }
     if changes_connection {
-        learn_connection(conn);
+        learn_connection(conn, selects, writes);
     } else if conn.is_upstream_user() && !writes.is_empty() {
         conn.cap_as_weir(writes);
     }
@@ -490,7 +509,9 @@ fn abort(conn: &mut Conn, request: Request<'_>, text: &str) -> Flow {
 }
 
 /// After an EXEC that has changed what the server remembers of the connection: the server is asked what that is now.
-fn learn_connection(conn: &mut Conn) {
+/// The keys that it wrote are capped then, in every database that it may have written them to.
+fn learn_connection(conn: &mut Conn, dbs: BTreeSet<u32>, writes: Vec<(Vec<u8>, Arc<Route>)>) {
+    let worker = conn.worker.clone();
     let (Some(link), Backend::Redis(redis)) = (conn.way().link().cloned(), conn.worker.backend.clone()) else { return };
     conn.run_errand(async move {
         let mut command = Vec::new();
@@ -499,6 +520,10 @@ fn learn_connection(conn: &mut Conn) {
         if reply.as_ref().is_ok_and(|reply| reply.starts_with(b"-")) {
             // It is a subscriber by now, who may not ask in RESP2. The EXEC is over, so another link may.
             reply = redis.ask(&["CLIENT", "LIST", "ID", &link.connection().to_string()]).await;
+        }
+        for db in if writes.is_empty() { BTreeSet::new() } else { dbs } {
+            let way = worker.backend.way(&Identity { db, ..Identity::default() });
+            writes.iter().for_each(|(key, route)| super::routed::cap(&worker, route, key, &way));
         }
         move |conn: &mut Conn| match reply.ok().and_then(|reply| frame::decode(&reply, 2).ok()) {
             Some(Reply::Bulk(text)) if !text.is_empty() => apply(conn, &String::from_utf8_lossy(&text)),

@@ -110,10 +110,12 @@ impl Session {
             let readable = self.take_commands(cx);
             self.conn.catch_up();
             let written = self.poll_write(cx);
-            if matches!(written, Poll::Ready(Err(_))) {
-                return Poll::Ready(());
+            if readable.is_err() || matches!(written, Poll::Ready(Err(_))) {
+                // What it sent before it left is done all the same, as by a server that reads first and writes then.
+                self.ended = true;
+                self.conn.replies.output(|output| output.advance(output.len()));
             }
-            if readable.is_err() || (self.is_over() && written.is_ready()) {
+            if self.is_over() && written.is_ready() {
                 return Poll::Ready(());
             }
             let room = self.waits == Waits::Room && !self.must_wait(cx);
