@@ -361,3 +361,78 @@ fn a_refusal_before_a_transaction_has_its_node_aborts_it_too() {
     assert_eq!(client.run("MGET a:1 b:1 a:2").error(), NO_KEY);
     assert_eq!(client.run("MGET a:1 a:2 a:3").items().len(), 3);
 }
+
+/// What the upstream has not let a user do is not done, for this client and for the next one on its link.
+#[test]
+fn a_refused_state_is_no_state() {
+    let stack = stack(Pair::RedisSqlite);
+    let mut admin = redis(&stack).client();
+    let without = |admin: &mut Client, name: &str, right: &str| {
+        let set = format!("ACL SETUSER {name} on >{name} ~user:* ~plain:* &* +@all -{right}");
+        assert_eq!(admin.run(&set), Reply::ok());
+    };
+    let enter = |name: &str| {
+        let mut client = stack.weir.client();
+        assert_eq!(client.run(&format!("AUTH {name} {name}")), Reply::ok());
+        client
+    };
+    for right in ["discard", "unwatch", "multi", "watch", "ping"] {
+        let name = format!("without-{right}");
+        without(&mut admin, &name, right);
+        for _ in 0..3 {
+            let mut client = enter(&name);
+            let refused = format!("NOPERM this user has no permissions to run the '{right}' command");
+            match right {
+                "discard" => {
+                    let replies = client.pipeline(&[vec!["MULTI"], vec!["SET", "plain:1", "evil"], vec!["DISCARD"]]);
+                    assert_eq!(replies[2].error(), refused);
+                    assert_eq!(client.run("GET plain:1"), Reply::Simple("QUEUED".into()), "as on Redis");
+                }
+                "unwatch" => {
+                    assert_eq!(client.run("WATCH plain:1"), Reply::ok());
+                    assert_eq!(client.run("UNWATCH").error(), refused);
+                    admin.run("INCR plain:1");
+                }
+                "multi" => {
+                    assert_eq!(client.run("MULTI").error(), refused);
+                    assert_eq!(client.run("EXEC"), Reply::Error("ERR EXEC without MULTI".into()));
+                    assert_eq!(client.run("HGET user:3 name"), Reply::bulk("user 3"));
+                }
+                "watch" => {
+                    assert_eq!(client.run("WATCH user:4").error(), refused);
+                    assert_eq!(client.run("HGET user:4 name"), Reply::bulk("user 4"), "it is loaded");
+                }
+                _ => {
+                    client.run("SUBSCRIBE a");
+                    assert_eq!(client.run("UNSUBSCRIBE").items()[0], Reply::bulk("unsubscribe"));
+                    assert_eq!(client.run("HGET user:3 name"), Reply::bulk("user 3"));
+                }
+            }
+            drop(client);
+            if right != "multi" {
+                let mut next = enter(&name);
+                assert_eq!(next.run("HGET user:3 id"), Reply::bulk("3"));
+                let replies = next.pipeline(&[vec!["MULTI"], vec!["HGET", "user:3", "id"], vec!["EXEC"]]);
+                assert_eq!(replies[0], Reply::ok(), "{name}");
+                assert_eq!(replies[2], Reply::Array(vec![Reply::bulk("3")]), "{name}");
+            }
+        }
+    }
+}
+
+/// Where the upstream would hang up, Weir does: a client library connects again, with the password that it has by then.
+#[test]
+fn a_user_who_has_gone_is_hung_up_on() {
+    let stack = stack(Pair::RedisSqlite);
+    let mut admin = redis(&stack).client();
+    assert_eq!(admin.run("ACL SETUSER guest on >old ~* &* +@all"), Reply::ok());
+    let mut guest = stack.weir.client();
+    assert_eq!(guest.run("AUTH guest old"), Reply::ok());
+    assert_eq!(guest.run("SET plain:1 x"), Reply::ok());
+    admin.run("ACL SETUSER guest resetpass >new");
+    guest.run_later("WATCH plain:1");
+    wait_until("it is hung up on", || guest.is_closed());
+    let mut again = stack.weir.client();
+    assert_eq!(again.run("AUTH guest new"), Reply::ok());
+    assert_eq!(again.run("GET plain:1"), Reply::bulk("x"));
+}

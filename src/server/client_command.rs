@@ -5,7 +5,6 @@ use super::clients::Client;
 use super::conn::{Conn, Flow, Muting, Request};
 use super::own::{answer_or_error, check_name};
 use super::private::Hold;
-use super::replies::KeyHashes;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
 use crate::resp::write;
@@ -235,24 +234,12 @@ fn pin(conn: &mut Conn, sub: &str, request: Request<'_>) -> Flow {
     })
 }
 
-/// Asks the server to remember something of the connection; what it agrees to is noted. The client's next command waits
-/// for its answer.
+/// Such a link is not handed on: nobody takes back what it remembers.
 fn ask(conn: &mut Conn, args: OwnedArgs, note: impl FnOnce(&mut Hold) + 'static) -> Flow {
     if let Some(hold) = &mut conn.hold {
         hold.stained = true;
     }
-    let way = conn.way().clone();
-    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
-    conn.run_errand(async move {
-        let reply = way.run(args.as_args()).await;
-        move |conn: &mut Conn| {
-            if let (Ok(b"+OK\r\n"), Some(hold)) = (reply.as_deref(), &mut conn.hold) {
-                note(hold);
-            }
-            conn.replies.finish(slot, answer_or_error(reply));
-        }
-    });
-    Flow::Next
+    conn.ask_server(args, note)
 }
 
 /// The server tracks what this client reads. Invalidations may be redirected to another client of Weir's, which clients
@@ -264,10 +251,10 @@ fn tracking(conn: &mut Conn, request: Request<'_>) -> Flow {
     let args = request.args;
     let redirect = (3..args.len()).find(|&at| word(args, at) == "redirect").map(|at| at + 1);
     let id = redirect.and_then(|at| std::str::from_utf8(args.get(at)?).ok()?.parse::<u64>().ok());
-    let mode = word(args, 2);
+    let (mode, opts_in) = (word(args, 2), (3..args.len()).any(|at| word(args, at) == "optin"));
     let note = move |redirect| {
         move |hold: &mut Hold| match mode.as_str() {
-            "on" => hold.tracking = Some(redirect),
+            "on" => (hold.tracking, hold.opts_in) = (Some(redirect), opts_in),
             "off" => hold.tracking = None,
             _ => {}
         }

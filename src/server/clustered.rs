@@ -128,6 +128,7 @@ impl Conn {
             all_keys: spec.key_positions(request.args).count(),
             way: self.way.clone(),
             seen: false,
+            opts_in: false,
         };
         let slot = self.replies.open_slow(keys.hashes, self.command_index());
         let worker = self.worker.clone();
@@ -225,9 +226,14 @@ impl Conn {
         let worker = self.worker.clone();
         let Backend::Redis(redis) = &worker.backend else { return None };
         redis.upstream().cluster()?;
-        if !self.in_transaction()
-            && let Some(flow) = spec.and_then(|spec| self.speak_for_the_cluster(spec, request))
-        {
+        if self.in_transaction() {
+            let of_the_whole =
+                |spec: &&Spec| facade::answers(spec, request.args) || refused(spec, request.args).is_some();
+            if let Some(spec) = spec.filter(of_the_whole) {
+                self.poison();
+                return Some(self.refuse(spec, request, ONE_NODE));
+            }
+        } else if let Some(flow) = spec.and_then(|spec| self.speak_for_the_cluster(spec, request)) {
             return Some(flow);
         }
         let link = self.way.link()?;
@@ -237,7 +243,8 @@ impl Conn {
             Plan::Slot(slot) => Arc::ptr_eq(link.upstream(), &redis.server_of(Some(slot))),
             _ => false,
         };
-        if fits || (link.subscriptions().any() && self.protocol() == Protocol::Resp2) {
+        let sharded = spec.is_some_and(|spec| spec.name == "ssubscribe");
+        if fits || (link.subscriptions().any() && self.protocol() == Protocol::Resp2 && !sharded) {
             return None;
         }
         let (Some(spec), Plan::Everywhere(_) | Plan::Walk) = (spec, plan) else {
@@ -273,7 +280,8 @@ impl Conn {
                     let routes: Vec<usize> =
                         keys.iter().filter_map(|(key, _)| Some(worker.app.routes.find_indexed(key)?.0)).collect();
                     let (route, other_routes) = (routes[0], routes[1..].to_vec());
-                    let read = Read { command, keys: hashes, route, other_routes, all_keys, way, seen: false };
+                    let read =
+                        Read { command, keys: hashes, route, other_routes, all_keys, way, seen: false, opts_in: false };
                     routed::read_from_store(&worker, read).await
                 }
                 (true, _) | (_, Access::Read) => routed::run(command, way).await,

@@ -236,6 +236,7 @@ impl Conn {
             let mut said = self.client.said.lock();
             (said.db, said.protocol) = (identity.db, identity.protocol);
         }
+        self.replies.set_as_user(identity.user.is_some());
         self.way = match &self.hold {
             Some(_) => self.way.with_identity(identity),
             None => self.worker.backend.way(&identity),
@@ -513,8 +514,10 @@ impl Conn {
             route.metrics.lookups.hit.increment(1);
             keys.others.iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
         };
-        let seen = self.is_private();
-        let read = |keys| Read { command: command.to_vec(), keys, route: index, other_routes, all_keys, way, seen };
+        let (seen, opts_in) = (self.is_private(), self.opts_in());
+        let command_of = || command.to_vec();
+        let read =
+            |keys| Read { command: command_of(), keys, route: index, other_routes, all_keys, way, seen, opts_in };
         match &self.worker.backend {
             Backend::Redis(_) => {
                 let slot = self.replies.open_read(read(keys.hashes), self.command);

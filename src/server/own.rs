@@ -164,7 +164,10 @@ fn hello(conn: &mut Conn, args: Args<'_>) -> Flow {
             conn.run_errand(async move {
                 let version = if protocol == Protocol::Resp3 { "3" } else { "2" };
                 let said = way.run(OwnedArgs::from_iter(["HELLO", version]).as_args()).await;
-                move |conn: &mut Conn| conn.replies.finish(slot, answer_or_error(said.map(|_| greeting)))
+                move |conn: &mut Conn| {
+                    conn.note_denial(&said);
+                    conn.replies.finish(slot, answer_or_error(said.map(|_| greeting)));
+                }
             });
         }
     }
@@ -281,9 +284,19 @@ fn ask_to_select(conn: &mut Conn, redis: &Redis, db: Option<u32>, args: Args<'_>
     conn.run_errand(async move {
         let reply = way.run(args.as_args()).await;
         move |conn: &mut Conn| {
+            // While nobody can be asked, those that every server has are believed in: routed reads go on (G7).
+            let reply = match reply {
+                Err(error)
+                    if error.is_outage() && !conn.is_private() && db.is_some_and(|db| i64::from(db) < DATABASES) =>
+                {
+                    Ok(b"+OK\r\n".to_vec())
+                }
+                reply => reply,
+            };
             if let (Ok(b"+OK\r\n"), Some(db)) = (reply.as_deref(), db) {
                 conn.become_identity(Identity { db, ..conn.way().identity.clone() });
             }
+            conn.note_denial(&reply);
             conn.replies.finish(slot, answer_or_error(reply));
         }
     });

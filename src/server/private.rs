@@ -37,6 +37,8 @@ pub struct Hold {
     monitors: bool,
     /// CLIENT TRACKING is on; the client that is told instead of this one, by Weir's number, or 0.
     pub tracking: Option<u64>,
+    /// … of what it reads behind CLIENT CACHING YES.
+    pub opts_in: bool,
     /// CLIENT NO-EVICT.
     pub no_evict: bool,
     /// CLIENT NO-TOUCH.
@@ -180,6 +182,11 @@ impl Conn {
         });
     }
 
+    /// Whether the server tracks only those of its reads that it opts in for.
+    pub fn opts_in(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.tracking.is_some() && hold.opts_in)
+    }
+
     /// Whether it is between MULTI and EXEC.
     pub fn in_transaction(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.transaction.is_some())
@@ -219,7 +226,8 @@ impl Conn {
         let identity = self.way().identity.clone();
         if let (Some(link), Backend::Redis(redis)) = (self.way().link(), &self.worker.backend) {
             link.set_owner(None);
-            if !hold.stained && *link.identity() == identity {
+            // After an error it may remember what it should have forgotten.
+            if !hold.stained && !link.has_erred() && *link.identity() == identity {
                 if !self.client.said.lock().name.is_empty() {
                     send_name(link, "");
                 }
@@ -276,8 +284,13 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
     if !conn.enter() {
         return Flow::Wait;
     }
+    let judged = conn.is_upstream_user();
     let Some(hold) = &mut conn.hold else { return Flow::Next };
     match spec.name {
+        // Whom the upstream may refuse these, only its answer tells whether they are.
+        "multi" if judged => conn.ask_request(request, |hold| hold.transaction = Some(Transaction::default())),
+        "watch" if judged => conn.ask_request(request, |hold| hold.watches = true),
+        "unwatch" if judged => conn.ask_request(request, |hold| hold.watches = false),
         "multi" => {
             hold.transaction = Some(Transaction::default());
             conn.forward(request)
@@ -386,6 +399,9 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
     match spec.name {
         "exec" if request.args.len() == 1 => return exec(conn, request),
         "discard" if request.args.len() != 1 => {}
+        "discard" if conn.is_upstream_user() => {
+            return conn.ask_request(request, |hold| (hold.transaction, hold.watches) = (None, false));
+        }
         // A server discards the transaction of an EXEC that has too many arguments, too.
         "exec" | "discard" => {
             conn.forget_transaction();
@@ -552,6 +568,35 @@ fn apply(conn: &mut Conn, line: &str) {
 }
 
 impl Conn {
+    /// A server hangs up on those whose user has gone; they connect again with what they know by then.
+    pub fn note_denial(&mut self, reply: &Result<Vec<u8>, StoreError>) {
+        self.closing |= self.is_upstream_user() && reply.as_ref().is_err_and(StoreError::denies_user);
+    }
+
+    /// Asks the server to remember something of the connection, or to forget it; what it agrees to is noted. The client's
+    /// next command waits for its answer.
+    pub fn ask_server(&mut self, args: OwnedArgs, note: impl FnOnce(&mut Hold) + 'static) -> Flow {
+        let way = self.way.clone();
+        let slot = self.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, self.command_index());
+        self.run_errand(async move {
+            let reply = way.run(args.as_args()).await;
+            move |conn: &mut Conn| {
+                if let (Ok(b"+OK\r\n"), Some(hold)) = (reply.as_deref(), &mut conn.hold) {
+                    note(hold);
+                }
+                conn.note_denial(&reply);
+                conn.replies.finish(slot, own::answer_or_error(reply));
+            }
+        });
+        Flow::Next
+    }
+
+    /// The same, with the client's own command.
+    fn ask_request(&mut self, request: Request<'_>, note: impl FnOnce(&mut Hold) + 'static) -> Flow {
+        self.send_run(request.bytes);
+        self.ask_server(request.args.iter().collect(), note)
+    }
+
     fn transaction(&mut self) -> Option<&mut Transaction> {
         self.hold.as_mut()?.transaction.as_mut()
     }

@@ -68,6 +68,8 @@ pub struct Read {
     pub way: Way,
     /// The server must see the read itself, for it remembers what this client has read.
     pub seen: bool,
+    /// … and only if CLIENT CACHING YES stands before it.
+    pub opts_in: bool,
 }
 
 /// A routed read that found nothing, or not even the store, and the slot that waits for its answer.
@@ -106,6 +108,8 @@ struct State {
     waker: Option<Waker>,
     /// New slots are muted.
     muted: bool,
+    /// The client is one of the upstream's users.
+    as_user: bool,
     /// The client's private link has ended.
     lost: bool,
     /// How much more may be asked.
@@ -163,6 +167,11 @@ impl Replies {
             ..State::default()
         };
         Replies { state: RefCell::new(state), counts }
+    }
+
+    /// Whether the client is one of the upstream's users.
+    pub fn set_as_user(&self, as_user: bool) {
+        self.state.borrow_mut().as_user = as_user;
     }
 
     /// Whether requests that open from here on are answered by nothing.
@@ -550,6 +559,12 @@ impl Sink for Replies {
             state.closed = Some("cut_reply");
             return state.wake();
         }
+        if state.as_user && error.denies_user() {
+            // A server hangs up on those whose user has gone; they connect again with what they know by then.
+            state.closed = Some("upstream_auth");
+            return state.wake();
+        }
+        let slot = &mut state.slots[index];
         if matches!(&slot.kind, Kind::Read(read) if unstored::may_answer(read, error)) {
             return state.miss(index, Err(error.clone()));
         }

@@ -96,6 +96,10 @@ async fn answer_read(
         {
             return Ok(output);
         }
+        if read.opts_in {
+            // The client may have opted in for its own read, and the fill has told it since.
+            read.way.opt_in();
+        }
         reply = read.way.run(args).await.map_err(Failure::Store)?;
         if spec.name == "getex" {
             found.iter().for_each(|(position, _)| cap_read(worker, read, &args[*position]));

@@ -131,6 +131,15 @@ impl StoreError {
         matches!(self, StoreError::Unsent(_))
     }
 
+    /// Whether the upstream has refused the credentials that the link was to be authenticated with.
+    pub fn denies_user(&self) -> bool {
+        match self {
+            StoreError::Refused(text) => text.starts_with("AUTH answered"),
+            StoreError::Unsent(error) => error.denies_user(),
+            _ => false,
+        }
+    }
+
     /// Whether the link was lost, so that nobody knows whether the command has run.
     pub fn is_lost(&self) -> bool {
         matches!(self, StoreError::Unavailable(_))

@@ -116,6 +116,13 @@ impl Way {
         }
     }
 
+    /// Lets the server track what the next command over a link of the client's own reads.
+    pub fn opt_in(&self) {
+        if let Some(link) = self.link().filter(|link| !link.is_shared()) {
+            link.send_and_forget(b"*3\r\n$6\r\nCLIENT\r\n$7\r\nCACHING\r\n$3\r\nYES\r\n", 1);
+        }
+    }
+
     /// Drops a key's lease and negative entry ahead of a change that is sent next over the same link. The embedded store
     /// does so in the change itself; in a cluster there is not one link for both: see [`Way::fenced`].
     pub fn fence(&self, key: &[u8]) {

@@ -178,6 +178,8 @@ struct Private {
     protocol: Cell<Protocol>,
     subscriptions: Cell<Subscriptions>,
     monitors: Cell<bool>,
+    /// It has answered an error: what it remembers may not be what was asked.
+    erred: Cell<bool>,
     /// Its owner is gone.
     closed: Cell<bool>,
     /// The beginning of a frame that is looked at as a whole.
@@ -315,6 +317,11 @@ impl Link {
     pub(super) fn set_idle(&self, idle: bool) {
         let private = self.0.private.as_ref();
         private.and_then(|private| private.permit.borrow().as_ref().map(|permit| permit.set_idle(idle)));
+    }
+
+    /// Whether a private link has answered an error.
+    pub fn has_erred(&self) -> bool {
+        self.0.private.as_ref().is_some_and(|private| private.erred.get())
     }
 
     /// Takes its right to be, so that another link may be in its place.
@@ -459,7 +466,11 @@ impl Inner {
             return Ok(());
         }
         let is_error = frame.starts_with(b"-") || frame.starts_with(b"!");
-        let is_marker = || memchr::memmem::find(frame, MARKER).is_some();
+        // A user without the right to PING is told so instead, and so is everybody where it has another name.
+        let is_marker = || {
+            let refuses_ping = || memchr::memmem::find(&frame.to_ascii_lowercase(), b"'ping'").is_some();
+            memchr::memmem::find(frame, MARKER).is_some() || (is_error && refuses_ping())
+        };
         let (sink, id, bytes, done) = {
             let mut entries = self.entries.borrow_mut();
             let Some(entry) = entries.front_mut() else {
@@ -480,6 +491,7 @@ impl Inner {
             answered
         };
         let errors: &[(u32, usize)] = if is_error { &[(0, 0)] } else { &[] };
+        private.erred.set(private.erred.get() || is_error);
         sink.reply(id, Part { bytes, whole: bytes.len(), done, errors });
         Ok(())
     }
@@ -496,6 +508,9 @@ impl Inner {
             }
             answered
         };
+        if let (Some(private), false) = (&self.private, errors.is_empty()) {
+            private.erred.set(true);
+        }
         sink.reply(id, Part { bytes, whole: advanced.whole, done, errors });
     }
 
@@ -596,7 +611,13 @@ async fn drive(inner: Rc<Inner>) {
         if inner.is_abandoned() {
             return;
         }
-        inner.upstream.note_failure(&error);
+        match inner.identity.user {
+            // Not Weir's own affair: the clients are hung up on.
+            Some(_) if error.denies_user() => {
+                tracing::debug!(%error, "the upstream does not know a client's user any more")
+            }
+            _ => inner.upstream.note_failure(&error),
+        }
         inner.fail_all(&error);
         if inner.is_abandoned() {
             return;
