@@ -9,6 +9,8 @@ use weir::resp::command::{Handling, lookup};
 const NOT_COMPARED: &[(&str, &str)] = &[
     ("MONITOR", "its stream shows addresses, times and what Weir itself asks: it wants a comparison of its own"),
     ("WAITAOF", "the reference does not know it"),
+    ("CLIENT KILL", "it ends connections of the test itself; serve_connection_state compares it"),
+    ("CLIENT UNBLOCK", "its numbers are Weir's own; serve_connection_state compares it"),
     ("CLIENT SETINFO", "Weir knows it, whether the server behind does or not, and the reference does not"),
     ("CLIENT NO-TOUCH", "Weir knows it, whether the server behind does or not, and the reference does not"),
 ];
