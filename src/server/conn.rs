@@ -614,14 +614,15 @@ impl Conn {
         Flow::Next
     }
 
-    /// Sends a command that answers in another way, or in another time, than others; `behind` goes with it.
-    pub fn send_owed(&mut self, request: Request<'_>, behind: &[u8], owed: Owed, patience: Option<Duration>) {
+    /// Sends a command that answers in another way, or in another time, than others; `behind` goes with it. Answers its slot.
+    pub fn send_owed(&mut self, request: Request<'_>, behind: &[u8], owed: Owed, patience: Option<Duration>) -> u64 {
         self.send_run(request.bytes);
         let slot = self.replies.open_plain(vec![self.command]);
         if let Some(link) = self.way.link() {
             let bytes = [&request.command(), behind].concat();
             link.send_owed(&bytes, owed, patience, &self.sink, slot);
         }
+        slot
     }
 
     /// Hands a command to the store as it is.

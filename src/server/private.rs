@@ -45,8 +45,8 @@ pub struct Hold {
     pub no_touch: bool,
     /// A SUBSCRIBE or one of its kin is under way.
     subscribes: bool,
-    /// A command is under way that may take as long as it likes.
-    blocks: bool,
+    /// The slots of commands that may take as long as they like.
+    blocks: Vec<u64>,
     /// The link remembers what no command takes back: it is not handed on.
     pub stained: bool,
 }
@@ -82,7 +82,13 @@ impl Conn {
 
     /// Whether a command is under way that may take as long as it likes.
     pub fn is_blocked(&self) -> bool {
-        self.hold.as_ref().is_some_and(|hold| hold.blocks) && self.replies.any_open()
+        self.hold.as_ref().is_some_and(|hold| !hold.blocks.is_empty()) && self.replies.any_open()
+    }
+
+    /// Whether such a command is next to be answered: all that stands before it is done.
+    pub fn waits_for_ever(&self) -> bool {
+        let oldest = self.replies.oldest();
+        self.hold.as_ref().zip(oldest).is_some_and(|(hold, oldest)| hold.blocks.contains(&oldest))
     }
 
     /// Inside WATCH and MULTI nothing is loaded: a fill would abort the EXEC (T25).
@@ -210,7 +216,7 @@ impl Conn {
             return;
         }
         hold.subscribes = false;
-        hold.blocks = false;
+        hold.blocks.clear();
         let remembers = hold.holds() || link.subscriptions().any();
         if self.replies.take_lost() && remembers {
             self.closing = true;
@@ -328,9 +334,11 @@ fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         // also those that this client made over the shared link.
         conn.send_alone(b"*1\r\n$4\r\nPING\r\n");
     }
-    conn.send_owed(request, &[], Owed::Replies(1), patience);
+    let slot = conn.send_owed(request, &[], Owed::Replies(1), patience);
+    let oldest = conn.replies.oldest();
     if let Some(hold) = &mut conn.hold {
-        hold.blocks = true;
+        hold.blocks.retain(|&earlier| Some(earlier) >= oldest);
+        hold.blocks.push(slot);
         hold.stained |= lookup(spec.name.as_bytes()).is_none();
     }
     Flow::Next

@@ -284,6 +284,12 @@ impl Replies {
         !self.state.borrow().slots.is_empty()
     }
 
+    /// The slot that is to be answered next, if any is open.
+    pub fn oldest(&self) -> Option<u64> {
+        let state = self.state.borrow();
+        (!state.slots.is_empty()).then_some(state.first)
+    }
+
     /// Whether any routed request is open.
     pub fn any_routed_open(&self) -> bool {
         let state = self.state.borrow();

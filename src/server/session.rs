@@ -26,8 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Reads of one poll; after them other clients get their turn.
 const MOST_READS: usize = 4;
 
-/// Bytes that are taken from a client whose earlier command may take for ever.
-const MOST_UNREAD: usize = 64 << 10;
+/// Bytes that a buffer may keep beyond what it needs.
+const SPARE: usize = 64 << 10;
 
 /// For a client that is closed since all clients' unanswered commands together are too long.
 const QUERY_TOTAL: &str = "ERR the unanswered commands of all clients are together longer than [limits] max_query_total; yours are the longest";
@@ -168,7 +168,7 @@ impl Session {
     /// Nothing more will be read, and everything that was read is answered.
     fn is_over(&self) -> bool {
         let left = self.ended || self.conn.worker.is_draining();
-        if left && self.conn.is_blocked() {
+        if left && self.conn.waits_for_ever() {
             return true;
         }
         (left || self.conn.closing) && !self.conn.replies.any_open() && (self.conn.closing || self.waits == Waits::No)
@@ -200,9 +200,11 @@ impl Session {
         Ok(())
     }
 
-    /// A client that waits behind a command which may take for ever is still listened to: it may leave.
+    /// A client that waits behind a command which may take for ever is still listened to: it may leave, and the kernel tells
+    /// that only behind all that it has sent. What it sends counts in `max_query_total`.
     fn listens_while_blocked(&self) -> bool {
-        self.waits == Waits::Reply && self.conn.is_blocked() && self.input.len() < MOST_UNREAD
+        let most = self.conn.worker.app.config.limits.max_command;
+        self.waits != Waits::No && self.conn.is_blocked() && self.input.len() < most
     }
 
     /// One read, and action on what it brought.
@@ -234,7 +236,7 @@ impl Session {
         }
         input.drain(..used);
         // What is left of a large command keeps no room for another.
-        if input.capacity() > 4 * input.len() + MOST_UNREAD {
+        if input.capacity() > 4 * input.len() + SPARE {
             input.shrink_to_fit();
         }
         self.input = input;

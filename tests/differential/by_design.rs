@@ -75,7 +75,7 @@ pub const BY_DESIGN: &[(&str, Rule, &str)] = &[
     ("XPENDING", Near(MINUTE_MS), CLOCK),
     ("XINFO CONSUMERS", Near(MINUTE_MS), CLOCK),
     ("XINFO STREAM", Near(MINUTE_MS), CLOCK),
-    ("LASTSAVE", Near(MINUTE), CLOCK),
+    ("LASTSAVE", Kind, CLOCK),
     ("XADD", Kind, CLOCK),
     ("INFO", Kind, PROCESS),
     ("CONFIG GET", Near(1_000_000), PROCESS),
