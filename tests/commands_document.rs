@@ -19,7 +19,8 @@ administrator's is refused. On routed keys reads load, and changes fence loads; 
 
 const WITHIN_MULTI: &str = "
 Inside MULTI these are refused too, and EXEC then answers EXECABORT: AUTH, HELLO with options, SUBSCRIBE and its kin, CLIENT KILL,
-LIST, REPLY and UNBLOCK, WEIR. They are about a connection that is Weir's own; send them before MULTI or after EXEC.
+LIST, REPLY, UNBLOCK and TRACKING with REDIRECT, WEIR. They are about a connection that is Weir's own; send them before MULTI or
+after EXEC. Over a cluster CLIENT TRACKING and WAIT are refused altogether: each node knows of its own connections only.
 ";
 
 /// Every command and subcommand, by its whole name.
