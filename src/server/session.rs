@@ -46,6 +46,7 @@ pub async fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) {
         waits: Waits::No,
         paused: false,
         ended: false,
+        gone: false,
         progress: Progress::default(),
         wait: wait.clone(),
         held: Held::default(),
@@ -75,6 +76,8 @@ struct Session {
     paused: bool,
     /// The client will send no more.
     ended: bool,
+    /// … and takes no more replies.
+    gone: bool,
     /// What has happened since `wait` was noted.
     progress: Progress,
     /// What the client lets Weir wait for.
@@ -112,7 +115,7 @@ impl Session {
             let written = self.poll_write(cx);
             if readable.is_err() || matches!(written, Poll::Ready(Err(_))) {
                 // What it sent before it left is done all the same, as by a server that reads first and writes then.
-                self.ended = true;
+                (self.ended, self.gone) = (true, true);
                 self.conn.replies.output(|output| output.advance(output.len()));
             }
             if self.is_over() && written.is_ready() {
@@ -169,6 +172,10 @@ impl Session {
     fn is_over(&self) -> bool {
         let left = self.ended || self.conn.worker.is_draining();
         if left && self.conn.waits_for_ever() {
+            return true;
+        }
+        if self.gone && self.waits == Waits::No && !self.conn.is_private() {
+            // What it has sent is on its way, and nobody waits for the answers.
             return true;
         }
         (left || self.conn.closing) && !self.conn.replies.any_open() && (self.conn.closing || self.waits == Waits::No)
