@@ -172,7 +172,7 @@ impl Conn {
             return Flow::Wait;
         }
         let (alone, way, command) = (lane.run_alone(), self.way.clone(), request.command().into_owned());
-        let slot = self.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, self.command_index());
+        let slot = self.open_slow();
         self.replies.finish_with(slot, async move {
             let answer: Output = routed::run(command, way).await;
             drop(alone);

@@ -417,6 +417,11 @@ impl Conn {
         }
     }
 
+    /// A slot for an answer that takes its time and has to do with no key.
+    pub fn open_slow(&self) -> u64 {
+        self.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, self.command)
+    }
+
     /// Answers at once, in order.
     pub(super) fn answer(&mut self, request: Request<'_>, writer: impl FnOnce(&mut Vec<u8>)) -> Flow {
         self.send_run(request.bytes);

@@ -5,7 +5,6 @@ use super::client_command as client;
 use super::conn::{Conn, Flow, Muting, Request};
 use super::info;
 use super::output::Output;
-use super::replies::KeyHashes;
 use super::weir;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::Spec;
@@ -159,7 +158,7 @@ fn hello(conn: &mut Conn, args: Args<'_>) -> Flow {
         // Answered once the server knows: what it pushes from now on must be in the new version.
         Some(link) => {
             let (way, protocol) = (conn.way().clone(), conn.protocol());
-            let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+            let slot = conn.open_slow();
             link.set_protocol(protocol);
             conn.run_errand(async move {
                 let version = if protocol == Protocol::Resp3 { "3" } else { "2" };
@@ -280,7 +279,7 @@ fn ask_to_select(conn: &mut Conn, redis: &Redis, db: Option<u32>, args: Args<'_>
     let way =
         if conn.is_private() { conn.way().clone() } else { Way::private(redis, conn.way().identity.clone(), None) };
     let args: OwnedArgs = args.iter().collect();
-    let slot = conn.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, conn.command_index());
+    let slot = conn.open_slow();
     conn.run_errand(async move {
         let reply = way.run(args.as_args()).await;
         move |conn: &mut Conn| {

@@ -12,7 +12,6 @@
 use super::conn::{Conn, Flow, Muting, Request};
 use super::output::Output;
 use super::own;
-use super::replies::KeyHashes;
 use crate::cache::route::Route;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::{Access, Handling, Spec, lookup};
@@ -71,6 +70,11 @@ impl Hold {
     fn holds(&self) -> bool {
         let Hold { transaction, watches, monitors, tracking, no_evict, no_touch, .. } = self;
         transaction.is_some() || *watches || *monitors || tracking.is_some() || *no_evict || *no_touch
+    }
+
+    /// The transaction has ended, and with it what was watched.
+    fn forget_transaction(&mut self) {
+        (self.transaction, self.watches) = (None, false);
     }
 }
 
@@ -178,7 +182,7 @@ impl Conn {
     /// Works out the answer to a command that Weir asks of the server itself. The next command of a client that is pushed
     /// to waits for it, lest a push which that one causes comes before it.
     pub fn answer_with(&mut self, answer: impl Future<Output = Output> + 'static) {
-        let slot = self.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, self.command_index());
+        let slot = self.open_slow();
         if !self.listens() {
             return self.replies.finish_with(slot, answer);
         }
@@ -317,11 +321,10 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
 
 /// A command that may take its time.
 fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
-    let patience = match lookup(spec.name.as_bytes()) {
-        Some(_) => patience(spec.name, request.args, conn.worker.app.upstream_timeout()),
-        // How long a module's command waits is its own affair, and what it leaves behind too.
-        None => None,
-    };
+    // How long a module's command waits is its own affair, and what it leaves behind too.
+    let learned = lookup(spec.name.as_bytes()).is_none();
+    let timeout = conn.worker.app.upstream_timeout();
+    let patience = if learned { None } else { patience(spec.name, request.args, timeout) };
     if spec.access_of(request.args) != Access::Read {
         match conn.fence_routed(spec, request) {
             None => return Flow::Wait,
@@ -339,7 +342,7 @@ fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
     if let Some(hold) = &mut conn.hold {
         hold.blocks.retain(|&earlier| Some(earlier) >= oldest);
         hold.blocks.push(slot);
-        hold.stained |= lookup(spec.name.as_bytes()).is_none();
+        hold.stained |= learned;
     }
     Flow::Next
 }
@@ -408,7 +411,7 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
         "exec" if request.args.len() == 1 => return exec(conn, request),
         "discard" if request.args.len() != 1 => {}
         "discard" if conn.is_upstream_user() => {
-            return conn.ask_request(request, |hold| (hold.transaction, hold.watches) = (None, false));
+            return conn.ask_request(request, Hold::forget_transaction);
         }
         // A server discards the transaction of an EXEC that has too many arguments, too.
         "exec" | "discard" => {
@@ -425,9 +428,7 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
         _ => {}
     }
     if let Some(why) = barred(spec, request.args) {
-        if let Some(transaction) = conn.transaction() {
-            transaction.poisoned = true;
-        }
+        conn.poison();
         return conn.refuse(spec, request, why);
     }
     let writes = match spec.access_of(request.args) {
@@ -585,7 +586,7 @@ impl Conn {
     /// next command waits for its answer.
     pub fn ask_server(&mut self, args: OwnedArgs, note: impl FnOnce(&mut Hold) + 'static) -> Flow {
         let way = self.way.clone();
-        let slot = self.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, self.command_index());
+        let slot = self.open_slow();
         self.run_errand(async move {
             let reply = way.run(args.as_args()).await;
             move |conn: &mut Conn| {
@@ -612,7 +613,7 @@ impl Conn {
     /// It has ended, and with it what was watched.
     fn forget_transaction(&mut self) {
         if let Some(hold) = &mut self.hold {
-            (hold.transaction, hold.watches) = (None, false);
+            hold.forget_transaction();
         }
     }
 }

@@ -78,7 +78,7 @@ async fn ask_all(nodes: &Nodes, command: &[u8]) -> Result<Vec<Vec<u8>>, StoreErr
                 return Err(error);
             }
             // One of them is no master any more, or not yet: who is, the others will know in a moment.
-            tokio::time::sleep(PAUSE).await;
+            nodes.shared().change_within(PAUSE).await;
             shared::renew(nodes).await;
             seen = masters(nodes);
         }
