@@ -58,6 +58,7 @@ ttl = "1h"
 jitter = "0%"
 negative_ttl = "0s"
 on_modify = "reject"
+tags = ["trees", "tree-{rest}"]
 "#,
     );
     let expected = "\
@@ -67,7 +68,7 @@ database  main: postgres, named statements, pool 16, timeout 2s
 database  side: sqlite:/var/side.sqlite, pool 16, timeout 2s
 limits    max_command 512MiB, max_arguments 1048576, max_inline 64KiB, max_command_before_auth 16KiB, \
 max_output 1MiB, max_output_total 1GiB, max_query_total 1GiB, max_subscriber_output 32MiB, max_private_links 10000, \
-max_pipeline 10000, max_negative 100000, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
+max_pipeline 10000, max_negative 100000, max_tags 128, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
 
 route product
   key        product:{id}
@@ -86,6 +87,7 @@ route tree
   value      msgpack of many rows, max_value 1MiB
   timeline   fresh 1h, negative off, load timeout 2s
   on_modify  reject
+  tags       trees, tree-{rest}
 ";
     let output = weir(&["check", path.to_str().expect("a plain path"), "--offline"]);
     assert_eq!(outcome(&output), (Some(0), expected, ""));

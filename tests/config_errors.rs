@@ -132,7 +132,7 @@ error: unknown key `name` in [defaults]
 2 | name = "x"
   | ^^^^
   |
-  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify
+  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags
 "##,
     );
 }
@@ -1783,7 +1783,7 @@ error: unknown key `max_pipelin` in [limits]
 2 | max_pipelin = 5
   | ^^^^^^^^^^^
   |
-  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, auth_timeout, command_timeout, idle_timeout, write_timeout
+  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, auth_timeout, command_timeout, idle_timeout, write_timeout
 
 error: expected a whole number, found a string
  --> weir.toml:4:11
@@ -1888,5 +1888,39 @@ proptest! {
             prop_assert!(!errors.is_empty());
             prop_assert!(config::render_all(&errors, "weir.toml", &toml, false).starts_with("error: "));
         }
+    }
+}
+
+/// All errors of `toml` as one text.
+fn told(toml: &str) -> String {
+    let errors = config::parse(toml, Path::new("weir.toml"), env).expect_err("the file should be refused");
+    config::render_all(&errors, "weir.toml", toml, false)
+}
+
+#[test]
+fn tags_that_cannot_be_made_are_told_one_by_one() {
+    let toml = r#"
+[database.main]
+url = "sqlite:shop.db"
+[[route]]
+key = "product:{id}"
+load = "SELECT 1 WHERE :id = 1"
+tags = ["all", "c:{category", "p}", "x{}y", "", "all", 5]
+[limits]
+max_tags = 0
+"#;
+    let errors = told(toml);
+    for expected in ["expected a string, found an integer", "0 is too small"] {
+        assert!(errors.contains(expected), "{expected}\n{errors}");
+    }
+    let errors = told(&toml.replace(", 5]", "]"));
+    for expected in [
+        "this brace is not closed",
+        "this brace was not opened",
+        "nothing stands in these braces",
+        "an empty tag",
+        "the tag \"all\" stands here twice",
+    ] {
+        assert!(errors.contains(expected), "{expected}\n{errors}");
     }
 }

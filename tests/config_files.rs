@@ -37,6 +37,7 @@ fn an_empty_file_is_a_plain_embedded_store() {
     assert_eq!((config.limits.max_inline, config.limits.max_command_before_auth), (64 << 10, 16 << 10));
     assert_eq!((config.limits.max_output, config.limits.max_pipeline), (1 << 20, 10_000));
     assert_eq!(config.limits.max_negative, 100_000);
+    assert_eq!(config.limits.max_tags, 128);
     let (auth, command) = (config.limits.auth_timeout, config.limits.command_timeout);
     let (idle, write) = (config.limits.idle_timeout, config.limits.write_timeout);
     assert_eq!([auth, command, idle, write], [10, 30, 0, 60].map(Duration::from_secs));
@@ -117,6 +118,7 @@ max_subscriber_output = "6MiB"
 max_private_links = 20
 max_pipeline = 18
 max_negative = 19
+max_tags = 20
 auth_timeout = "1s"
 command_timeout = "2s"
 idle_timeout = "3s"
@@ -160,7 +162,7 @@ write_timeout = "4s"
     assert_eq!((limits.max_command_before_auth, limits.max_output), (2 << 10, 3 << 10));
     assert_eq!((limits.max_output_total, limits.max_query_total), (4 << 20, 5 << 20));
     assert_eq!((limits.max_subscriber_output, limits.max_private_links), (6 << 20, 20));
-    assert_eq!((limits.max_pipeline, limits.max_negative), (18, 19));
+    assert_eq!((limits.max_pipeline, limits.max_negative, limits.max_tags), (18, 19, 20));
 }
 
 #[test]

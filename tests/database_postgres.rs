@@ -284,8 +284,8 @@ async fn columns_have_the_same_names_alone_and_in_batches() {
     {
         let statement = prepare(&database, sql, rows, encoding).await;
         let arguments = vec!["5".to_owned(), "a".to_owned()];
-        let alone = statement.load(vec![arguments.clone()]).await.unwrap();
-        let batch = statement.load(vec![arguments.clone(), arguments]).await.unwrap();
+        let alone = values(statement.load(vec![arguments.clone()]).await.unwrap());
+        let batch = values(statement.load(vec![arguments.clone(), arguments]).await.unwrap());
         assert_eq!(batch, [alone[0].clone(), alone[0].clone()]);
     }
 }
@@ -364,12 +364,12 @@ async fn several_parameters_bind_by_name_and_statements_without_any_run_too() {
     let statement = database.prepare(pair).await.unwrap();
     let batch =
         vec![vec!["1".to_owned(), "2".to_owned()], vec!["2".to_owned(), "1".to_owned()], vec!["5".into(), "2".into()]];
-    let loaded = statement.load(batch).await.unwrap();
+    let loaded = values(statement.load(batch).await.unwrap());
     assert_eq!(fields(&loaded[0]), [("a".to_owned(), b"1".to_vec()), ("weir_q".to_owned(), b"weir_q".to_vec())]);
     assert_eq!(loaded[1], None);
     assert_eq!(loaded[2], loaded[0]);
     let none = one(&database, "SELECT a FROM pairs", Encoding::Json).await;
-    let loaded = none.load(vec![vec![], vec![]]).await.unwrap();
+    let loaded = values(none.load(vec![vec![], vec![]]).await.unwrap());
     assert_eq!(texts(loaded), vec![Some("{\"a\":1}".to_owned()); 2]);
     assert_eq!(none.load(vec![]).await.unwrap(), []);
 }
@@ -489,6 +489,33 @@ async fn a_named_statement_that_the_server_lost_is_prepared_again() {
     // A statement may do what a pooler between us would.
     server.psql("CREATE FUNCTION lose() RETURNS int LANGUAGE plpgsql AS 'BEGIN DEALLOCATE ALL; RETURN 1; END'");
     let losing = one(&database, "SELECT lose()", Encoding::Text).await;
-    assert_eq!(texts(losing.load(vec![vec![]]).await.unwrap()), [Some("1".into())]);
+    assert_eq!(texts(values(losing.load(vec![vec![]]).await.unwrap())), [Some("1".into())]);
     assert_eq!(texts(load(&statement, &["7"]).await), [Some("7".into())]);
+}
+
+#[tokio::test]
+async fn columns_that_tags_are_made_of_come_beside_every_encoding_alone_and_in_a_batch() {
+    let schema = "CREATE TABLE tagged (id bigint PRIMARY KEY, shop int NOT NULL, category bigint, good boolean, price numeric(8,2));
+                  INSERT INTO tagged VALUES (1, 10, 5, true, 1.50), (2, 10, NULL, false, 2), (3, 11, 6, NULL, NULL);";
+    let (_server, database) = database(schema).await;
+    let some = |text: &str| Some(text.to_owned());
+    let by_id = "SELECT * FROM tagged WHERE id = :id";
+    for encoding in [Encoding::Json, Encoding::MsgPack, Encoding::Hash] {
+        let spec = || spec(by_id, Rows::One, encoding);
+        let batch = tag_cells(&database, spec(), &["category", "shop"], &["2", "9", "1"]).await;
+        assert_eq!(batch, [vec![vec![None, some("10")]], vec![], vec![vec![some("5"), some("10")]]], "{encoding:?}");
+        let alone = tag_cells(&database, spec(), &["category", "shop"], &["3"]).await;
+        assert_eq!(alone, [[[some("6"), some("11")]]], "{encoding:?}");
+    }
+    let by_shop = "SELECT id, category FROM tagged WHERE shop = :shop ORDER BY id";
+    for encoding in [Encoding::Json, Encoding::MsgPack] {
+        let many = tag_cells(&database, spec(by_shop, Rows::Many, encoding), &["category"], &["10", "12"]).await;
+        assert_eq!(many, [vec![vec![some("5")], vec![None]], vec![]], "{encoding:?}");
+    }
+    let exact = tag_cells(&database, spec(by_id, Rows::One, Encoding::Json), &["price", "good"], &["1"]).await;
+    assert_eq!(exact, [[[Some("1.50".to_owned()), Some("t".to_owned())]]]);
+    let mut unknown = spec(by_id, Rows::One, Encoding::Json);
+    unknown.tag_columns = vec!["owner".to_owned()];
+    let error = database.prepare(unknown).await.err().expect("there is no such column");
+    assert!(error.to_string().contains("{owner}") && error.to_string().contains("shop"), "{error}");
 }

@@ -159,7 +159,7 @@ impl Secure {
         let database = Database::connect(&self.config(host, "pass?w%40rd", options)).await?;
         let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
         let statement = one(&database, sql, Encoding::Text).await;
-        Ok(texts(statement.load(vec![vec![]]).await?) == [Some("t".to_owned())])
+        Ok(texts(values(statement.load(vec![vec![]]).await?)) == [Some("t".to_owned())])
     }
 }
 

@@ -139,13 +139,13 @@ async fn several_parameters_bind_by_name_and_statements_without_any_run_too() {
     assert_eq!(statement.parameter_types(), ["INTEGER", "TEXT"]);
     let lists = [["1", "x"], ["1", "y"], ["2", "y"]].map(|list| list.map(str::to_owned).to_vec());
     let batch = statement.load(lists.to_vec()).await.unwrap();
-    assert_eq!(batch[1], None);
+    assert_eq!(batch[1].value, None);
     for (list, loaded) in lists.iter().zip(&batch) {
         assert_eq!(statement.load(vec![list.clone()]).await.unwrap(), std::slice::from_ref(loaded));
     }
-    assert_eq!(fields(&batch[2])[0], ("a".to_owned(), b"2".to_vec()));
+    assert_eq!(fields(&batch[2].value)[0], ("a".to_owned(), b"2".to_vec()));
     let none = one(&database, "SELECT max(a) AS m FROM pairs", Encoding::Json).await;
-    assert_eq!(texts(none.load(vec![vec![], vec![]]).await.unwrap()), vec![Some("{\"m\":2}".to_owned()); 2]);
+    assert_eq!(texts(values(none.load(vec![vec![], vec![]]).await.unwrap())), vec![Some("{\"m\":2}".to_owned()); 2]);
 }
 
 #[tokio::test]
@@ -294,4 +294,30 @@ async fn text_that_is_not_utf8_is_an_error_as_json_and_exact_as_text() {
     assert!(matches!(try_load(&json, &["1"]).await, Err(DatabaseError::Encoding(_))));
     let text = one(&database, "SELECT t FROM raw WHERE id = :id", Encoding::Text).await;
     assert_eq!(load(&text, &["1"]).await[0].clone().map(string), Some(vec![0xff, 0x41]));
+}
+
+#[tokio::test]
+async fn columns_that_tags_are_made_of_come_beside_every_encoding_alone_and_in_a_batch() {
+    let schema = "CREATE TABLE tagged (id INTEGER PRIMARY KEY, shop INTEGER NOT NULL, category INTEGER);
+                  INSERT INTO tagged VALUES (1, 10, 5), (2, 10, NULL), (3, 11, 6);";
+    let (file, _writer) = File::new(schema);
+    let database = file.connect().await;
+    let some = |text: &str| Some(text.to_owned());
+    let by_id = "SELECT * FROM tagged WHERE id = :id";
+    for encoding in [Encoding::Json, Encoding::MsgPack, Encoding::Hash] {
+        let spec = || spec(by_id, Rows::One, encoding);
+        let batch = tag_cells(&database, spec(), &["category", "shop"], &["2", "9", "1"]).await;
+        assert_eq!(batch, [vec![vec![None, some("10")]], vec![], vec![vec![some("5"), some("10")]]], "{encoding:?}");
+        let alone = tag_cells(&database, spec(), &["category", "shop"], &["3"]).await;
+        assert_eq!(alone, [[[some("6"), some("11")]]], "{encoding:?}");
+    }
+    let by_shop = "SELECT id, category FROM tagged WHERE shop = :shop ORDER BY id";
+    for encoding in [Encoding::Json, Encoding::MsgPack] {
+        let many = tag_cells(&database, spec(by_shop, Rows::Many, encoding), &["category"], &["10", "12"]).await;
+        assert_eq!(many, [vec![vec![some("5")], vec![None]], vec![]], "{encoding:?}");
+    }
+    let mut unknown = spec(by_id, Rows::One, Encoding::Json);
+    unknown.tag_columns = vec!["owner".to_owned()];
+    let error = database.prepare(unknown).await.err().expect("there is no such column");
+    assert!(error.to_string().contains("{owner}") && error.to_string().contains("shop"), "{error}");
 }

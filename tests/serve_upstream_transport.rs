@@ -183,8 +183,10 @@ fn a_unix_socket_out_of_reach_is_named() {
 /// What config/weir.toml says that Weir itself needs.
 const ALWAYS: [&str; 2] = ["info", "script|load"];
 const FOR_ROUTES: [&str; 9] = ["eval", "evalsha", "exists", "get", "set", "hget", "hset", "pexpire", "unlink"];
+const FOR_TAGS: [&str; 11] =
+    ["time", "zadd", "zremrangebyscore", "zrange", "pttl", "rename", "sadd", "smembers", "srem", "incr", "getex"];
 /// What the clients of the test use beyond that.
-const FOR_CLIENTS: &str = "+hgetall +incr +del";
+const FOR_CLIENTS: &str = "+hgetall +incrby +del";
 const KEYS: &str = "~product:* ~user:* ~counter:* ~weir:{*";
 
 /// Gives the user `weir` these rights and no others.
@@ -201,6 +203,7 @@ fn with_routes(redis: &Redis, userinfo: &str, sqlite: &Sqlite) -> String {
 [[route]]
 key = "product:{id}"
 load = "SELECT id, name FROM products WHERE id = :id"
+tags = ["products"]
 [[route]]
 key = "user:{id}"
 load = "SELECT id, name FROM users WHERE id = :id"
@@ -216,12 +219,12 @@ value = "text"
 #[test]
 fn the_rights_that_the_manual_names_are_enough_and_none_too_many() {
     let manual = include_str!("../config/weir.toml");
-    for right in ALWAYS.iter().chain(&FOR_ROUTES) {
+    for right in ALWAYS.iter().chain(&FOR_ROUTES).chain(&FOR_TAGS) {
         let line = manual.lines().find(|line| line.contains(&format!(" +{right}")));
         assert!(line.is_some_and(|line| line.starts_with('#')), "config/weir.toml does not name +{right}");
     }
     let (redis, sqlite) = (Redis::start(), Sqlite::shop());
-    let all = || ALWAYS.into_iter().chain(FOR_ROUTES);
+    let all = || ALWAYS.into_iter().chain(FOR_ROUTES).chain(FOR_TAGS);
     let config = with_routes(&redis, "weir:secret@", &sqlite);
 
     set_user(&redis, KEYS, all());
@@ -233,7 +236,7 @@ fn the_rights_that_the_manual_names_are_enough_and_none_too_many() {
         assert_eq!(client.run("GET product:100000"), Reply::Nil);
         assert!(client.run("HGETALL user:7").pairs().contains(&("name".into(), "user 7".into())));
     }
-    assert_eq!(client.run("INCR counter:a"), Reply::Int(11));
+    assert_eq!(client.run("INCRBY counter:a 1"), Reply::Int(11));
     assert_eq!(client.run("DEL product:7"), Reply::Int(1));
     assert_eq!(weir.metric("weir_fills_total", &[("result", "stored")]), 4.0, "{}", weir.metrics().0);
     assert!(!weir.log().contains("WARN"), "{}", weir.log());
@@ -250,7 +253,7 @@ fn the_rights_that_the_manual_names_are_enough_and_none_too_many() {
 fn a_user_who_lacks_a_right_is_told_of_it() {
     let (redis, sqlite) = (Redis::start(), Sqlite::shop());
     let config = with_routes(&redis, "weir:secret@", &sqlite);
-    let all = || ALWAYS.into_iter().chain(FOR_ROUTES);
+    let all = || ALWAYS.into_iter().chain(FOR_ROUTES).chain(FOR_TAGS);
 
     set_user(&redis, KEYS, all().filter(|right| *right != "set"));
     let weir = Weir::start(&config);
@@ -276,7 +279,7 @@ fn a_user_who_lacks_a_right_is_told_of_it() {
 #[test]
 fn wrong_passwords_are_told_and_put_right_without_a_restart() {
     let (redis, sqlite) = (Redis::start(), Sqlite::shop());
-    set_user(&redis, KEYS, ALWAYS.into_iter().chain(FOR_ROUTES));
+    set_user(&redis, KEYS, ALWAYS.into_iter().chain(FOR_ROUTES).chain(FOR_TAGS));
     let hint = "see user and password in the url of [upstream]";
     let wrong = with_routes(&redis, "weir:wrong@", &sqlite);
     check_fails(&wrong, &["AUTH answered WRONGPASS", hint]);

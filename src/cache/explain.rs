@@ -1,7 +1,7 @@
 //! What answers a key, in words: for `WEIR EXPLAIN`, the admin API and `weir explain`.
 
 use super::route::Route;
-use crate::config::{Encoding, OnModify, Rows};
+use crate::config::{self, Encoding, OnModify, Rows};
 use std::time::Duration;
 
 /// Field names and texts, in the order in which people read them.
@@ -39,6 +39,7 @@ pub fn explain(route: &Route, key: &[u8]) -> Explanation {
         ("max_value", format!("{} bytes", config.max_value)),
         ("load_timeout", duration(config.load_timeout)),
         ("on_modify", on_modify(config.on_modify).into()),
+        ("tags", tags(config)),
     ]
 }
 
@@ -64,6 +65,13 @@ fn value(encoding: Encoding, rows: Rows) -> &'static str {
         (Encoding::MsgPack, Rows::Many) => "msgpack array of maps",
         (Encoding::Hash, _) => "hash",
         (Encoding::Text, _) => "text",
+    }
+}
+
+fn tags(config: &config::Route) -> String {
+    match config.tags.as_slice() {
+        [] => "none".into(),
+        tags => tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>().join(", "),
     }
 }
 

@@ -5,9 +5,11 @@ use super::Found;
 use super::error::Kind;
 use super::flight::{Landed, Pilot};
 use super::route::Route;
+use super::tags::Untagged;
 use crate::clock::Clock;
 use crate::database::{Arguments, Loaded};
-use crate::store::{Fill, Filled, Store, StoreError, StoreKey, Token};
+use crate::store::{Fill, Filled, Sequence, Store, StoreError, StoreKey, Token};
+use crate::value::Value;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +37,11 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     pub(super) async fn fly(self, flight: Vec<Leading>) {
         let route = flight[0].route.clone();
         let batch = flight.iter().map(|leading| leading.arguments.clone()).collect();
+        let noted = self.noted_sequence(&route, flight[0].key.db).await;
         match self.load(&route, batch).await {
             Ok(loaded) => {
-                join_all(flight.into_iter().zip(loaded).map(|(leading, loaded)| self.land(leading, loaded))).await;
+                let each = flight.into_iter().zip(loaded);
+                join_all(each.map(|(leading, loaded)| self.land(leading, loaded, noted))).await;
             }
             Err(kind) => {
                 count_failure(&route, TRIGGER, &kind, flight.len());
@@ -70,10 +74,14 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// Fills what was loaded and tells everybody.
-    async fn land(&self, leading: Leading, loaded: Loaded) {
+    async fn land(&self, leading: Leading, loaded: Loaded, noted: Result<Sequence, Untagged>) {
         let Leading { route, key, token, asked, leased, pilot, .. } = leading;
-        route.count_load(TRIGGER, if loaded.is_some() { "row" } else { "empty" }, 1);
-        let (fill, unstored) = self.fill_of(&route, &loaded);
+        route.count_load(TRIGGER, if loaded.value.is_some() { "row" } else { "empty" }, 1);
+        let tagged = if leased { self.tag(&route, &key, &loaded, noted).await } else { Ok(()) };
+        let (fill, unstored) = match tagged {
+            Ok(()) => self.fill_of(&route, &loaded.value),
+            Err(untagged) => (Fill::Nothing, Some(untagged.reason())),
+        };
         let filled = match leased {
             true => self.store.fill(&key, token, fill).await,
             false => Err(StoreError::Refused("no lease".into())),
@@ -82,16 +90,16 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         count_fill(&route, &filled, unstored, overdue);
         self.shared.backoff.lock().succeeded(&key);
         let stored = unstored.is_none() && matches!(filled, Ok(Filled::Stored));
-        let answer = Ok(match loaded {
+        let answer = Ok(match loaded.value {
             Some(value) => Found::Loaded { value: Arc::new(value), stored },
             None => Found::Absent,
         });
-        pilot.land(Landed { refused: !matches!(filled, Ok(Filled::Stored)), answer });
+        pilot.land(Landed { refused: tagged.is_err() || !matches!(filled, Ok(Filled::Stored)), answer });
     }
 
     /// What to store, and the reason if it is nothing.
-    fn fill_of(&self, route: &Route, loaded: &Loaded) -> (Fill, Option<&'static str>) {
-        match loaded {
+    fn fill_of(&self, route: &Route, value: &Option<Value>) -> (Fill, Option<&'static str>) {
+        match value {
             Some(value) if value.len() > route.config.max_value => (Fill::Nothing, Some("too_big")),
             Some(value) => (Fill::Value { value: value.clone(), ttl: self.jittered(&route.config) }, None),
             None if route.config.negative_ttl.is_zero() => (Fill::Nothing, Some("off")),

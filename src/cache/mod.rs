@@ -30,6 +30,7 @@ mod matcher;
 mod negative;
 pub mod prepare;
 pub mod route;
+mod tags;
 mod unstored;
 
 use self::backoff::Backoff;
@@ -91,16 +92,18 @@ pub struct Shared {
     turns: Turns,
     backoff: Mutex<Backoff>,
     negative: Mutex<NegativeBudget>,
+    max_tags: usize,
 }
 
 impl Shared {
-    /// `max_negative`: most negative entries that this process keeps alive.
-    pub fn new(max_negative: usize, now: Instant) -> Self {
+    /// `max_negative`: most negative entries that this process keeps alive; `max_tags`: most tags of one key.
+    pub fn new(max_negative: usize, max_tags: usize, now: Instant) -> Self {
         Shared {
             flights: Flights::default(),
             turns: Turns::default(),
             backoff: Mutex::default(),
             negative: Mutex::new(NegativeBudget::new(max_negative, now)),
+            max_tags,
         }
     }
 }
@@ -239,7 +242,9 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Begun::Elsewhere => Wait::Elsewhere,
             Begun::Lead(leading, ticket) => {
                 let together = |flight: &&mut Vec<Leading>| {
-                    flight.len() < MOST_BATCH && Arc::ptr_eq(&flight[0].route, &leading.route)
+                    let first = &flight[0];
+                    let alike = Arc::ptr_eq(&first.route, &leading.route) && first.key.db == leading.key.db;
+                    alike && flight.len() < MOST_BATCH
                 };
                 match flights.iter_mut().find(together) {
                     Some(flight) => flight.push(leading),

@@ -1,9 +1,12 @@
 //! Routes as the engine uses them: a pattern to match keys with, a prepared statement, and the metrics that bear its name.
 
 use super::matcher::Matcher;
+use super::tags::{RouteTags, tag_columns};
 use crate::config::{self, OnModify, Part};
-use crate::database::{Arguments, LoadSpec, Statement};
+use crate::database::{Arguments, LoadSpec, Loaded, Statement};
+use bytes::Bytes;
 use metrics::Counter;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +18,8 @@ pub struct Route {
     pub statement: Arc<dyn Statement>,
     /// Its counters.
     pub metrics: RouteMetrics,
+    /// Under which names its keys are invalidated together.
+    pub tags: RouteTags,
     matcher: Matcher,
     /// For each parameter of the statement, which part of the pattern it is.
     captures: Vec<usize>,
@@ -64,6 +69,7 @@ impl Route {
         });
         Route {
             captures: captures.collect(),
+            tags: RouteTags::new(&config.tags, &names),
             matcher: Matcher::new(&config.key),
             metrics: RouteMetrics::new(&config.name, &config.database),
             config,
@@ -78,17 +84,31 @@ impl Route {
             parameters: config.parameters.clone(),
             rows: config.rows,
             encoding: config.value,
+            tag_columns: tag_columns(&config.tags),
         }
     }
 
     /// The statement's arguments, if `key` is one of this route's.
     pub fn arguments(&self, key: &[u8]) -> Option<Arguments> {
-        let mut parts = Vec::new();
-        if !self.matcher.walk(key, &mut |part| parts.push(std::str::from_utf8(part).ok())) {
-            return None;
-        }
-        let parts: Vec<&str> = parts.into_iter().collect::<Option<_>>()?;
+        let parts = self.parts(key)?;
         Some(self.captures.iter().map(|&index| parts[index].to_string()).collect())
+    }
+
+    /// The tags of what was loaded for `key`, each once.
+    pub fn tags_of(&self, key: &[u8], loaded: &Loaded) -> BTreeSet<Bytes> {
+        self.parts(key).map(|parts| self.tags.of(&parts, loaded)).unwrap_or_default()
+    }
+
+    /// Those that the key alone tells.
+    pub fn tags_of_key(&self, key: &[u8]) -> BTreeSet<Bytes> {
+        self.parts(key).map(|parts| self.tags.of_key(&parts)).unwrap_or_default()
+    }
+
+    /// What the pattern captures of `key`, if it is one of this route's.
+    fn parts<'a>(&self, key: &'a [u8]) -> Option<Vec<&'a str>> {
+        let mut parts = Vec::new();
+        let matches = self.matcher.walk(key, &mut |part| parts.push(std::str::from_utf8(part).ok()));
+        parts.into_iter().collect::<Option<_>>().filter(|_| matches)
     }
 
     /// Whether `key` is one of this route's. A key that is not UTF-8 is nobody's.
@@ -99,6 +119,11 @@ impl Route {
     /// How long a lease for one of its loads stands: past the moment at which the load is cancelled.
     pub fn lease_time(&self) -> Duration {
         self.config.load_timeout + LEASE_MARGIN
+    }
+
+    /// No value or negative entry that is stored from now on by a load under way lives longer.
+    pub fn longest_life(&self) -> Duration {
+        self.config.ttl.max(self.config.negative_ttl) + self.lease_time()
     }
 
     /// Counts one load, by what made it run and what it came to.

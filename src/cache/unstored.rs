@@ -186,9 +186,11 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                 .into_iter()
                 .zip(keys)
                 .map(|(loaded, key)| {
-                    route.count_load(TRIGGER, if loaded.is_some() { "row" } else { "empty" }, 1);
+                    route.count_load(TRIGGER, if loaded.value.is_some() { "row" } else { "empty" }, 1);
                     self.shared.backoff.lock().succeeded(key);
-                    Ok(loaded.map_or(Found::Absent, |value| Found::Loaded { value: Arc::new(value), stored: false }))
+                    Ok(loaded
+                        .value
+                        .map_or(Found::Absent, |value| Found::Loaded { value: Arc::new(value), stored: false }))
                 })
                 .collect(),
             Err(kind) => {

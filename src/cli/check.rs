@@ -5,7 +5,7 @@ use super::{CheckArguments, Failure, print, report};
 use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
 use crate::server::Access;
-use crate::store::redis::probe::probe;
+use crate::store::redis::probe::{Needs, probe};
 use futures_util::future::join;
 
 /// Prints the report, or fails with every error of the file.
@@ -32,7 +32,12 @@ fn try_out(config: &Config) -> Result<Vec<Diagnostic>, Failure> {
 
 async fn try_upstream(config: &Config) -> Vec<Diagnostic> {
     let Some(upstream) = &config.upstream else { return Vec::new() };
-    let wrong = probe(upstream, !config.routes.is_empty()).await;
+    let needs = match &config.routes {
+        routes if routes.is_empty() => Needs::Nothing,
+        routes if routes.iter().all(|route| route.tags.is_empty()) => Needs::Routes,
+        _ => Needs::Tags,
+    };
+    let wrong = probe(upstream, needs).await;
     let shown = wrong.into_iter().map(|(error, advice)| {
         let message = error.to_string();
         // Behind a semicolon stands the way out already.

@@ -70,7 +70,7 @@ fn database(database: &Database) -> String {
 fn limits(limits: &Limits) -> String {
     format!(
         "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
-         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
+         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
         sizes::show(limits.max_command),
         limits.max_arguments,
         sizes::show(limits.max_inline),
@@ -82,6 +82,7 @@ fn limits(limits: &Limits) -> String {
         limits.max_private_links,
         limits.max_pipeline,
         limits.max_negative,
+        limits.max_tags,
         show(limits.auth_timeout),
         show(limits.command_timeout),
         if limits.idle_timeout.is_zero() { "off".into() } else { show(limits.idle_timeout) },
@@ -101,8 +102,9 @@ fn block(route: &Route) -> String {
         ("value", value(route)),
         ("timeline", timeline(route)),
         ("on_modify", route.on_modify.word().into()),
+        ("tags", route.tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>().join(", ")),
     ];
-    for (label, value) in rows {
+    for (label, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
         writeln!(text, "  {label:<10} {value}").expect("a String takes everything");
     }
     text

@@ -28,6 +28,7 @@ pub mod shadow;
 mod shares;
 pub mod sizes;
 pub mod sql;
+pub mod tags;
 mod tls;
 mod upstream;
 mod upstream_tls;
@@ -37,6 +38,7 @@ mod users;
 pub use diagnostic::{Diagnostic, Source, render_all};
 pub use parse::{load, parse};
 pub use schema::{schema, users_schema};
+pub use tags::{TagPart, TagPattern};
 
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
@@ -57,6 +59,8 @@ pub struct Config {
     pub embedded: Embedded,
     /// `[database.NAME]`.
     pub databases: BTreeMap<String, Database>,
+    /// `ttl` of `[defaults]`, for what is tagged under no route; default 5 min.
+    pub default_ttl: Duration,
     /// `[[route]]`, in the order of the file: the first that matches wins.
     pub routes: Vec<Route>,
     /// `[limits]`.
@@ -347,6 +351,8 @@ pub struct Route {
     pub load_timeout: Duration,
     /// What INCR, APPEND, HSET … do on an absent key; default load.
     pub on_modify: OnModify,
+    /// Under which names its keys can be invalidated together; default none.
+    pub tags: Vec<TagPattern>,
     /// Where `key` stands in the file.
     pub key_origin: Origin,
     /// Where `load` stands in the file.
@@ -432,6 +438,8 @@ pub struct Limits {
     pub max_pipeline: usize,
     /// Most negative entries that one Weir process keeps alive; default 100,000.
     pub max_negative: usize,
+    /// Most tags of one key; default 128.
+    pub max_tags: usize,
     /// The longest until a client has shaken hands and, where it must, given AUTH; default 10 s.
     pub auth_timeout: Duration,
     /// The longest from a command's first byte to its last; default 30 s.

@@ -70,12 +70,13 @@ fn last_character(before: &str) -> std::ops::Range<usize> {
 fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
     let databases = databases(context, &raw.database);
     let known = Databases { valid: &databases, names: raw.database.keys().map(String::as_str).collect() };
-    let routes = routes::routes(context, &known, &raw.defaults, raw.route);
+    let (default_ttl, routes) = routes::routes(context, &known, &raw.defaults, raw.route);
     Config {
         server: server::server(context, &raw.server, raw.upstream.is_some()),
         upstream: raw.upstream.and_then(|at| upstream::upstream(context, at.get_ref(), &Origin(at.span()))),
         embedded: server::embedded(context, &raw.embedded),
         limits: server::limits(context, &raw.limits),
+        default_ttl,
         routes,
         databases,
     }

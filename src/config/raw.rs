@@ -187,6 +187,9 @@ pub struct Defaults {
     pub load_timeout: Option<Setting<Duration>>,
     /// What INCR, APPEND, HSET … do on an absent key: "load", "pass" or "reject". Default: "load".
     pub on_modify: Option<Setting<OnModify>>,
+    /// Names under which many keys can be invalidated at once: "products", "category:{category_id}"; what stands in braces
+    /// is a part of the key or a column. Default: none.
+    pub tags: Option<Setting<Vec<At<String>>>>,
 }
 
 /// `[[route]]`.
@@ -218,6 +221,9 @@ pub struct Route {
     pub load_timeout: Option<Setting<Duration>>,
     /// What INCR, APPEND, HSET … do on an absent key: "load", "pass" or "reject". Default: "load".
     pub on_modify: Option<Setting<OnModify>>,
+    /// Names under which many keys can be invalidated at once: "products", "category:{category_id}"; what stands in braces
+    /// is a part of the key or a column. Default: none.
+    pub tags: Option<Setting<Vec<At<String>>>>,
 }
 
 impl Route {
@@ -237,6 +243,7 @@ impl Route {
         or(&mut self.max_value, &defaults.max_value);
         or(&mut self.load_timeout, &defaults.load_timeout);
         or(&mut self.on_modify, &defaults.on_modify);
+        or(&mut self.tags, &defaults.tags);
     }
 }
 
@@ -266,6 +273,8 @@ pub struct Limits {
     pub max_pipeline: Option<Setting<usize>>,
     /// Most negative entries that one process keeps. Default: 100000.
     pub max_negative: Option<Setting<usize>>,
+    /// Most tags of one key; a value with more is served, not cached. Default: 128.
+    pub max_tags: Option<Setting<usize>>,
     /// How long a new client may take for the TLS handshake, and how long until AUTH where that is asked for. Default: "10s".
     pub auth_timeout: Option<Setting<Duration>>,
     /// How long a command may take to arrive once it has begun. Default: "30s".

@@ -6,6 +6,7 @@ use super::setting::{At, Setting};
 use super::shares::{self, Share};
 use super::sizes::{self, Size};
 use super::sql::NamedSql;
+use super::tags::{self, TagPattern};
 use super::{Database, Encoding, OnModify, Origin, Pattern, Route, Rows, durations, keys, pattern, raw, shadow, sql};
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -21,14 +22,14 @@ pub struct Databases<'a> {
     pub names: Vec<&'a str>,
 }
 
-/// All routes, validated, with the errors that concern two of them.
+/// All routes, validated, with the errors that concern two of them; and before them the `ttl` of `[defaults]`.
 pub fn routes(
     context: &mut Context<'_>,
     databases: &Databases<'_>,
     defaults: &raw::Defaults,
     raw: Vec<Spanned<raw::Route>>,
-) -> Vec<Route> {
-    check_defaults(context, databases, defaults);
+) -> (Duration, Vec<Route>) {
+    let default_ttl = check_defaults(context, databases, defaults);
     let mut routes: Vec<Named> = Vec::new();
     for spanned in raw {
         let section = Origin(spanned.span());
@@ -40,19 +41,21 @@ pub fn routes(
         }
         routes.push(found);
     }
-    routes.into_iter().map(|named| named.route).collect()
+    (default_ttl, routes.into_iter().map(|named| named.route).collect())
 }
 
 /// What `[defaults]` says may be wrong though no route takes it. Errors that routes repeat are told once in the end.
-fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults: &raw::Defaults) {
+fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults: &raw::Defaults) -> Duration {
     let mut raw = raw::Route::default();
     raw.inherit(defaults);
     let database =
         raw.database.as_ref().and_then(|_| read_database(context, databases, &raw.database, &Origin::default()));
     shape(context, &raw);
-    timing(context, &raw, databases, database.as_deref());
+    let timing = timing(context, &raw, databases, database.as_deref());
     max_value(context, &raw);
     context.read(&raw.on_modify);
+    read_tags(context, &raw.tags, &[]);
+    timing.ttl
 }
 
 /// A route and the place of its name, which is its key's where it has none of its own.
@@ -76,6 +79,8 @@ fn route(context: &mut Context<'_>, databases: &Databases<'_>, raw: &raw::Route,
     let timing = timing(context, raw, databases, database.as_deref());
     let max_value = max_value(context, raw);
     let on_modify = context.read_or(&raw.on_modify, OnModify::Load).value;
+    let parts: Vec<&str> = pattern.iter().flat_map(Pattern::names).collect();
+    let tags = read_tags(context, &raw.tags, &parts);
     let (name, name_origin) = name(context, &raw.name, key.as_ref(), pattern.as_ref());
     let (key, load) = (key?, load?);
     let route = Route {
@@ -92,6 +97,7 @@ fn route(context: &mut Context<'_>, databases: &Databases<'_>, raw: &raw::Route,
         max_value,
         load_timeout: timing.load_timeout,
         on_modify,
+        tags,
         key_origin: key.origin,
         load_origin: load.origin,
     };
@@ -168,6 +174,32 @@ fn read_parameters(
     }
     let used = parts.iter().filter(|part| statement.parameters.iter().any(|name| name == *part));
     used.map(|part| (*part).to_owned()).collect()
+}
+
+/// Each tag once.
+fn read_tags(context: &mut Context<'_>, setting: &Option<Setting<Vec<At<String>>>>, names: &[&str]) -> Vec<TagPattern> {
+    let Some(written) = context.read(setting) else { return Vec::new() };
+    if written.value.len() > tags::MOST {
+        context.complain(&written.origin, format!("more than {} tags", tags::MOST), "write fewer");
+    }
+    let mut tags: Vec<TagPattern> = Vec::new();
+    for tag in &written.value {
+        match tags::parse(&tag.value, names) {
+            Ok(pattern) if tags.contains(&pattern) => {
+                context.complain(
+                    &tag.origin,
+                    format!("the tag {:?} stands here twice", tag.value),
+                    "remove one of them",
+                );
+            }
+            Ok(pattern) => tags.push(pattern),
+            Err((span, problem)) => {
+                let origin = inside(context.text, tag, span);
+                context.complain(&origin, problem.message, problem.hint);
+            }
+        }
+    }
+    tags
 }
 
 fn parameter_hint(pattern: &str, name: &str, parts: &[&str]) -> String {

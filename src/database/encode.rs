@@ -13,7 +13,7 @@
 //! A hash cannot be empty in Redis: a row whose columns are all NULL is "not found" as a hash, and so is a NULL
 //! as `text`.
 
-use super::{DatabaseError, Loaded, msgpack};
+use super::{DatabaseError, LoadSpec, Loaded, TagCells, msgpack};
 use crate::config::{Encoding, Rows};
 use crate::value::Value;
 use bytes::Bytes;
@@ -38,11 +38,14 @@ pub(super) struct Encoder {
     encoding: Encoding,
     rows: Rows,
     columns: Vec<Bytes>,
+    /// Which columns tags are made of.
+    tag_columns: Vec<usize>,
 }
 
 impl Encoder {
-    /// Refuses columns that the encoding cannot keep apart, or more than it can hold.
-    pub(super) fn new(encoding: Encoding, rows: Rows, columns: &[String]) -> Result<Encoder, DatabaseError> {
+    /// Refuses columns that the encoding cannot keep apart, or more than it can hold, and tags of columns that are none.
+    pub(super) fn new(spec: &LoadSpec, columns: &[String]) -> Result<Encoder, DatabaseError> {
+        let (encoding, rows) = (spec.encoding, spec.rows);
         let refuse = |message: String| Err(DatabaseError::Encoding(message));
         if columns.is_empty() {
             return refuse("the statement answers no columns: write a SELECT".into());
@@ -56,18 +59,34 @@ impl Encoder {
         if let Some(name) = duplicate(columns) {
             return refuse(format!("two columns are named \"{name}\": name one of them with AS"));
         }
+        let tag_columns = spec.tag_columns.iter().map(|wanted| {
+            let unknown = || {
+                let known = columns.join(", ");
+                let message = format!("a tag is made of {{{wanted}}}, which is neither a part of the key nor a column");
+                DatabaseError::Encoding(format!("{message}; the columns are {known}"))
+            };
+            columns.iter().position(|name| name == wanted).ok_or_else(unknown)
+        });
+        let tag_columns = tag_columns.collect::<Result<_, _>>()?;
         let columns = columns.iter().map(|name| Bytes::copy_from_slice(name.as_bytes())).collect();
-        Ok(Encoder { encoding, rows, columns })
+        Ok(Encoder { encoding, rows, columns, tag_columns })
     }
 
     /// Writes one row; `None` where the row is as good as absent.
     pub(super) fn row(&self, cells: &[Cell<'_>]) -> Result<Loaded, DatabaseError> {
-        match self.encoding {
-            Encoding::Json => self.json(cells).map(|text| Some(Value::String(text.into()))),
-            Encoding::MsgPack => self.msgpack(cells).map(|bytes| Some(Value::String(bytes.into()))),
-            Encoding::Hash => Ok(self.hash(cells)),
-            Encoding::Text => Ok(cells.first().and_then(plain).map(Value::String)),
-        }
+        let value = match self.encoding {
+            Encoding::Json => Some(Value::String(self.json(cells)?.into())),
+            Encoding::MsgPack => Some(Value::String(self.msgpack(cells)?.into())),
+            Encoding::Hash => self.hash(cells),
+            Encoding::Text => cells.first().and_then(plain).map(Value::String),
+        };
+        let tag_cells = self.tag_columns.iter().map(|&column| plain(&cells[column])).collect();
+        Ok(Loaded { value, tag_cells: vec![tag_cells] })
+    }
+
+    /// A row that the database has written itself.
+    pub(super) fn written(&self, text: &[u8], tag_cells: TagCells) -> Loaded {
+        Loaded { value: Some(Value::String(Bytes::copy_from_slice(text))), tag_cells: vec![tag_cells] }
     }
 
     /// Makes one answer of all rows of one argument list.
@@ -77,15 +96,18 @@ impl Encoder {
                 "the statement answers more than one row: write rows = \"many\", or a condition on a unique column"
                     .into(),
             )),
-            Rows::One => Ok(rows.pop().flatten()),
-            Rows::Many => Ok(Some(Value::String(self.array(&rows)))),
+            Rows::One => Ok(rows.pop().unwrap_or_default()),
+            Rows::Many => {
+                let value = Some(Value::String(self.array(&rows)));
+                Ok(Loaded { value, tag_cells: rows.into_iter().flat_map(|row| row.tag_cells).collect() })
+            }
         }
     }
 
     fn array(&self, rows: &[Loaded]) -> Bytes {
         let rows: Vec<&Bytes> = rows
             .iter()
-            .filter_map(|row| match row {
+            .filter_map(|row| match &row.value {
                 Some(Value::String(bytes)) => Some(bytes),
                 _ => None,
             })
@@ -131,7 +153,7 @@ impl Encoder {
         Ok(out)
     }
 
-    fn hash(&self, cells: &[Cell<'_>]) -> Loaded {
+    fn hash(&self, cells: &[Cell<'_>]) -> Option<Value> {
         let fields: Vec<_> =
             self.columns.iter().zip(cells).filter_map(|(name, cell)| Some((name.clone(), plain(cell)?))).collect();
         (!fields.is_empty()).then_some(Value::Hash(fields))
@@ -143,7 +165,7 @@ fn duplicate(columns: &[String]) -> Option<&String> {
 }
 
 /// A cell's own text, or its bytes.
-fn plain(cell: &Cell<'_>) -> Option<Bytes> {
+pub(super) fn plain(cell: &Cell<'_>) -> Option<Bytes> {
     Some(match cell {
         Cell::Null => return None,
         Cell::Bool(value) => Bytes::from_static(if *value { b"t" } else { b"f" }),
@@ -205,11 +227,22 @@ mod tests {
     use super::*;
 
     fn encoder(encoding: Encoding, rows: Rows, columns: &[&str]) -> Result<Encoder, DatabaseError> {
-        Encoder::new(encoding, rows, &columns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+        tagging(encoding, rows, columns, &[])
+    }
+
+    fn tagging(
+        encoding: Encoding,
+        rows: Rows,
+        columns: &[&str],
+        tag_columns: &[&str],
+    ) -> Result<Encoder, DatabaseError> {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (sql, parameters) = Default::default();
+        Encoder::new(&LoadSpec { sql, parameters, rows, encoding, tag_columns: owned(tag_columns) }, &owned(columns))
     }
 
     fn string(loaded: Loaded) -> String {
-        match loaded {
+        match loaded.value {
             Some(Value::String(bytes)) => String::from_utf8(bytes.to_vec()).unwrap(),
             other => panic!("no string: {other:?}"),
         }
@@ -234,18 +267,18 @@ mod tests {
     fn a_null_has_no_field_and_a_row_of_nulls_is_absent() {
         let encoder = encoder(Encoding::Hash, Rows::One, &["a", "b"]).unwrap();
         let row = encoder.row(&[Cell::Null, Cell::Int(7)]).unwrap();
-        assert_eq!(row, Some(Value::Hash(vec![("b".into(), "7".into())])));
-        assert_eq!(encoder.row(&[Cell::Null, Cell::Null]).unwrap(), None);
+        assert_eq!(row.value, Some(Value::Hash(vec![("b".into(), "7".into())])));
+        assert_eq!(encoder.row(&[Cell::Null, Cell::Null]).unwrap().value, None);
     }
 
     #[test]
     fn no_rows_are_absent_or_an_empty_array() {
         let one = encoder(Encoding::Json, Rows::One, &["a"]).unwrap();
-        assert_eq!(one.gather(vec![]).unwrap(), None);
+        assert_eq!(one.gather(vec![]).unwrap(), Loaded::default());
         let many = encoder(Encoding::Json, Rows::Many, &["a"]).unwrap();
         assert_eq!(string(many.gather(vec![]).unwrap()), "[]");
         let packed = encoder(Encoding::MsgPack, Rows::Many, &["a"]).unwrap();
-        assert_eq!(packed.gather(vec![]).unwrap(), Some(Value::String(vec![0x90].into())));
+        assert_eq!(packed.gather(vec![]).unwrap().value, Some(Value::String(vec![0x90].into())));
     }
 
     #[test]
@@ -264,10 +297,23 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_of_tag_columns_stand_beside_the_value_row_by_row() {
+        let encoder =
+            tagging(Encoding::MsgPack, Rows::Many, &["id", "category", "shop"], &["shop", "category"]).unwrap();
+        let rows = [[Cell::Int(1), Cell::Int(5), Cell::Text(b"a")], [Cell::Int(2), Cell::Null, Cell::Text(b"b")]];
+        let rows = rows.iter().map(|cells| encoder.row(cells).unwrap()).collect();
+        let expected: [TagCells; 2] = [vec![Some("a".into()), Some("5".into())], vec![Some("b".into()), None]];
+        assert_eq!(encoder.gather(rows).unwrap().tag_cells, expected);
+        let unknown =
+            tagging(Encoding::Json, Rows::One, &["id"], &["category"]).err().expect("there is no such column");
+        assert!(unknown.to_string().contains("{category}"), "{unknown}");
+    }
+
+    #[test]
     fn text_that_is_not_utf8_is_never_changed_silently() {
         let json = encoder(Encoding::Json, Rows::One, &["a"]).unwrap();
         assert!(json.row(&[Cell::Text(b"\xff")]).is_err());
         let text = encoder(Encoding::Text, Rows::One, &["a"]).unwrap();
-        assert_eq!(text.row(&[Cell::Text(b"\xff")]).unwrap(), Some(Value::String(Bytes::from_static(b"\xff"))));
+        assert_eq!(text.row(&[Cell::Text(b"\xff")]).unwrap().value, Some(Value::String(Bytes::from_static(b"\xff"))));
     }
 }

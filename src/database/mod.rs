@@ -16,6 +16,7 @@ mod template;
 
 use crate::config::{self, DatabaseUrl, Encoding, Rows};
 use crate::value::Value;
+use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,7 +57,8 @@ impl Database {
     /// Prepares a route's statement on the live database, so that what is wrong with it is found at start.
     ///
     /// Errors: [`DatabaseError::Statement`] with the database's own message and where in the SQL it points;
-    /// [`DatabaseError::Encoding`] where the columns cannot be written as [`LoadSpec::encoding`] asks.
+    /// [`DatabaseError::Encoding`] where the columns cannot be written as [`LoadSpec::encoding`] asks, or one of
+    /// [`LoadSpec::tag_columns`] is none of them.
     pub async fn prepare(&self, spec: LoadSpec) -> Result<Arc<dyn Statement>, DatabaseError> {
         match &self.kind {
             Kind::Sqlite(sqlite) => sqlite.prepare(spec).await,
@@ -81,13 +83,30 @@ pub struct LoadSpec {
     pub rows: Rows,
     /// How a row is written.
     pub encoding: Encoding,
+    /// Columns whose texts the engine wants beside the value: it makes tags of them.
+    pub tag_columns: Vec<String>,
 }
 
 /// The arguments of one load: the text of each key part, in the order of [`LoadSpec::parameters`].
 pub type Arguments = Vec<String>;
 
-/// What one load of a batch came to: `None` is "no such row" (only with [`Rows::One`]).
-pub type Loaded = Option<Value>;
+/// What one load of a batch came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The value; `None` is "no such row" (only with [`Rows::One`]).
+    pub value: Option<Value>,
+    /// Of each row that the value is made of.
+    pub tag_cells: Vec<TagCells>,
+}
+
+/// The texts of [`LoadSpec::tag_columns`] in one row, in their order; `None` is NULL.
+pub type TagCells = Vec<Option<Bytes>>;
+
+impl From<Option<Value>> for Loaded {
+    fn from(value: Option<Value>) -> Self {
+        Loaded { value, tag_cells: Vec::new() }
+    }
+}
 
 /// A boxed future, so that statements of different databases stand behind one `dyn Statement`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -77,7 +77,13 @@ mod tests {
 
     fn template(sql: &str, parameters: &[&str]) -> Result<Template, DatabaseError> {
         let parameters = parameters.iter().map(|name| (*name).to_owned()).collect();
-        Template::new(&LoadSpec { sql: sql.into(), parameters, rows: Rows::One, encoding: Encoding::Json })
+        Template::new(&LoadSpec {
+            sql: sql.into(),
+            parameters,
+            rows: Rows::One,
+            encoding: Encoding::Json,
+            tag_columns: Vec::new(),
+        })
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Conn {
         }
         match RoutedKeys::find(&worker, spec, request.args) {
             Some(keys) if access == Access::Read => self.read_split(spec, request, keys),
-            Some(keys) => self.write_in_cluster(request, keys, leaves_a_value(spec)),
+            Some(keys) => self.write_in_steps(request, keys, leaves_a_value(spec)),
             None => {
                 let (command, way) = (request.command().into_owned(), self.way.clone());
                 let slot = self.replies.open_slow(hashes, self.command_index());
@@ -135,8 +135,9 @@ impl Conn {
         self.replies.finish_with(slot, async move { routed::read_from_store(&worker, read).await });
     }
 
-    /// A routed write. It is sent once its fences are acknowledged, for they might meet different nodes.
-    pub(super) fn write_in_cluster(&mut self, request: Request<'_>, keys: RoutedKeys<'_>, caps: bool) {
+    /// A routed write that is sent once its keys are tagged and its fences acknowledged: in a cluster they might meet
+    /// different nodes.
+    pub(super) fn write_in_steps(&mut self, request: Request<'_>, keys: RoutedKeys<'_>, caps: bool) {
         let routed = keys.iter().map(|RoutedKey { key, route, .. }| (key.to_vec(), Arc::clone(route))).collect();
         self.write_fenced(request, routed, keys.hashes, caps);
     }

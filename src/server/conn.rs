@@ -566,8 +566,9 @@ impl Conn {
     /// A routed write: fenced, as it is, and capped.
     fn write(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
-        if self.way.lane().is_some() {
-            return self.write_in_cluster(request, keys, leaves_a_value(spec));
+        let tagged = leaves_a_value(spec) && keys.iter().any(|key| key.route.tags.has_key_tags());
+        if tagged || self.way.lane().is_some() {
+            return self.write_in_steps(request, keys, leaves_a_value(spec));
         }
         for key in keys.iter() {
             key.route.metrics.invalidations.increment(1);

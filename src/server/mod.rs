@@ -30,6 +30,7 @@ mod rights;
 mod routed;
 mod rules;
 mod session;
+mod tagging;
 mod threads;
 mod unstored;
 mod weir;

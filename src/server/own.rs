@@ -36,7 +36,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         "client" => return client::run(conn, spec, sub.name, request),
         "info" => info(conn, args),
         "acl" => conn.answer_now(|out| write::bulk(out, conn.client.said.lock().user())),
-        "weir" => return weir::run(conn, spec, args),
+        "weir" => return weir::run(conn, spec, request),
         other => conn.answer_now(|out| write::error(out, format!("ERR '{other}' is not served by Weir"))),
     }
     Flow::Next

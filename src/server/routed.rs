@@ -18,7 +18,7 @@ use crate::store::embedded::evaluate;
 use crate::store::{StoreError, StoreKey, Way};
 use crate::value::Value;
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use std::sync::Arc;
 
 /// A key may vanish again between its load and the command: so often it is made present anew.
@@ -252,9 +252,12 @@ pub async fn modify(worker: &Worker, mut modify: Modify) -> Output {
     }
 }
 
-/// Runs a command that replaces or removes what its routed keys hold, once they are fenced.
+/// Runs a command that replaces or removes what its routed keys hold, once they are tagged and fenced.
 pub async fn write(worker: &Worker, write: Modify) -> Output {
     let args = parse(&write.command);
+    if let Err(failure) = tag_written(worker, &write).await {
+        return error(&upstream_text(failure));
+    }
     let fences = write.keys.iter().map(|(key, route)| {
         route.metrics.invalidations.increment(1);
         write.way.fenced(key)
@@ -265,7 +268,26 @@ pub async fn write(worker: &Worker, write: Modify) -> Output {
         Err(error) => Err(error),
     };
     cap_written(worker, &write, answer.as_deref().ok()).await;
-    answer.map_or_else(|error_of_store| error(&upstream_text(error_of_store)), whole)
+    let answer = match answer {
+        Ok(reply) => tag_written(worker, &write).await.map(|()| reply),
+        failed => failed,
+    };
+    answer.map_or_else(|failure| error(&upstream_text(failure)), whole)
+}
+
+/// What a client stores has the tags that its key tells; what its row would tell, nobody knows. Done before the command, so
+/// that a proxy which dies leaves no value without its tags, and again after it, for an invalidation may have set the index
+/// aside in between.
+async fn tag_written(worker: &Worker, write: &Modify) -> Result<(), StoreError> {
+    let tagged = write.keys.iter().filter(|(_, route)| write.caps && route.tags.has_key_tags()).map(|(key, route)| {
+        let key = StoreKey { db: write.way.identity.db, name: Bytes::copy_from_slice(key) };
+        async move {
+            let tags = route.tags_of_key(&key.name);
+            let tags: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
+            worker.engine.add_tags(&key, &tags, route.longest_life()).await
+        }
+    });
+    try_join_all(tagged).await.map(drop)
 }
 
 /// Caps the keys of a command that was not refused.

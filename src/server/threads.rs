@@ -48,7 +48,11 @@ enum Task {
 impl Workers {
     /// Starts `[server] workers` threads.
     pub fn start(app: &Arc<App>, loads: Handle) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(app.config.limits.max_negative, tokio::time::Instant::now()));
+        let shared = Arc::new(Shared::new(
+            app.config.limits.max_negative,
+            app.config.limits.max_tags,
+            tokio::time::Instant::now(),
+        ));
         if let StoreKind::Redis(upstream) = &app.store {
             upstream.follow(&loads);
         }

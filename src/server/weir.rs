@@ -1,21 +1,26 @@
 //! `WEIR …`: what Weir says of itself over RESP.
 
-use super::conn::{Conn, Flow};
+use super::conn::{Conn, Flow, Request};
 use super::explain::explain;
 use super::output::Output;
 use super::replies::KeyHashes;
+use super::tagging;
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::resp::write;
 
 /// Answers a WEIR command whose number of arguments is right.
-pub fn run(conn: &mut Conn, spec: &'static Spec, args: Args<'_>) -> Flow {
+pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
+    let args = request.args;
     let app = conn.worker.app.clone();
     let protocol = conn.protocol();
     match spec.resolve(args).name {
         "explain" => {
             return explain_key(conn, args);
         }
+        "invalidate" => return tagging::invalidate(conn, request),
+        "set" => return tagging::set(conn, request),
+        "tag" => return tagging::tag(conn, request),
         "routes" => conn.answer_now(|out| {
             write::map(out, protocol, app.routes.iter().count());
             for route in app.routes.iter() {
@@ -64,8 +69,11 @@ fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     Flow::Next
 }
 
-const HELP: [&str; 5] = [
+const HELP: [&str; 8] = [
     "WEIR <subcommand> [<arg> ...]. Subcommands are:",
+    "SET <key> <value> [EX <seconds> | PX <milliseconds>] TAGS <tag> [<tag> ...] -- Store a value that tags invalidate.",
+    "TAG <key> <tag> [<tag> ...] -- Tag a key that is there.",
+    "INVALIDATE <tag> [<tag> ...] -- Drop every key that has any of the tags; answers how many there were.",
     "EXPLAIN <key> -- Which route, SQL, parameters and TTLs answer this key.",
     "ROUTES -- Each route's name and pattern.",
     "HELP -- Print this help.",

@@ -2,7 +2,8 @@
 
 use super::embedded::Embedded;
 use super::redis::Redis;
-use super::{Acquired, Fill, Filled, Identity, Store, StoreError, StoreKey, Token, Way};
+use super::{Acquired, Fill, Filled, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token, Way};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +62,62 @@ impl Store for Backend {
         match self {
             Backend::Redis(redis) => redis.invalidate(key).await,
             Backend::Embedded(embedded) => embedded.invalidate(key).await,
+        }
+    }
+
+    async fn invalidate_all(&self, db: u32, keys: &[Bytes]) -> Result<usize, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.invalidate_all(db, keys).await,
+            Backend::Embedded(embedded) => Store::invalidate_all(embedded, db, keys).await,
+        }
+    }
+
+    async fn sequence(&self, db: u32) -> Result<Sequence, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.sequence(db).await,
+            Backend::Embedded(embedded) => Store::sequence(embedded, db).await,
+        }
+    }
+
+    async fn next_sequence(&self, db: u32) -> Result<Sequence, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.next_sequence(db).await,
+            Backend::Embedded(embedded) => Store::next_sequence(embedded, db).await,
+        }
+    }
+
+    async fn index(&self, key: &StoreKey, tag: &[u8], life: Duration) -> Result<Sequence, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.index(key, tag, life).await,
+            Backend::Embedded(embedded) => Store::index(embedded, key, tag, life).await,
+        }
+    }
+
+    async fn set_aside(&self, db: u32, tag: &[u8], number: Sequence, list: ListId) -> Result<Vec<ListId>, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.set_aside(db, tag, number, list).await,
+            Backend::Embedded(embedded) => Store::set_aside(embedded, db, tag, number, list).await,
+        }
+    }
+
+    async fn listed(
+        &self,
+        db: u32,
+        tag: &[u8],
+        list: ListId,
+        from: usize,
+        count: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.listed(db, tag, list, from, count).await,
+            Backend::Embedded(embedded) => Store::listed(embedded, db, tag, list, from, count).await,
+        }
+    }
+
+    async fn drop_list(&self, db: u32, tag: &[u8], list: ListId) -> Result<(), StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.drop_list(db, tag, list).await,
+            Backend::Embedded(embedded) => Store::drop_list(embedded, db, tag, list).await,
         }
     }
 }

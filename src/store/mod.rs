@@ -6,6 +6,9 @@
 //! Beside each key may stand two side keys of Weir's own: its *lease* (the right to load it: a random token with a
 //! time limit) and its *negative entry* ("the database has no such row", with a short TTL). Every change of a key
 //! drops both before it is made, which is what refuses the fill of a load that began earlier (G1, T1).
+//!
+//! Each database number has a *sequence*, which counts invalidations by tag, and for each tag an *index* of the keys that
+//! have it, and a *mark*: the number of its newest invalidation. `cache::tags` tells how they work together.
 
 mod backend;
 pub mod embedded;
@@ -18,6 +21,7 @@ pub use self::identity::{Credentials, Identity};
 pub use self::way::Way;
 
 use crate::value::Value;
+use bytes::Bytes;
 use std::future::Future;
 use std::time::Duration;
 
@@ -31,8 +35,19 @@ pub struct StoreKey {
     /// Number of the Redis database (`SELECT`).
     pub db: u32,
     /// The key's bytes.
-    pub name: bytes::Bytes,
+    pub name: Bytes,
 }
+
+/// The number of an invalidation by tag, of one database number: a counter of the store's and never a clock (T43).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sequence(pub u64);
+
+/// The random name of a list of keys that an invalidation by tag has set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListId(pub u64);
+
+/// How long a tag's mark stands at least: longer than any load takes, for the longest `load_timeout` is an hour.
+pub const MARK_LIFE: Duration = Duration::from_secs(2 * 3600);
 
 /// What [`Store::acquire`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +92,7 @@ pub enum Filled {
     Occupied,
 }
 
-/// The steps of the cache protocol that a store must make atomic, for one key each.
+/// The steps of the cache protocol that a store must make atomic, for one key or one tag each.
 pub trait Store {
     /// Looks for the value, then the negative entry, then a lease; where there is none of them, takes the lease.
     fn acquire(
@@ -92,6 +107,42 @@ pub trait Store {
 
     /// Deletes value, lease and negative entry. True if there was a value.
     fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>>;
+
+    /// Deletes values, leases and negative entries of all `keys` of database `db`, each key in a step of its own. Answers
+    /// how many values there were.
+    fn invalidate_all(&self, db: u32, keys: &[Bytes]) -> impl Future<Output = Result<usize, StoreError>>;
+
+    /// The number of the newest invalidation by tag in `db`.
+    fn sequence(&self, db: u32) -> impl Future<Output = Result<Sequence, StoreError>>;
+
+    /// The number of a new one.
+    fn next_sequence(&self, db: u32) -> impl Future<Output = Result<Sequence, StoreError>>;
+
+    /// Puts `key` into the index of `tag`, to stay there for `life` at least, and answers the tag's mark.
+    fn index(&self, key: &StoreKey, tag: &[u8], life: Duration) -> impl Future<Output = Result<Sequence, StoreError>>;
+
+    /// Raises the mark of `tag` to `number`, and turns its index into the list `list`, which never changes again, until it
+    /// is dropped. Answers all lists of the tag: this one, and those of others who are at work on them or have given up.
+    fn set_aside(
+        &self,
+        db: u32,
+        tag: &[u8],
+        number: Sequence,
+        list: ListId,
+    ) -> impl Future<Output = Result<Vec<ListId>, StoreError>>;
+
+    /// At most `count` of a list's keys from position `from`; none beyond its end, or if it was dropped.
+    fn listed(
+        &self,
+        db: u32,
+        tag: &[u8],
+        list: ListId,
+        from: usize,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>>;
+
+    /// Drops a list of which every key was invalidated after it was set aside.
+    fn drop_list(&self, db: u32, tag: &[u8], list: ListId) -> impl Future<Output = Result<(), StoreError>>;
 }
 
 /// Why a store did not answer.

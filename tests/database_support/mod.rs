@@ -4,6 +4,7 @@
 //! them. [`shared`] is one server for all tests of a binary that run at the same time.
 #![allow(dead_code)]
 
+use bytes::Bytes;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
@@ -204,7 +205,7 @@ pub fn sqlite_config(path: &Path) -> config::Database {
 
 pub fn spec(sql: &str, rows: Rows, encoding: Encoding) -> LoadSpec {
     let parameters = config::sql::parse(sql).unwrap().parameters;
-    LoadSpec { sql: sql.into(), parameters, rows, encoding }
+    LoadSpec { sql: sql.into(), parameters, rows, encoding, tag_columns: Vec::new() }
 }
 
 pub async fn prepare(database: &Database, sql: &str, rows: Rows, encoding: Encoding) -> Arc<dyn Statement> {
@@ -219,17 +220,26 @@ pub async fn refused(database: &Database, sql: &str, rows: Rows, encoding: Encod
     database.prepare(spec(sql, rows, encoding)).await.err().unwrap_or_else(|| panic!("{sql} was prepared"))
 }
 
-/// Loads lists of one argument each.
-pub async fn load(statement: &Arc<dyn Statement>, keys: &[&str]) -> Vec<Loaded> {
+/// The values that lists of one argument each load.
+pub async fn load(statement: &Arc<dyn Statement>, keys: &[&str]) -> Vec<Option<Value>> {
     try_load(statement, keys).await.unwrap_or_else(|error| panic!("{keys:?}: {error}"))
 }
 
-pub async fn try_load(statement: &Arc<dyn Statement>, keys: &[&str]) -> Result<Vec<Loaded>, DatabaseError> {
+pub async fn try_load(statement: &Arc<dyn Statement>, keys: &[&str]) -> Result<Vec<Option<Value>>, DatabaseError> {
+    load_whole(statement, keys).await.map(values)
+}
+
+pub fn values(loaded: Vec<Loaded>) -> Vec<Option<Value>> {
+    loaded.into_iter().map(|loaded| loaded.value).collect()
+}
+
+/// The same with what tags are made of.
+pub async fn load_whole(statement: &Arc<dyn Statement>, keys: &[&str]) -> Result<Vec<Loaded>, DatabaseError> {
     statement.load(keys.iter().map(|key| vec![(*key).to_owned()]).collect()).await
 }
 
 /// Loaded strings as text.
-pub fn texts(loaded: Vec<Loaded>) -> Vec<Option<String>> {
+pub fn texts(loaded: Vec<Option<Value>>) -> Vec<Option<String>> {
     loaded.into_iter().map(|value| value.map(|value| String::from_utf8(string(value)).unwrap())).collect()
 }
 
@@ -240,11 +250,26 @@ pub fn string(value: Value) -> Vec<u8> {
     }
 }
 
-pub fn fields(loaded: &Loaded) -> Vec<(String, Vec<u8>)> {
+pub fn fields(loaded: &Option<Value>) -> Vec<(String, Vec<u8>)> {
     match loaded {
         Some(Value::Hash(fields)) => {
             fields.iter().map(|(name, value)| (String::from_utf8(name.to_vec()).unwrap(), value.to_vec())).collect()
         }
         other => panic!("no hash: {other:?}"),
     }
+}
+
+/// Each row's tag cells as text, for a statement that tags are made of.
+pub async fn tag_cells(
+    database: &Database,
+    mut spec: LoadSpec,
+    columns: &[&str],
+    keys: &[&str],
+) -> Vec<Vec<Vec<Option<String>>>> {
+    spec.tag_columns = columns.iter().map(|name| (*name).to_owned()).collect();
+    let statement = database.prepare(spec).await.expect("the statement is right");
+    let loaded = load_whole(&statement, keys).await.expect("the rows can be read");
+    let text = |cell: Option<Bytes>| cell.map(|text| String::from_utf8(text.to_vec()).expect("text"));
+    let row = |cells: Vec<Option<Bytes>>| cells.into_iter().map(text).collect();
+    loaded.into_iter().map(|loaded| loaded.tag_cells.into_iter().map(row).collect()).collect()
 }

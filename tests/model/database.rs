@@ -8,11 +8,12 @@ use std::time::Duration;
 use weir::database::{Arguments, BoxFuture, DatabaseError, Loaded, Statement};
 use weir::value::Value;
 
-/// A row's newest version, and whether that version is a row or its absence.
+/// A row's newest version, whether that version is a row or its absence, and which category the row belongs to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Row {
     pub version: u64,
     pub present: bool,
+    pub category: u64,
 }
 
 #[derive(Default)]
@@ -55,7 +56,13 @@ impl SimStatement {
 
     fn row(&self, id: &str) -> Loaded {
         let row = self.rows().rows.get(id).copied().unwrap_or_default();
-        row.present.then(|| Value::String(Bytes::from(format!("row:{}", row.version))))
+        match row.present {
+            true => Loaded {
+                value: Some(Value::String(Bytes::from(format!("row:{}", row.version)))),
+                tag_cells: vec![vec![Some(Bytes::from(row.category.to_string()))]],
+            },
+            false => Loaded::default(),
+        }
     }
 }
 

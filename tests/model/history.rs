@@ -15,6 +15,8 @@ pub struct History {
     pub negatives: u64,
     /// Reads that were answered, or failed, without the store.
     pub unstored: u64,
+    /// Invalidations by tag.
+    pub tags: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -58,6 +60,11 @@ impl History {
     pub fn invalidating(&mut self, key: &str) -> Invalidation {
         let known = self.keys.entry(key.into()).or_default();
         Invalidation { version: known.newest, sets: known.sets_acknowledged.clone() }
+    }
+
+    /// An invalidation of what was loaded alone: it promises nothing of SETs.
+    pub fn invalidating_rows(&mut self, key: &str) -> Invalidation {
+        Invalidation { sets: BTreeSet::new(), ..self.invalidating(key) }
     }
 
     /// It was acknowledged.

@@ -1,23 +1,41 @@
-//! A store with the three steps of the cache protocol and the commands that clients need, over one table in memory.
+//! A store with the steps of the cache protocol and the commands that clients need, over one table in memory.
 //!
 //! Every call waits before and after its step, which alone is atomic; some lose their answer after the step is done. Each
 //! engine reaches it in its own way, which may be cut: then nothing is asked, and what was asked has no answer.
+//!
+//! Any one of the protocol's rules can be left out, as a deliberate [`Bug`] that must be found.
 
 use crate::universe::Chance;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
-use weir::store::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
+use weir::store::{Acquired, Fill, Filled, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use weir::value::Value;
+
+/// Which rule of the protocol is left out. The first is one of the store's own; the others belong to the engine, and the
+/// store tells it what would be so if the engine did not keep them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Fills do not look at the lease.
+    Fence,
+    /// Loads do not see the marks of their tags.
+    Mark,
+    /// Readers join a load of their process whose lease the store does not show any more.
+    Seen,
+    /// A refused fill answers all who wait for it.
+    Retry,
+}
 
 #[derive(Clone)]
 pub struct SimStore {
     pub chance: Chance,
     pub table: Rc<RefCell<Table>>,
-    /// The deliberate bug: fills do not look at the lease.
-    pub without_fence: bool,
+    pub bug: Option<Bug>,
+    /// Which process asks, and which token it was granted last for each key: for [`Bug::Seen`].
+    pub granted: Rc<RefCell<BTreeMap<StoreKey, Token>>>,
     /// Whether answers get lost.
     pub lossy: bool,
     /// This way to the table is cut.
@@ -29,11 +47,25 @@ pub struct Table {
     values: BTreeMap<StoreKey, Held<String>>,
     leases: BTreeMap<StoreKey, Held<Token>>,
     negatives: BTreeMap<StoreKey, Held<()>>,
+    sequence: u64,
+    tags: BTreeMap<Bytes, SimTag>,
+    /// For [`Bug::Retry`]: the sequence when each lease was granted, and the leases whose loads a mark would refuse.
+    granted_at: BTreeMap<u64, u64>,
+    doomed: BTreeSet<u64>,
+    /// Lists that somebody else had left behind, as an invalidation met them.
+    pub left_behind: u64,
     pub refused: u64,
     pub lost: u64,
     pub unreached: u64,
     pub expired: u64,
     pub most_negatives: usize,
+}
+
+#[derive(Default)]
+struct SimTag {
+    mark: u64,
+    index: BTreeMap<Bytes, Instant>,
+    lists: BTreeMap<ListId, Vec<Bytes>>,
 }
 
 struct Held<T> {
@@ -68,13 +100,16 @@ impl Table {
             return Acquired::Held(held);
         }
         self.leases.insert(key.clone(), Held { what: token, until: Instant::now() + lease });
+        self.granted_at.insert(token.0, self.sequence);
         Acquired::Granted
     }
 
-    fn fill(&mut self, key: &StoreKey, token: Token, fill: Fill, without_fence: bool) -> Filled {
-        if live(&mut self.leases, key) != Some(&token) && !without_fence {
+    fn fill(&mut self, key: &StoreKey, token: Token, fill: Fill, bug: Option<Bug>) -> Filled {
+        let without_fence = bug == Some(Bug::Fence);
+        let refused = live(&mut self.leases, key) != Some(&token) || self.doomed.contains(&token.0);
+        if refused && !without_fence {
             self.refused += 1;
-            return Filled::LeaseLost;
+            return if bug == Some(Bug::Retry) { Filled::Stored } else { Filled::LeaseLost };
         }
         self.leases.remove(key);
         if !matches!(fill, Fill::Nothing) && self.value(key).is_some() && !without_fence {
@@ -98,6 +133,36 @@ impl Table {
         Filled::Stored
     }
 
+    fn index(&mut self, key: &StoreKey, tag: &[u8], life: Duration, bug: Option<Bug>) -> Sequence {
+        let now = Instant::now();
+        let tag = self.tags.entry(Bytes::copy_from_slice(tag)).or_default();
+        tag.index.retain(|_, until| *until > now);
+        let until = tag.index.entry(key.name.clone()).or_insert(now);
+        *until = (now + life).max(*until);
+        let mark = tag.mark;
+        if let Some(Token(token)) = live(&mut self.leases, key)
+            && self.granted_at.get(token).is_some_and(|granted_at| mark > *granted_at)
+        {
+            self.doomed.extend((bug == Some(Bug::Retry)).then_some(*token));
+        }
+        Sequence(if matches!(bug, Some(Bug::Mark | Bug::Retry)) { 0 } else { mark })
+    }
+
+    fn set_aside(&mut self, tag: &[u8], Sequence(number): Sequence, list: ListId) -> Vec<ListId> {
+        let now = Instant::now();
+        let tag = self.tags.entry(Bytes::copy_from_slice(tag)).or_default();
+        tag.mark = tag.mark.max(number);
+        self.left_behind += tag.lists.len() as u64;
+        let keys = std::mem::take(&mut tag.index).into_iter().filter(|(_, until)| *until > now).map(|(key, _)| key);
+        tag.lists.insert(list, keys.collect());
+        tag.lists.keys().copied().collect()
+    }
+
+    fn invalidate(&mut self, key: &StoreKey) -> bool {
+        self.fence(key);
+        self.values.remove(key).is_some()
+    }
+
     fn fence(&mut self, key: &StoreKey) {
         self.leases.remove(key);
         self.negatives.remove(key);
@@ -111,7 +176,8 @@ impl SimStore {
         self.chance.pause(3).await;
         self.reach()?;
         let answer = step(&mut self.table.borrow_mut());
-        self.chance.pause(3).await;
+        // Now and then an answer takes so long that others have come and gone meanwhile.
+        self.chance.pause(if self.chance.one_in(8) { 40 } else { 3 }).await;
         self.reach()?;
         if self.lossy && self.chance.one_in(40) {
             self.table.borrow_mut().lost += 1;
@@ -155,18 +221,59 @@ impl SimStore {
 
 impl Store for SimStore {
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
-        self.step(|table| table.acquire(key, token, lease)).await
+        let acquired = self.step(|table| table.acquire(key, token, lease)).await?;
+        if acquired == Acquired::Granted && self.bug == Some(Bug::Seen) {
+            let before = self.granted.borrow_mut().insert(key.clone(), token);
+            return Ok(before.filter(|_| self.chance.one_in(2)).map_or(acquired, Acquired::Held));
+        }
+        Ok(acquired)
     }
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        self.step(|table| table.fill(key, token, fill, self.without_fence)).await
+        self.step(|table| table.fill(key, token, fill, self.bug)).await
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
+        self.step(|table| table.invalidate(key)).await
+    }
+
+    /// Key by key, as the parts of one command in a cluster are.
+    async fn invalidate_all(&self, db: u32, keys: &[Bytes]) -> Result<usize, StoreError> {
+        let mut values = 0;
+        for name in keys {
+            let key = StoreKey { db, name: name.clone() };
+            values += usize::from(self.step(|table| table.invalidate(&key)).await?);
+        }
+        Ok(values)
+    }
+
+    async fn sequence(&self, _: u32) -> Result<Sequence, StoreError> {
+        self.step(|table| Sequence(table.sequence)).await
+    }
+
+    async fn next_sequence(&self, _: u32) -> Result<Sequence, StoreError> {
         self.step(|table| {
-            table.fence(key);
-            table.values.remove(key).is_some()
+            table.sequence += 1;
+            Sequence(table.sequence)
         })
         .await
+    }
+
+    async fn index(&self, key: &StoreKey, tag: &[u8], life: Duration) -> Result<Sequence, StoreError> {
+        self.step(|table| table.index(key, tag, life, self.bug)).await
+    }
+
+    async fn set_aside(&self, _: u32, tag: &[u8], number: Sequence, list: ListId) -> Result<Vec<ListId>, StoreError> {
+        self.step(|table| table.set_aside(tag, number, list)).await
+    }
+
+    async fn listed(&self, _: u32, tag: &[u8], list: ListId, from: usize, _: usize) -> Result<Vec<Bytes>, StoreError> {
+        // Pages of one key.
+        let page = |tag: &SimTag| Some(tag.lists.get(&list)?.iter().skip(from).take(1).cloned().collect());
+        self.step(|table| table.tags.get(tag).and_then(page).unwrap_or_default()).await
+    }
+
+    async fn drop_list(&self, _: u32, tag: &[u8], list: ListId) -> Result<(), StoreError> {
+        self.step(|table| table.tags.get_mut(tag).map(|tag| tag.lists.remove(&list))).await.map(drop)
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::database::{Row, Rows, SimStatement};
 use crate::history::History;
-use crate::store::{SimStore, Table};
+use crate::store::{Bug, SimStore, Table};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::rc::Rc;
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 use weir::cache::error::{self, LoadError};
-use weir::cache::route::Route;
+use weir::cache::route::{Route, Routes};
 use weir::cache::{Engine, Found, Shared, Wanted};
 use weir::clock::Clock;
 use weir::store::{StoreError, StoreKey};
@@ -23,8 +24,8 @@ pub enum Kind {
     Stormy,
     /// Many readers of one absent key, and nothing goes wrong.
     Calm,
-    /// Stormy, over a store with a bug.
-    WithoutFence,
+    /// Nothing breaks, but one of the protocol's rules is left out, and all that happens is about one key.
+    Without(Bug),
 }
 
 /// The universe's one source of chance, which is also its clock.
@@ -79,6 +80,8 @@ pub struct Report {
     pub loads: u64,
     pub coalesced: u64,
     pub refused_fills: u64,
+    pub lists_left_behind: u64,
+    pub tags_invalidated: u64,
     pub failed_loads: u64,
     pub hung_loads: u64,
     pub lost_answers: u64,
@@ -94,6 +97,8 @@ impl Report {
         self.loads += other.loads;
         self.coalesced += other.coalesced;
         self.refused_fills += other.refused_fills;
+        self.lists_left_behind += other.lists_left_behind;
+        self.tags_invalidated += other.tags_invalidated;
         self.failed_loads += other.failed_loads;
         self.hung_loads += other.hung_loads;
         self.lost_answers += other.lost_answers;
@@ -108,12 +113,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} reads, {} loads, {} coalesced, {} refused fills, {} failed and {} hung loads, {} lost answers, \
+            "{} reads, {} loads, {} coalesced, {} refused fills, {} invalidations by tag, {} lists left behind, {} failed and {} hung loads, {} lost answers, \
              {} steps at a store out of reach, {} reads without it, {} negative answers, {} expired",
             self.reads,
             self.loads,
             self.coalesced,
             self.refused_fills,
+            self.tags_invalidated,
+            self.lists_left_behind,
             self.failed_loads,
             self.hung_loads,
             self.lost_answers,
@@ -127,6 +134,8 @@ impl fmt::Display for Report {
 
 const KEYS: u64 = 2;
 const MAX_NEGATIVE: usize = 3;
+const MAX_TAGS: usize = 8;
+const CATEGORIES: u64 = 2;
 
 /// What every client of a universe shares.
 #[derive(Clone)]
@@ -135,6 +144,10 @@ struct World {
     table: Rc<RefCell<Table>>,
     rows: Arc<Mutex<Rows>>,
     route: Arc<Route>,
+    routes: Rc<Routes>,
+    /// Of each row: who may move it to another category, one writer at a time; and the categories that it was in since an
+    /// invalidation by category was last acknowledged.
+    writers: Rc<Vec<tokio::sync::Mutex<BTreeSet<u64>>>>,
     history: Rc<RefCell<History>>,
     kind: Kind,
 }
@@ -148,12 +161,14 @@ pub fn run(seed: u64, kind: Kind) -> Report {
 
 async fn universe(seed: u64, kind: Kind) -> Report {
     let chance = Chance(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
-    let stormy = kind != Kind::Calm;
     let table = Rc::new(RefCell::new(Table::default()));
     let rows = Arc::new(Mutex::new(Rows::default()));
-    let statement = SimStatement { rows: rows.clone(), chance: chance.clone(), faulty: stormy };
+    let statement = SimStatement { rows: rows.clone(), chance: chance.clone(), faulty: kind == Kind::Stormy };
+    let route = Arc::new(Route::new(route(), Arc::new(statement)));
     let world = World {
-        route: Arc::new(Route::new(route(), Arc::new(statement))),
+        routes: Rc::new(Routes::new(vec![route.clone()])),
+        writers: Rc::new((0..KEYS).map(|_| tokio::sync::Mutex::default()).collect()),
+        route,
         history: Rc::default(),
         chance,
         table: table.clone(),
@@ -161,11 +176,15 @@ async fn universe(seed: u64, kind: Kind) -> Report {
         kind,
     };
     for key in 0..KEYS {
-        world.commit(key, kind == Kind::Calm || world.chance.one_in(2));
+        world.commit(key, kind == Kind::Calm || world.chance.one_in(2), key);
     }
-    let clients = if stormy { 4 } else { 12 };
+    let clients = match kind {
+        Kind::Stormy => 4,
+        Kind::Calm => 12,
+        Kind::Without(_) => 6,
+    };
     let engines = world.engines();
-    if stormy {
+    if kind == Kind::Stormy {
         for engine in &engines {
             tokio::task::spawn_local(cut_now_and_then(world.chance.clone(), engine.store().cut.clone()));
         }
@@ -182,7 +201,7 @@ async fn universe(seed: u64, kind: Kind) -> Report {
 /// A route with short times, so that values expire and loads hang within a universe.
 fn route() -> weir::config::Route {
     let text = "[database.main]\nurl = \"sqlite:none\"\n[[route]]\nname = \"row\"\nkey = \"row:{id}\"\nttl = \"400ms\"\n\
-                negative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
+                tags = [\"rows\", \"category:{category}\"]\nnegative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
                 load = \"SELECT value FROM rows WHERE id = :id\"\n";
     let config = weir::config::parse(text, Path::new("model.toml"), |_| None).expect("the file is valid");
     config.routes.into_iter().next().expect("it has a route")
@@ -191,13 +210,18 @@ fn route() -> weir::config::Route {
 impl World {
     /// Two workers of one process, and another process.
     fn engines(&self) -> Vec<Engine<SimStore, Chance>> {
-        let one = Arc::new(Shared::new(MAX_NEGATIVE, Instant::now()));
-        let other = Arc::new(Shared::new(MAX_NEGATIVE, Instant::now()));
+        let one = Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, Instant::now()));
+        let other = Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, Instant::now()));
         let processes =
             if self.kind == Kind::Calm { [one.clone(), one.clone(), one] } else { [one.clone(), one, other] };
         let loads = tokio::runtime::Handle::current();
-        let engine = |shared| Engine::new(self.store(), self.chance.clone(), shared, loads.clone());
-        processes.into_iter().map(engine).collect()
+        let granted = [Rc::default(), Rc::default()];
+        let engine = |shared: Arc<Shared>| {
+            let process = usize::from(!Arc::ptr_eq(&shared, &processes[0]));
+            let store = SimStore { granted: Rc::clone(&granted[process]), ..self.store() };
+            Engine::new(store, self.chance.clone(), shared, loads.clone())
+        };
+        processes.iter().cloned().map(engine).collect()
     }
 
     /// A way to the one store.
@@ -205,18 +229,26 @@ impl World {
         SimStore {
             chance: self.chance.clone(),
             table: self.table.clone(),
-            without_fence: self.kind == Kind::WithoutFence,
-            lossy: self.kind != Kind::Calm,
+            bug: if let Kind::Without(bug) = self.kind { Some(bug) } else { None },
+            granted: Rc::default(),
+            lossy: self.kind == Kind::Stormy,
             cut: Rc::default(),
         }
     }
 
-    /// The database commits a new version of a row, or its absence.
-    fn commit(&self, key: u64, present: bool) {
+    /// The database commits a new version of a row, or its absence. Answers the category that it had before.
+    fn commit(&self, key: u64, present: bool, category: u64) -> u64 {
         let mut rows = self.rows.lock().expect("no simulation panics while it holds the rows");
         let row = rows.rows.entry(key.to_string()).or_default();
-        *row = Row { version: row.version + 1, present };
+        let before = row.category;
+        *row = Row { version: row.version + 1, present, category };
         self.history.borrow_mut().committed(&key.to_string(), row.version, present);
+        before
+    }
+
+    fn category(&self, key: u64) -> u64 {
+        let rows = self.rows.lock().expect("no simulation panics while it holds the rows");
+        rows.rows.get(&key.to_string()).map_or(0, |row| row.category)
     }
 
     fn report(&self, table: &Table, kind: Kind) -> Report {
@@ -237,6 +269,8 @@ impl World {
             loads: rows.loads,
             coalesced: history.reads.saturating_sub(answered_by_loads),
             refused_fills: table.refused,
+            lists_left_behind: table.left_behind,
+            tags_invalidated: history.tags,
             failed_loads: rows.failed,
             hung_loads: rows.hung,
             lost_answers: table.lost,
@@ -260,14 +294,21 @@ async fn cut_now_and_then(chance: Chance, cut: Rc<Cell<bool>>) {
 async fn life(world: World, engine: Engine<SimStore, Chance>) {
     let commands = if world.kind == Kind::Calm { 1 } else { 6 };
     for _ in 0..commands {
-        world.chance.pause(if world.kind == Kind::Calm { 10 } else { 120 }).await;
-        let number = world.chance.below(KEYS);
+        let pause = match world.kind {
+            Kind::Stormy => 120,
+            Kind::Calm => 10,
+            Kind::Without(_) => 60,
+        };
+        world.chance.pause(pause).await;
+        let number = world.chance.below(if matches!(world.kind, Kind::Without(_)) { 1 } else { KEYS });
         let key = StoreKey { db: 0, name: format!("row:{number}").into() };
         match world.chance.below(10) {
             _ if world.kind == Kind::Calm => get(&world, &engine, number, &key).await,
             0..6 => get(&world, &engine, number, &key).await,
-            6..9 => change(&world, engine.store(), number, &key).await,
-            _ => set(&world, engine.store(), number, &key).await,
+            6 => change(&world, engine.store(), number, &key).await,
+            7 => change_and_move(&world, &engine, number).await,
+            8 => change_all(&world, &engine).await,
+            _ => set(&world, &engine, number, &key).await,
         }
     }
 }
@@ -316,19 +357,56 @@ async fn look_up(
 /// An application's write: commit, then DEL.
 async fn change(world: &World, store: &SimStore, number: u64, key: &StoreKey) {
     let name = number.to_string();
-    world.commit(number, !world.chance.one_in(3));
+    world.commit(number, !world.chance.one_in(3), world.category(number));
     let invalidation = world.history.borrow_mut().invalidating(&name);
     if store.del(key).await.is_ok() {
         world.history.borrow_mut().invalidated(&name, invalidation);
     }
 }
 
-/// An application that stores a value of its own.
-async fn set(world: &World, store: &SimStore, number: u64, key: &StoreKey) {
+/// An application that moves a row to another category, perhaps, and invalidates both by their tags.
+async fn change_and_move(world: &World, engine: &Engine<SimStore, Chance>, number: u64) {
+    let mut owed = world.writers[number as usize].lock().await;
     let name = number.to_string();
+    let category = world.chance.below(CATEGORIES);
+    owed.insert(world.commit(number, !world.chance.one_in(3), category));
+    let invalidation = world.history.borrow_mut().invalidating_rows(&name);
+    let tags: Vec<String> = owed.iter().chain([&category]).map(|category| format!("category:{category}")).collect();
+    if invalidate(world, engine, &tags.iter().map(String::as_str).collect::<Vec<_>>()).await {
+        world.history.borrow_mut().invalidated(&name, invalidation);
+        owed.clear();
+    }
+}
+
+/// An application that changes every row, and invalidates them by one tag.
+async fn change_all(world: &World, engine: &Engine<SimStore, Chance>) {
+    let mut promised = Vec::new();
+    for number in 0..KEYS {
+        world.commit(number, !world.chance.one_in(3), world.category(number));
+        promised.push((number.to_string(), world.history.borrow_mut().invalidating(&number.to_string())));
+    }
+    if invalidate(world, engine, &["rows"]).await {
+        promised.into_iter().for_each(|(name, promise)| world.history.borrow_mut().invalidated(&name, promise));
+    }
+}
+
+/// WEIR INVALIDATE, as the server does it. False if nobody knows whether it was done.
+async fn invalidate(world: &World, engine: &Engine<SimStore, Chance>, tags: &[&str]) -> bool {
+    world.history.borrow_mut().tags += 1;
+    let tags: Vec<&[u8]> = tags.iter().map(|tag| tag.as_bytes()).collect();
+    engine.invalidate_tags(0, &world.routes.with_absences(&tags)).await.is_ok()
+}
+
+/// An application that stores a value of its own.
+async fn set(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
+    let (name, ttl) = (number.to_string(), Duration::from_millis(60));
+    if engine.add_tags(key, &[b"rows"], ttl * 4).await.is_err() {
+        return;
+    }
     let set = world.history.borrow_mut().next_set();
     let invalidation = world.history.borrow_mut().invalidating(&name);
-    if store.set(key, format!("set:{set}"), Duration::from_millis(60)).await.is_ok() {
+    let stored = engine.store().set(key, format!("set:{set}"), ttl).await.is_ok();
+    if stored && engine.add_tags(key, &[b"rows"], ttl * 4).await.is_ok() {
         let mut history = world.history.borrow_mut();
         history.set(&name, set);
         history.invalidated(&name, invalidation);

@@ -31,12 +31,10 @@
 
 use super::parameter::Parameter;
 use crate::config::{Encoding, Rows};
-use crate::database::encode::{Cell, Encoder};
+use crate::database::encode::{self, Cell, Encoder};
 use crate::database::msgpack::Numbers;
 use crate::database::template::Template;
 use crate::database::{DatabaseError, LoadSpec, Loaded};
-use crate::value::Value;
-use bytes::Bytes;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Kind, Type};
 
@@ -51,7 +49,7 @@ pub(super) struct Plan {
     pub(super) parameters: Vec<Parameter>,
     encoder: Encoder,
     outputs: Vec<Output>,
-    /// PostgreSQL has written the whole row.
+    /// PostgreSQL has written the whole row; behind it stand the columns that tags are made of.
     whole: bool,
 }
 
@@ -101,9 +99,9 @@ impl Plan {
         naming: Naming,
     ) -> Result<Plan, DatabaseError> {
         let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-        let encoder = Encoder::new(spec.encoding, spec.rows, &names)?;
+        let encoder = Encoder::new(spec, &names)?;
         let prefix = unused_prefix(&spec.sql, &names);
-        let outputs = outputs(spec.encoding, &prefix, columns);
+        let outputs = outputs(spec, &prefix, columns);
         let whole = spec.encoding == Encoding::Json;
         let renamed = match naming {
             Naming::Own => String::new(),
@@ -147,17 +145,16 @@ impl Plan {
     fn read(&self, row: &Row, first: usize) -> Result<Loaded, DatabaseError> {
         if self.whole {
             let Raw(text) = row.get(first);
-            return Ok(Some(Value::String(Bytes::copy_from_slice(text))));
+            let tag_cells = self.cells(row, first).skip(1).map(|cell| encode::plain(&cell)).collect();
+            return Ok(self.encoder.written(text, tag_cells));
         }
-        let cells: Vec<Cell<'_>> = self
-            .outputs
-            .iter()
-            .enumerate()
-            .map(|(index, output)| {
-                row.get::<_, Option<Raw<'_>>>(first + index).map_or(Cell::Null, |raw| output.form.cell(raw.0))
-            })
-            .collect();
-        self.encoder.row(&cells)
+        self.encoder.row(&self.cells(row, first).collect::<Vec<_>>())
+    }
+
+    fn cells<'a>(&'a self, row: &'a Row, first: usize) -> impl Iterator<Item = Cell<'a>> {
+        self.outputs.iter().enumerate().map(move |(index, output)| {
+            row.get::<_, Option<Raw<'_>>>(first + index).map_or(Cell::Null, |raw| output.form.cell(raw.0))
+        })
     }
 }
 
@@ -241,16 +238,21 @@ fn unused_prefix(sql: &str, names: &[String]) -> String {
     prefix
 }
 
-fn outputs(encoding: Encoding, prefix: &str, columns: &[Column]) -> Vec<Output> {
+fn outputs(spec: &LoadSpec, prefix: &str, columns: &[Column]) -> Vec<Output> {
     // By name and never by position: what a later schema change put in a column's place is not mistaken for it.
     let column = |column: &Column| {
         let name = format!("{prefix}q.{}", quoted(&column.name));
-        if encoding == Encoding::MsgPack { typed(&name, base(&column.kind)) } else { plain(&name, base(&column.kind)) }
+        match spec.encoding {
+            Encoding::MsgPack => typed(&name, base(&column.kind)),
+            _ => plain(&name, base(&column.kind)),
+        }
     };
-    match encoding {
-        Encoding::Json => vec![Output { expression: format!("row_to_json({prefix}q)::text"), form: Form::Text }],
-        _ => columns.iter().map(column).collect(),
+    if spec.encoding != Encoding::Json {
+        return columns.iter().map(column).collect();
     }
+    let row = Output { expression: format!("row_to_json({prefix}q)::text"), form: Form::Text };
+    let tagged = spec.tag_columns.iter().filter_map(|wanted| columns.iter().find(|column| column.name == *wanted));
+    std::iter::once(row).chain(tagged.map(column)).collect()
 }
 
 fn quoted(name: &str) -> String {

@@ -142,7 +142,7 @@ impl Plan {
             return Err(DatabaseError::Statement("a parameter without a name of the key pattern: write :name".into()));
         }
         let columns = names(&statement);
-        let encoder = Encoder::new(spec.encoding, spec.rows, &columns)?;
+        let encoder = Encoder::new(spec, &columns)?;
         let integers = infer::integers(connection, &single, spec.parameters.len());
         let (parts, marks) = split(template);
         let batch_columns = Vec::new();

@@ -208,8 +208,10 @@ impl Embedded {
         self.shards.iter().map(move |shard| shard.lock().spaces[db].entries().len())
     }
 
-    /// Empties databases, in one step for all shards.
-    fn clear(&self, databases: impl Fn(usize) -> bool) {
+    /// Empties databases, in one step for all shards. Their tags go first: a key that enters an index behind that, and has
+    /// its value stored before this ends, would be a value that its tag does not know.
+    fn flush(&self, databases: impl Fn(usize) -> bool) {
+        self.flush_tags(&databases);
         for shard in &mut self.lock_all() {
             let chosen = shard.spaces.iter_mut().enumerate().filter(|(number, _)| databases(*number));
             chosen.for_each(|(_, space)| space.clear());
@@ -243,14 +245,14 @@ pub(super) fn dbsize(store: &Embedded, context: Context, _: Args<'_>, out: &mut 
 
 pub(super) fn flushdb(store: &Embedded, context: Context, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     check_flush(args)?;
-    store.clear(|number| number == context.db as usize);
+    store.flush(|number| number == context.db as usize);
     write::ok(out);
     Ok(())
 }
 
 pub(super) fn flushall(store: &Embedded, _: Context, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     check_flush(args)?;
-    store.clear(|_| true);
+    store.flush(|_| true);
     write::ok(out);
     Ok(())
 }
@@ -279,6 +281,7 @@ pub(super) fn swapdb(store: &Embedded, _: Context, args: Args<'_>, out: &mut Vec
         }
         store.settle(shard, u16::MAX);
     }
+    store.swap_tags(first, second);
     write::ok(out);
     Ok(())
 }

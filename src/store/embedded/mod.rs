@@ -3,7 +3,7 @@
 //! - `commands` is the table of what it supports; `strings`, `bits`, `hashes`, `sets`, `keys`, `deadlines` and `scan` hold the
 //!   commands themselves, each a function of a [`call::Call`], which is a command's view of the locked keyspace.
 //! - `keyspace` is what is locked: one shard holds the keys of all databases whose hash falls to it, and beside
-//!   them the side entries of the cache protocol (`side`).
+//!   them the side entries of the cache protocol (`side`); `tags` holds the tags.
 //! - `index`, `packed`, `blob`, `collection`, `object` are the shapes that data takes; `memory` says what they cost.
 //! - `evict` and `expire` keep it within `max_memory` and free of what nobody may see.
 //!
@@ -43,6 +43,7 @@ mod scan;
 mod sets;
 mod side;
 mod strings;
+mod tags;
 mod time;
 
 pub use evaluate::{Held, evaluate};
@@ -53,6 +54,7 @@ use self::commands::{Command, Effect, Keys, Run};
 use self::hashing::hash;
 use self::keyspace::Shard;
 use self::refusal::Refusal;
+use self::tags::Tags;
 use crate::resp::args::Args;
 use crate::resp::write::{self, Protocol};
 use parking_lot::{Mutex, MutexGuard};
@@ -98,6 +100,7 @@ pub struct Stats {
 pub struct Embedded {
     shards: Box<[Mutex<Shard>]>,
     time: TimeSource,
+    tags: Mutex<Tags>,
     limit: usize,
     used: AtomicUsize,
     evicted: AtomicU64,
@@ -114,6 +117,7 @@ impl Embedded {
         Embedded {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             time,
+            tags: Mutex::default(),
             limit: max_memory,
             used: AtomicUsize::new(0),
             evicted: AtomicU64::new(0),
@@ -168,6 +172,7 @@ impl Embedded {
             shard.sweep(now);
             self.settle(&mut shard, u16::MAX);
         }
+        self.sweep_tags(now);
     }
 
     fn run(&self, context: Context, args: Args<'_>, only_if: Option<&[u8]>, out: &mut Vec<u8>) -> bool {

@@ -7,8 +7,9 @@ use super::keyspace::{NEVER, Space};
 use super::object::Object;
 use super::side::Side;
 use super::{Embedded, SHARDS};
-use crate::store::{Acquired, Fill, Filled, Store, StoreError, StoreKey, Token};
+use crate::store::{Acquired, Fill, Filled, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use crate::value::Value;
+use bytes::Bytes;
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +105,49 @@ impl Store for Arc<Embedded> {
 
     fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>> {
         ready(Ok(Embedded::invalidate(self, key)))
+    }
+
+    fn invalidate_all(&self, db: u32, keys: &[Bytes]) -> impl Future<Output = Result<usize, StoreError>> {
+        let had_value = |name: &&Bytes| Embedded::invalidate(self, &StoreKey { db, name: (*name).clone() });
+        ready(Ok(keys.iter().filter(had_value).count()))
+    }
+
+    fn sequence(&self, db: u32) -> impl Future<Output = Result<Sequence, StoreError>> {
+        ready(Ok(Embedded::sequence(self, db)))
+    }
+
+    fn next_sequence(&self, db: u32) -> impl Future<Output = Result<Sequence, StoreError>> {
+        ready(Ok(Embedded::next_sequence(self, db)))
+    }
+
+    fn index(&self, key: &StoreKey, tag: &[u8], life: Duration) -> impl Future<Output = Result<Sequence, StoreError>> {
+        ready(Embedded::index(self, key, tag, life))
+    }
+
+    fn set_aside(
+        &self,
+        db: u32,
+        tag: &[u8],
+        number: Sequence,
+        list: ListId,
+    ) -> impl Future<Output = Result<Vec<ListId>, StoreError>> {
+        ready(Ok(Embedded::set_aside(self, db, tag, number, list)))
+    }
+
+    fn listed(
+        &self,
+        db: u32,
+        tag: &[u8],
+        list: ListId,
+        from: usize,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> {
+        ready(Ok(Embedded::listed(self, db, tag, list, from, count)))
+    }
+
+    fn drop_list(&self, db: u32, tag: &[u8], list: ListId) -> impl Future<Output = Result<(), StoreError>> {
+        Embedded::drop_list(self, db, tag, list);
+        ready(Ok(()))
     }
 }
 

@@ -4,7 +4,7 @@ use super::cluster::shared as cluster;
 use super::dial;
 use super::failure;
 use super::master::{Moves, Whereabouts};
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INVALIDATE, Script};
+use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, SET_ASIDE, Script};
 use super::sentinel;
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
@@ -51,7 +51,7 @@ struct Said {
 }
 
 /// The scripts that every handshake loads.
-static SCRIPTS: [&Script; 4] = [&ACQUIRE, &FILL, &INVALIDATE, &IF_PRESENT];
+static SCRIPTS: [&Script; 6] = [&ACQUIRE, &FILL, &INVALIDATE, &IF_PRESENT, &INDEX, &SET_ASIDE];
 
 /// A connection attempt, handshake included, may take this long, or `timeout` if that is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -13,6 +13,7 @@ pub mod request;
 pub mod scripts;
 mod sentinel;
 pub mod side_key;
+mod tags;
 mod talk;
 
 use self::cluster::Cluster;
@@ -24,11 +25,12 @@ pub use self::privates::Privates;
 use self::request::request;
 use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, Script};
 use self::side_key::SideKeys;
-use super::{Acquired, Credentials, Fill, Filled, Identity, Store, StoreError, StoreKey, Token};
+use super::{Acquired, Credentials, Fill, Filled, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::frame::{self, Reply};
 use crate::resp::write;
 use crate::value::Value;
+use bytes::Bytes;
 use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -252,7 +254,7 @@ impl Redis {
         Ok((reply != ABSENT).then_some(reply))
     }
 
-    /// Calls a script by its hash, or by its text where the upstream has forgotten it.
+    /// Calls a script on a key and what stands beside it.
     async fn call(
         &self,
         links: &Links,
@@ -261,20 +263,33 @@ impl Redis {
         args: &[&[u8]],
     ) -> Result<Vec<u8>, StoreError> {
         let side = SideKeys::of(key);
+        self.evaluate(links, script, key, &[key, &side.lease, &side.negative], args).await
+    }
+
+    /// Calls a script by its hash, or by its text where the upstream has forgotten it; at the node that has the slot of
+    /// `place`, and so all of `keys`.
+    async fn evaluate(
+        &self,
+        links: &Links,
+        script: &'static Script,
+        place: &[u8],
+        keys: &[&[u8]],
+        args: &[&[u8]],
+    ) -> Result<Vec<u8>, StoreError> {
         let build = |verb: &[u8], body: &[u8]| {
-            let head = [verb, body, b"3", key, &side.lease, &side.negative];
             let mut command = Vec::with_capacity(256 + args.iter().map(|argument| argument.len() + 16).sum::<usize>());
-            write::array(&mut command, head.len() + args.len());
-            head.iter().chain(args).for_each(|argument| write::bulk(&mut command, argument));
+            write::array(&mut command, 3 + keys.len() + args.len());
+            [verb, body, script.keys.to_string().as_bytes()].iter().for_each(|word| write::bulk(&mut command, word));
+            keys.iter().chain(args).for_each(|argument| write::bulk(&mut command, argument));
             command
         };
         if let Some(hash) = self.upstream.hash_of(script) {
-            let reply = links.request(key, &build(b"EVALSHA", hash.as_bytes())).await?;
+            let reply = links.request(place, &build(b"EVALSHA", hash.as_bytes())).await?;
             if !reply.starts_with(b"-NOSCRIPT") {
                 return Ok(reply);
             }
         }
-        links.request(key, &build(b"EVAL", script.text.as_bytes())).await
+        links.request(place, &build(b"EVAL", script.text.as_bytes())).await
     }
 
     async fn call_for_word(
@@ -360,6 +375,41 @@ impl Store for Redis {
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
         Ok(self.call_for_word(&INVALIDATE, key, &[]).await? == b"1")
+    }
+
+    async fn invalidate_all(&self, db: u32, keys: &[Bytes]) -> Result<usize, StoreError> {
+        self.unlink_all(db, keys).await
+    }
+
+    async fn sequence(&self, db: u32) -> Result<Sequence, StoreError> {
+        self.read_sequence(db).await
+    }
+
+    async fn next_sequence(&self, db: u32) -> Result<Sequence, StoreError> {
+        self.raise_sequence(db).await
+    }
+
+    async fn index(&self, key: &StoreKey, tag: &[u8], life: Duration) -> Result<Sequence, StoreError> {
+        self.add_to_index(key, tag, life).await
+    }
+
+    async fn set_aside(&self, db: u32, tag: &[u8], number: Sequence, list: ListId) -> Result<Vec<ListId>, StoreError> {
+        self.set_index_aside(db, tag, number, list).await
+    }
+
+    async fn listed(
+        &self,
+        db: u32,
+        tag: &[u8],
+        list: ListId,
+        from: usize,
+        count: usize,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        self.page_of_list(db, tag, list, from, count).await
+    }
+
+    async fn drop_list(&self, db: u32, tag: &[u8], list: ListId) -> Result<(), StoreError> {
+        self.unlink_list(db, tag, list).await
     }
 }
 

@@ -5,8 +5,8 @@
 
 use super::failure;
 use super::handshake::{self, Upstream};
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INVALIDATE, Script};
-use super::side_key::SideKeys;
+use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, SET_ASIDE, Script};
+use super::side_key::{SideKeys, TagKeys};
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
 use crate::resp::frame::Reply;
@@ -29,25 +29,36 @@ const SEARCH: Duration = Duration::from_secs(5);
 /// All questions together may take so long.
 const ANSWERS: Duration = Duration::from_secs(5);
 
-/// Everything that is wrong with the upstream. `routes`: rights for routes are needed.
-pub async fn probe(config: &config::Upstream, routes: bool) -> Vec<Trouble> {
+/// What Weir wants to do there, and so which rights it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Needs {
+    /// To pass commands on.
+    Nothing,
+    /// To fill routed keys.
+    Routes,
+    /// And to tag them.
+    Tags,
+}
+
+/// Everything that is wrong with the upstream.
+pub async fn probe(config: &config::Upstream, needs: Needs) -> Vec<Trouble> {
     let found = match &config.place {
         Place::Cluster(seeds) => any_seed(config, seeds).await.map(|_| Vec::new()),
-        _ => one_server(config, routes).await,
+        _ => one_server(config, needs).await,
     };
     let wrong = found.unwrap_or_else(|error| vec![error]);
     wrong.into_iter().map(|error| (error.clone(), failure::advice(&error))).collect()
 }
 
-async fn one_server(config: &config::Upstream, routes: bool) -> Result<Vec<StoreError>, StoreError> {
+async fn one_server(config: &config::Upstream, needs: Needs) -> Result<Vec<StoreError>, StoreError> {
     let upstream = Upstream::new(config.clone());
     upstream.follow(&Handle::current());
     upstream.found(SEARCH).await?;
     let identity = Identity { db: config.db, ..Identity::default() };
     let mut talk = Talk::new(handshake::connect(&upstream, &identity, &mut upstream.moves()).await?);
-    match routes {
-        true => timeout(ANSWERS, try_scripts(&upstream, &mut talk)).await.unwrap_or(Err(StoreError::Timeout)),
-        false => Ok(Vec::new()),
+    match needs {
+        Needs::Nothing => Ok(Vec::new()),
+        _ => timeout(ANSWERS, try_scripts(&upstream, &mut talk, needs)).await.unwrap_or(Err(StoreError::Timeout)),
     }
 }
 
@@ -66,9 +77,9 @@ async fn any_seed(config: &config::Upstream, seeds: &[Address]) -> Result<(), St
 }
 
 /// Every command that the scripts use, by itself, for only so does an error say which one it is of; then the scripts.
-async fn try_scripts(upstream: &Upstream, talk: &mut Talk) -> Result<Vec<StoreError>, StoreError> {
-    let direct = [
-        &["UNLINK", KEY][..],
+async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Result<Vec<StoreError>, StoreError> {
+    let for_routes: &[&[&str]] = &[
+        &["UNLINK", KEY],
         &["EXISTS", KEY],
         &["SET", KEY, "1", "PX", SHORT],
         &["GET", KEY],
@@ -78,21 +89,49 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk) -> Result<Vec<StoreEr
         &["PEXPIRE", KEY, SHORT],
         &["UNLINK", KEY],
     ];
-    let wrong = errors(talk, &direct.map(talk::command)).await?;
+    let for_tags: &[&[&str]] = &[
+        &["TIME"],
+        &["ZADD", KEY, "1", "member"],
+        &["ZREMRANGEBYSCORE", KEY, "5", "6"],
+        &["ZRANGE", KEY, "0", "1"],
+        &["PTTL", KEY],
+        &["RENAME", KEY, KEY],
+        &["UNLINK", KEY],
+        &["SADD", KEY, "member"],
+        &["SMEMBERS", KEY],
+        &["SREM", KEY, "member"],
+        &["INCR", KEY],
+        &["GETEX", KEY, "PX", SHORT],
+        &["UNLINK", KEY],
+    ];
+    let direct = for_routes.iter().chain(if needs >= Needs::Tags { for_tags } else { &[] });
+    let wrong = errors(talk, &direct.map(|words| talk::command(words)).collect::<Vec<_>>()).await?;
     if !wrong.is_empty() {
         return Ok(wrong);
     }
-    let by_hash = |script: &'static Script, arguments: &[&str]| match upstream.hash_of(script) {
-        Some(hash) => call("EVALSHA", &hash, script.keys, arguments),
-        None => call("EVAL", script.text, script.keys, arguments),
+    let by_hash = |script: &'static Script, keys: &[&str], arguments: &[&str]| match upstream.hash_of(script) {
+        Some(hash) => call("EVALSHA", &hash, keys, arguments),
+        None => call("EVAL", script.text, keys, arguments),
     };
-    let scripts = [
-        call("EVAL", INVALIDATE.text, INVALIDATE.keys, &[]),
-        by_hash(&ACQUIRE, &[TOKEN, SHORT]),
-        by_hash(&FILL, &[TOKEN, "string", SHORT, "1"]),
-        by_hash(&IF_PRESENT, &["GET", KEY]),
-        by_hash(&INVALIDATE, &[]),
+    let side = SideKeys::of(KEY.as_bytes());
+    let (lease, negative) = (String::from_utf8_lossy(&side.lease), String::from_utf8_lossy(&side.negative));
+    let beside: &[&str] = &[KEY, &lease, &negative];
+    let mut scripts = vec![
+        call("EVAL", INVALIDATE.text, beside, &[]),
+        by_hash(&ACQUIRE, beside, &[TOKEN, SHORT]),
+        by_hash(&FILL, beside, &[TOKEN, "string", SHORT, "1"]),
+        by_hash(&IF_PRESENT, beside, &["GET", KEY]),
+        by_hash(&INVALIDATE, beside, &[]),
     ];
+    if needs >= Needs::Tags {
+        let keys = TagKeys::of(KEY.as_bytes());
+        let list = keys.list(TOKEN);
+        let [index, mark, lists, list] =
+            [&keys.index, &keys.mark, &keys.lists, &list].map(|key| String::from_utf8_lossy(key));
+        scripts.push(by_hash(&INDEX, &[&index, &mark], &[KEY, SHORT]));
+        scripts.push(by_hash(&SET_ASIDE, &[&index, &mark, &lists, &list], &["1", SHORT, TOKEN]));
+        scripts.push(talk::command(&["UNLINK", &index, &mark, &lists, &list]));
+    }
     errors(talk, &scripts).await
 }
 
@@ -110,9 +149,6 @@ async fn errors(talk: &mut Talk, commands: &[Command]) -> Result<Vec<StoreError>
     Ok(texts.into_iter().map(StoreError::Refused).collect())
 }
 
-fn call(verb: &str, script: &str, keys: usize, arguments: &[&str]) -> Command {
-    let side = SideKeys::of(KEY.as_bytes());
-    let (lease, negative) = (String::from_utf8_lossy(&side.lease), String::from_utf8_lossy(&side.negative));
-    let head = [verb, script, &keys.to_string(), KEY, &lease, &negative];
-    talk::command(&[&head, arguments].concat())
+fn call(verb: &str, script: &str, keys: &[&str], arguments: &[&str]) -> Command {
+    talk::command(&[&[verb, script, &keys.len().to_string()], keys, arguments].concat())
 }

@@ -66,6 +66,33 @@ else exact = redis.call('GET', KEYS[1]) end
 return redis.status_reply('weir:integer ' .. exact)",
 };
 
+/// KEYS index, mark; ARGV key, life in ms. Adds the key to the index, drops what has ended from it, and lets the index live as
+/// long as any of its keys. Answers the mark.
+pub static INDEX: Script = Script {
+    keys: 2,
+    text: "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZADD', KEYS[1], 'GT', now + ARGV[2], ARGV[1])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return redis.call('GET', KEYS[2]) or '0'",
+};
+
+/// KEYS index, mark, lists, list; ARGV number, the mark's time to live in ms, the list's name. Raises the mark, turns the index
+/// into the list, and answers the names of all lists that are not worked off.
+pub static SET_ASIDE: Script = Script {
+    keys: 4,
+    text: "local mark = tonumber(redis.call('GET', KEYS[2]) or 0)
+redis.call('SET', KEYS[2], string.format('%.0f', math.max(mark, tonumber(ARGV[1]))), 'PX', ARGV[2])
+local life = redis.call('PTTL', KEYS[1])
+if life > 0 then
+  redis.call('RENAME', KEYS[1], KEYS[4])
+  redis.call('SADD', KEYS[3], ARGV[3])
+  if redis.call('PTTL', KEYS[3]) < life then redis.call('PEXPIRE', KEYS[3], life) end
+end
+return redis.call('SMEMBERS', KEYS[3])",
+};
+
 /// What [`IF_PRESENT`] answers instead of an integer that Lua's numbers, doubles, cannot hold (2^53 and beyond): this and
 /// its digits. Only counters grow so large, and their new value is what they answer.
 pub const INTEGER: &[u8] = b"+weir:integer ";

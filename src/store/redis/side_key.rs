@@ -27,6 +27,35 @@ impl SideKeys {
     }
 }
 
+/// What stands beside a tag, all of it in the slot of the tag's name.
+pub struct TagKeys<'a> {
+    tag: &'a [u8],
+    slot_tag: &'static str,
+    /// The sorted set of its keys, by the time at which they end.
+    pub index: Vec<u8>,
+    /// The number of its newest invalidation.
+    pub mark: Vec<u8>,
+    /// The set of the names of its lists.
+    pub lists: Vec<u8>,
+}
+
+impl<'a> TagKeys<'a> {
+    /// Those of `tag`.
+    pub fn of(tag: &'a [u8]) -> Self {
+        let slot_tag = &tags()[slot(tag) as usize];
+        let key = |kind: &[u8]| side_key(slot_tag, kind, tag);
+        TagKeys { tag, slot_tag, index: key(b"index:"), mark: key(b"mark:"), lists: key(b"lists:") }
+    }
+
+    /// Where the list of this name stands.
+    pub fn list(&self, name: &str) -> Vec<u8> {
+        side_key(self.slot_tag, format!("list:{name}:").as_bytes(), self.tag)
+    }
+}
+
+/// Where the sequence of invalidations by tag stands.
+pub const SEQUENCE: &[u8] = b"weir:{0}sequence";
+
 fn side_key(tag: &str, kind: &[u8], key: &[u8]) -> Vec<u8> {
     [RESERVED_PREFIX, tag.as_bytes(), b"}", kind, key].concat()
 }
