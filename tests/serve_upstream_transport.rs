@@ -182,12 +182,13 @@ fn a_unix_socket_out_of_reach_is_named() {
 
 /// What config/weir.toml says that Weir itself needs.
 const ALWAYS: [&str; 2] = ["info", "script|load"];
-const FOR_ROUTES: [&str; 9] = ["eval", "evalsha", "exists", "get", "set", "hget", "hset", "pexpire", "unlink"];
-const FOR_TAGS: [&str; 11] =
-    ["time", "zadd", "zremrangebyscore", "zrange", "pttl", "rename", "sadd", "smembers", "srem", "incr", "getex"];
+const FOR_ROUTES: [&str; 10] = ["eval", "evalsha", "exists", "get", "set", "hget", "hset", "pexpire", "pttl", "unlink"];
+const FOR_TAGS: [&str; 10] =
+    ["time", "zadd", "zremrangebyscore", "zrange", "rename", "sadd", "smembers", "srem", "incr", "getex"];
+const FOR_WAKING: [&str; 2] = ["publish", "subscribe"];
 /// What the clients of the test use beyond that.
 const FOR_CLIENTS: &str = "+hgetall +incrby +del";
-const KEYS: &str = "~product:* ~user:* ~counter:* ~weir:{*";
+const KEYS: &str = "~product:* ~user:* ~counter:* ~weir:{* &weir:{*";
 
 /// Gives the user `weir` these rights and no others.
 fn set_user(redis: &Redis, keys: &str, rights: impl Iterator<Item = &'static str>) {
@@ -219,16 +220,18 @@ value = "text"
 #[test]
 fn the_rights_that_the_manual_names_are_enough_and_none_too_many() {
     let manual = include_str!("../config/weir.toml");
-    for right in ALWAYS.iter().chain(&FOR_ROUTES).chain(&FOR_TAGS) {
+    for right in ALWAYS.iter().chain(&FOR_ROUTES).chain(&FOR_TAGS).chain(&FOR_WAKING) {
         let line = manual.lines().find(|line| line.contains(&format!(" +{right}")));
         assert!(line.is_some_and(|line| line.starts_with('#')), "config/weir.toml does not name +{right}");
     }
     let (redis, sqlite) = (Redis::start(), Sqlite::shop());
-    let all = || ALWAYS.into_iter().chain(FOR_ROUTES).chain(FOR_TAGS);
+    let needed = || ALWAYS.into_iter().chain(FOR_ROUTES).chain(FOR_TAGS);
+    let all = || needed().chain(FOR_WAKING);
     let config = with_routes(&redis, "weir:secret@", &sqlite);
 
     set_user(&redis, KEYS, all());
     check_is_well(&config);
+    assert!(!check(&config).stdout.contains("warning"), "{}", check(&config).stdout);
     let weir = Weir::start(&config);
     let mut client = weir.client();
     for _ in 0..2 {
@@ -239,13 +242,24 @@ fn the_rights_that_the_manual_names_are_enough_and_none_too_many() {
     assert_eq!(client.run("INCRBY counter:a 1"), Reply::Int(11));
     assert_eq!(client.run("DEL product:7"), Reply::Int(1));
     assert_eq!(weir.metric("weir_fills_total", &[("result", "stored")]), 4.0, "{}", weir.metrics().0);
+    wait_until("it listens", || weir.metric("weir_upstream_subscribed", &[]) == 1.0);
     assert!(!weir.log().contains("WARN"), "{}", weir.log());
 
-    for missing in all() {
+    for missing in FOR_WAKING {
+        set_user(&redis, KEYS, all().filter(|right| *right != missing));
+        let checked = check(&config);
+        assert_eq!(checked.code, Some(0), "it works all the same: {checked:?}");
+        let warning = checked.stdout.lines().find(|line| line.starts_with("warning"));
+        let warning = warning.unwrap_or_else(|| panic!("no warning in\n{}", checked.stdout));
+        assert!(warning.contains(&format!("'{missing}'")) && warning.contains("+publish and +subscribe"), "{warning}");
+    }
+    set_user(&redis, &KEYS.replace(" &weir:{*", ""), all());
+    assert!(check(&config).stdout.contains("one of the channels"), "{}", check(&config).stdout);
+    for missing in needed() {
         set_user(&redis, KEYS, all().filter(|right| *right != missing));
         check_fails(&config, &[&format!("'{missing}'"), "give Weir's user this right; config/weir.toml lists all"]);
     }
-    set_user(&redis, "~product:* ~user:* ~counter:*", all());
+    set_user(&redis, "~product:* ~user:* ~counter:* &weir:{*", all());
     check_fails(&config, &["key"]);
 }
 

@@ -16,6 +16,10 @@
 //!    lease could not show.
 //! 5. Load B fills v2.
 //!
+//! A load of another process is waited for, and not asked after again and again: the store tells its end ([`Held::end`]),
+//! which is when the waiters look. They look too once the lease's time is over, for its holder may have died; then one of
+//! them leads. Where the end is not told they look after pauses that grow.
+//!
 //! While the store cannot be asked there are no leases; reads are then answered as `unstored` tells.
 //!
 //! Promises G1, G2 and G4 of the product page; `tests/model` runs seeded interleavings of this very engine over a
@@ -38,11 +42,12 @@ use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
 use self::load::Leading;
 use self::negative::NegativeBudget;
-use self::route::Route;
+use self::route::{Route, RouteMetrics};
 use self::unstored::Turns;
 use crate::clock::Clock;
 use crate::database::Arguments;
-use crate::store::{Acquired, Store, StoreError, StoreKey, Token};
+use crate::store::ends::End;
+use crate::store::{Acquired, Held, Store, StoreError, StoreKey, Token};
 use crate::value::Value;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -111,17 +116,42 @@ impl Shared {
 /// What the first step came to.
 enum Begun {
     Answer(Result<Found, LoadError>),
+    /// The absence is remembered.
+    Negative,
     /// The lease is ours.
     Lead(Leading, Ticket),
     /// A flight of this process holds the lease that the store showed us.
     Join(Ticket),
-    /// Another process holds the lease.
-    Elsewhere,
+    /// Another process holds the lease, whose end may be told.
+    Elsewhere(Option<End>),
 }
 
-/// Pauses before another process's lease is looked at again; the longest is the worst delay of a waiter.
+impl Begun {
+    /// Counts what a reader has met first; what it meets when it looks again is nothing new.
+    fn count(&self, route: &Route) {
+        let RouteMetrics { lookups, coalesced, coalesced_fleet, .. } = &route.metrics;
+        match self {
+            // Counted where the answer was found.
+            Begun::Answer(_) => {}
+            Begun::Negative => lookups.negative_hit.increment(1),
+            Begun::Lead(..) => lookups.miss.increment(1),
+            Begun::Join(_) => {
+                lookups.miss.increment(1);
+                coalesced.increment(1);
+            }
+            Begun::Elsewhere(_) => {
+                lookups.miss.increment(1);
+                coalesced_fleet.increment(1);
+            }
+        }
+    }
+}
+
+/// Pauses before another process's lease is looked at again whose end is not told; the longest is the worst delay of a waiter.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
-const LONGEST_LOOK: Duration = Duration::from_millis(50);
+const LONGEST_LOOK: Duration = Duration::from_millis(250);
+/// Past the end of a lease those who wait for it look within this time, by chance, and not all at once.
+const AFTER_LEASE: Duration = Duration::from_millis(20);
 /// Most keys that one statement loads; an MGET of more is bounded into several.
 const MOST_BATCH: usize = 16_384;
 
@@ -144,10 +174,16 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let patience = wanted.iter().map(|wanted| wanted.route.lease_time() * 2).max().unwrap_or_default();
         let deadline = self.clock.now() + patience;
         let mut answers: Vec<Option<Result<Found, LoadError>>> = vec![None; wanted.len()];
+        let mut counted = vec![false; wanted.len()];
         let mut pause = FIRST_LOOK;
         while answers.iter().any(Option::is_none) {
             let open: Vec<usize> = (0..wanted.len()).filter(|&index| answers[index].is_none()).collect();
             let begun = join_all(open.iter().map(|&index| self.begin(&wanted[index]))).await;
+            for (&index, begun) in open.iter().zip(&begun) {
+                if !std::mem::replace(&mut counted[index], true) {
+                    begun.count(&wanted[index].route);
+                }
+            }
             let waits = self.depart(begun);
             let landed = join_all(waits.into_iter().map(|wait| self.arrive(wait, deadline, pause))).await;
             let late = self.clock.now() >= deadline;
@@ -177,7 +213,6 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let asked = self.clock.now();
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
-                route.metrics.lookups.miss.increment(1);
                 let (route, key) = (route.clone(), key.clone());
                 let leading = Leading { route, key, token, arguments, asked, leased: true, pilot };
                 Begun::Lead(leading, ticket.of_leader())
@@ -185,26 +220,15 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             // It can be read and not written (full, or a replica): the row is served to this reader alone.
             Err(StoreError::Refused(text)) => {
                 tracing::debug!(route = route.config.name, text, "the upstream refuses leases");
-                route.metrics.lookups.miss.increment(1);
                 let (route, key) = (route.clone(), key.clone());
                 let leading = Leading { route, key, token, arguments, asked, leased: false, pilot };
                 Begun::Lead(leading, ticket.of_leader())
             }
             Ok(Acquired::Present) => Begun::Answer(Ok(Found::Present)),
-            Ok(Acquired::Negative) => {
-                route.metrics.lookups.negative_hit.increment(1);
-                Begun::Answer(Ok(Found::Absent))
-            }
-            Ok(Acquired::Held(held)) => match self.shared.flights.board(held) {
-                Some(ticket) => {
-                    route.metrics.lookups.miss.increment(1);
-                    route.metrics.coalesced.increment(1);
-                    Begun::Join(ticket)
-                }
-                None => {
-                    route.metrics.coalesced_fleet.increment(1);
-                    Begun::Elsewhere
-                }
+            Ok(Acquired::Negative) => Begun::Negative,
+            Ok(Acquired::Held(Held { token, end })) => match self.shared.flights.board(token) {
+                Some(ticket) => Begun::Join(ticket),
+                None => Begun::Elsewhere(end),
             },
             Err(error) => {
                 // A reader may be answered from the database yet: see `unstored`.
@@ -238,8 +262,9 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let mut flights: Vec<Vec<Leading>> = Vec::new();
         let waits = begun.into_iter().map(|begun| match begun {
             Begun::Answer(answer) => Wait::Over(answer),
+            Begun::Negative => Wait::Over(Ok(Found::Absent)),
             Begun::Join(ticket) => Wait::Flight(ticket),
-            Begun::Elsewhere => Wait::Elsewhere,
+            Begun::Elsewhere(end) => Wait::Elsewhere(end),
             Begun::Lead(leading, ticket) => {
                 let together = |flight: &&mut Vec<Leading>| {
                     let first = &flight[0];
@@ -260,13 +285,22 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         waits
     }
 
-    /// Waits for the end of a flight; `None`: look again.
+    /// Waits for the end of a load; `None`: look again.
     async fn arrive(&self, wait: Wait, deadline: Instant, pause: Duration) -> Option<Result<Found, LoadError>> {
         let left = deadline.saturating_duration_since(self.clock.now());
         match wait {
             Wait::Over(answer) => Some(answer),
-            Wait::Elsewhere => {
+            Wait::Elsewhere(None) => {
                 self.clock.sleep(left.min(pause.mul_f64(0.5 + self.clock.random() / 2.0))).await;
+                None
+            }
+            Wait::Elsewhere(Some(end)) => {
+                let lease = end.left + AFTER_LEASE.mul_f64(self.clock.random());
+                tokio::select! {
+                    biased;
+                    () = end.heard() => {}
+                    () = self.clock.sleep(left.min(lease)) => {}
+                }
                 None
             }
             Wait::Flight(ticket) => tokio::select! {
@@ -284,7 +318,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 enum Wait {
     Over(Result<Found, LoadError>),
     Flight(Ticket),
-    Elsewhere,
+    Elsewhere(Option<End>),
 }
 
 fn waited_too_long(wanted: &Wanted) -> LoadError {

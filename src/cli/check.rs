@@ -5,39 +5,41 @@ use super::{CheckArguments, Failure, print, report};
 use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
 use crate::server::Access;
-use crate::store::redis::probe::{Needs, probe};
+use crate::store::redis::probe::{Needs, Probed, probe};
 use futures_util::future::join;
 
 /// Prints the report, or fails with every error of the file.
 pub fn check(arguments: &CheckArguments) -> Result<(), Failure> {
     let file = ConfigFile::read(&arguments.file)?;
     let mut errors = Access::of(&file.config.server.auth).err().unwrap_or_default();
+    let mut warnings = Vec::new();
     if errors.is_empty() && !arguments.offline {
-        errors = try_out(&file.config)?;
+        (errors, warnings) = try_out(&file.config)?;
     }
     match errors.is_empty() {
-        true => print(&report::report(&file.config)),
+        true => print(&report::report(&file.config, &warnings)),
         false => Err(file.failure(&errors)),
     }
 }
 
-/// Connects to the upstream, and prepares every statement on its database, as `serve` does.
-fn try_out(config: &Config) -> Result<Vec<Diagnostic>, Failure> {
+/// Connects to the upstream, and prepares every statement on its database, as `serve` does; errors, and warnings.
+fn try_out(config: &Config) -> Result<(Vec<Diagnostic>, Vec<String>), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let tried = join(try_upstream(config), prepare(config));
-    let (mut errors, prepared) = runtime.map_err(Failure::other)?.block_on(tried);
+    let ((mut errors, warnings), prepared) = runtime.map_err(Failure::other)?.block_on(tried);
     errors.extend(prepared.err().unwrap_or_default());
-    Ok(errors)
+    Ok((errors, warnings))
 }
 
-async fn try_upstream(config: &Config) -> Vec<Diagnostic> {
-    let Some(upstream) = &config.upstream else { return Vec::new() };
+async fn try_upstream(config: &Config) -> (Vec<Diagnostic>, Vec<String>) {
+    let Some(upstream) = &config.upstream else { return Default::default() };
     let needs = match &config.routes {
         routes if routes.is_empty() => Needs::Nothing,
         routes if routes.iter().all(|route| route.tags.is_empty()) => Needs::Routes,
         _ => Needs::Tags,
     };
-    let wrong = probe(upstream, needs).await;
+    let Probed { wrong, warnings } = probe(upstream, needs).await;
+    let warnings = warnings.into_iter().map(|(error, advice)| format!("{error}; {}", advice.unwrap_or_default()));
     let shown = wrong.into_iter().map(|(error, advice)| {
         let message = error.to_string();
         // Behind a semicolon stands the way out already.
@@ -45,5 +47,5 @@ async fn try_upstream(config: &Config) -> Vec<Diagnostic> {
             if message.contains("; ") { "" } else { "is it running, and may this host and user connect to it?" };
         Diagnostic::unreachable(&upstream.origin, message, advice.unwrap_or(other))
     });
-    shown.collect()
+    (shown.collect(), warnings.collect())
 }

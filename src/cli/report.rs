@@ -5,8 +5,8 @@ use crate::config::{Auth, Config, Database, DatabaseUrl, Limits, Listen, Route, 
 use std::fmt::Write;
 use std::time::Duration;
 
-/// The whole report: one line per section, then one block per route.
-pub fn report(config: &Config) -> String {
+/// The whole report: one line per section and warning, then one block per route. `warnings`: what was found besides.
+pub fn report(config: &Config, warnings: &[String]) -> String {
     let mut text = String::new();
     line(&mut text, "server", &server(&config.server));
     for place in config.server.listen.iter().filter(|place| is_shut(&config.server, place)) {
@@ -15,6 +15,7 @@ pub fn report(config: &Config) -> String {
         line(&mut text, "warning", &warning);
     }
     line(&mut text, "store", &store(config));
+    warnings.iter().for_each(|warning| line(&mut text, "warning", warning));
     for database in config.databases.values() {
         line(&mut text, "database", &self::database(database));
     }

@@ -55,6 +55,9 @@ impl Workers {
         ));
         if let StoreKind::Redis(upstream) = &app.store {
             upstream.follow(&loads);
+            if !app.routes.is_empty() {
+                upstream.listen(&loads);
+            }
         }
         let (drain, draining) = watch::channel(false);
         let start = |number| start_one(number, app.clone(), shared.clone(), loads.clone(), draining.clone());

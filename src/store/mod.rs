@@ -12,6 +12,7 @@
 
 mod backend;
 pub mod embedded;
+pub mod ends;
 mod identity;
 pub mod redis;
 mod way;
@@ -20,6 +21,7 @@ pub use self::backend::Backend;
 pub use self::identity::{Credentials, Identity};
 pub use self::way::Way;
 
+use self::ends::End;
 use crate::value::Value;
 use bytes::Bytes;
 use std::future::Future;
@@ -50,7 +52,7 @@ pub struct ListId(pub u64);
 pub const MARK_LIFE: Duration = Duration::from_secs(2 * 3600);
 
 /// What [`Store::acquire`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Acquired {
     /// The key holds a value, of whatever type.
     Present,
@@ -59,7 +61,30 @@ pub enum Acquired {
     /// Nobody was loading: the caller's token is the lease now.
     Granted,
     /// Somebody else's lease stands.
-    Held(Token),
+    Held(Held),
+}
+
+/// A lease that stands.
+#[derive(Debug)]
+pub struct Held {
+    /// Its token.
+    pub token: Token,
+    /// Its end, where that will be told: it is another process's, and the store tells. Else whoever waits looks again.
+    pub end: Option<End>,
+}
+
+/// Leases are told apart by their tokens alone.
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.token == other.token
+    }
+}
+
+impl From<Token> for Held {
+    /// One whose end nobody tells.
+    fn from(token: Token) -> Self {
+        Held { token, end: None }
+    }
 }
 
 /// What a load leaves behind.

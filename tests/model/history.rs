@@ -5,6 +5,7 @@
 //! may not be read after its acknowledgement.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 #[derive(Default)]
 pub struct History {
@@ -17,6 +18,8 @@ pub struct History {
     pub unstored: u64,
     /// Invalidations by tag.
     pub tags: u64,
+    /// How long a read has taken at most.
+    pub longest: Duration,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -11,8 +11,9 @@ mod history;
 mod store;
 mod universe;
 
+use std::time::Duration;
 use store::Bug;
-use universe::{Kind, Report, run};
+use universe::{Kind, LEASE, Report, run};
 
 fn universes() -> impl Iterator<Item = u64> {
     let number =
@@ -49,6 +50,8 @@ fn no_read_after_an_acknowledged_change_is_older_than_it() {
         ("negative answers", all.negatives),
         ("expired values", all.expired),
         ("coalesced reads", all.coalesced),
+        ("ends of loads that were told", all.told),
+        ("ends of loads that were not heard", all.unheard),
     ];
     for (what, count) in rare {
         assert!(count > 0, "not one of these happened: {what}");
@@ -59,6 +62,17 @@ fn no_read_after_an_acknowledged_change_is_older_than_it() {
 fn one_absent_key_is_loaded_once_however_many_ask() {
     let all = run_all(Kind::Calm);
     assert!(all.coalesced > 0);
+    assert!(all.told > 0, "no process has waited for another's load");
+    assert!(all.longest < LEASE, "somebody was not woken: a read took {:?}", all.longest);
+}
+
+/// The universe's time is exact: nothing but its seed and the engine decides how long a read takes in it.
+#[test]
+fn waiters_who_are_not_woken_look_as_the_lease_ends() {
+    let all = run_all(Kind::Unheard);
+    assert!(all.unheard > 0, "no process has waited for another's load");
+    // Each of a read's few steps takes some ms, seldom 40.
+    assert!(all.longest >= LEASE && all.longest < LEASE + Duration::from_millis(250), "{:?}", all.longest);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A store with the steps of the cache protocol and the commands that clients need, over one table in memory.
 //!
 //! Every call waits before and after its step, which alone is atomic; some lose their answer after the step is done. Each
-//! engine reaches it in its own way, which may be cut: then nothing is asked, and what was asked has no answer.
+//! engine reaches it in its own way, which may be cut: then nothing is asked, and what was asked has no answer. Ends of leases
+//! that another process waits for are told to every process, each after a while, if at all.
 //!
 //! Any one of the protocol's rules can be left out, as a deliberate [`Bug`] that must be found.
 
@@ -10,9 +11,11 @@ use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use weir::store::{Acquired, Fill, Filled, ListId, Sequence, Store, StoreError, StoreKey, Token};
+use weir::store::ends::Ends;
+use weir::store::{Acquired, Fill, Filled, Held, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use weir::value::Value;
 
 /// Which rule of the protocol is left out. The first is one of the store's own; the others belong to the engine, and the
@@ -40,13 +43,23 @@ pub struct SimStore {
     pub lossy: bool,
     /// This way to the table is cut.
     pub cut: Rc<Cell<bool>>,
+    /// Whose way it is: an index of the table's `processes`.
+    pub process: usize,
 }
 
 #[derive(Default)]
 pub struct Table {
-    values: BTreeMap<StoreKey, Held<String>>,
-    leases: BTreeMap<StoreKey, Held<Token>>,
-    negatives: BTreeMap<StoreKey, Held<()>>,
+    values: BTreeMap<StoreKey, Entry<String>>,
+    leases: BTreeMap<StoreKey, Entry<Lease>>,
+    negatives: BTreeMap<StoreKey, Entry<()>>,
+    /// What each process hears.
+    pub processes: Vec<Arc<Ends>>,
+    /// How much of what is told.
+    hearing: Hearing,
+    /// Steps *acquire*, ends that were told, and how often a process did not hear of one.
+    pub looks: u64,
+    pub told: u64,
+    pub unheard: u64,
     sequence: u64,
     tags: BTreeMap<Bytes, SimTag>,
     /// For [`Bug::Retry`]: the sequence when each lease was granted, and the leases whose loads a mark would refuse.
@@ -68,13 +81,30 @@ struct SimTag {
     lists: BTreeMap<ListId, Vec<Bytes>>,
 }
 
-struct Held<T> {
+struct Entry<T> {
     what: T,
     until: Instant,
 }
 
+#[derive(Clone, Copy)]
+struct Lease {
+    token: Token,
+    process: usize,
+    /// Another process waits for it.
+    wanted: bool,
+}
+
+/// What becomes of what is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hearing {
+    #[default]
+    All,
+    Most,
+    Nothing,
+}
+
 /// What stands at `key`, if its time has not passed.
-fn live<'a, T>(map: &'a mut BTreeMap<StoreKey, Held<T>>, key: &StoreKey) -> Option<&'a T> {
+fn live<'a, T>(map: &'a mut BTreeMap<StoreKey, Entry<T>>, key: &StoreKey) -> Option<&'a T> {
     if map.get(key).is_some_and(|held| held.until <= Instant::now()) {
         map.remove(key);
     }
@@ -82,6 +112,11 @@ fn live<'a, T>(map: &'a mut BTreeMap<StoreKey, Held<T>>, key: &StoreKey) -> Opti
 }
 
 impl Table {
+    /// An empty one, which tells its processes of ends.
+    pub fn new(processes: Vec<Arc<Ends>>, hearing: Hearing) -> Self {
+        Table { processes, hearing, ..Table::default() }
+    }
+
     fn value(&mut self, key: &StoreKey) -> Option<String> {
         let before = self.values.len();
         let value = live(&mut self.values, key).cloned();
@@ -89,24 +124,40 @@ impl Table {
         value
     }
 
-    fn acquire(&mut self, key: &StoreKey, token: Token, lease: Duration) -> Acquired {
+    /// The lease that stands is an error, with how long it has left if it is another process's.
+    fn acquire(
+        &mut self,
+        key: &StoreKey,
+        token: Token,
+        process: usize,
+        time: Duration,
+    ) -> Result<Acquired, (Token, Option<Duration>)> {
+        self.looks += 1;
         if self.value(key).is_some() {
-            return Acquired::Present;
+            return Ok(Acquired::Present);
         }
         if live(&mut self.negatives, key).is_some() {
-            return Acquired::Negative;
+            return Ok(Acquired::Negative);
         }
-        if let Some(&held) = live(&mut self.leases, key) {
-            return Acquired::Held(held);
+        if live(&mut self.leases, key).is_none() {
+            let what = Lease { token, process, wanted: false };
+            self.leases.insert(key.clone(), Entry { what, until: Instant::now() + time });
+            self.granted_at.insert(token.0, self.sequence);
+            return Ok(Acquired::Granted);
         }
-        self.leases.insert(key.clone(), Held { what: token, until: Instant::now() + lease });
-        self.granted_at.insert(token.0, self.sequence);
-        Acquired::Granted
+        let held = self.leases.get_mut(key).expect("it lives");
+        let is_others = held.what.process != process;
+        held.what.wanted |= is_others;
+        Err((held.what.token, is_others.then(|| held.until - Instant::now())))
     }
 
-    fn fill(&mut self, key: &StoreKey, token: Token, fill: Fill, bug: Option<Bug>) -> Filled {
+    fn fill(&mut self, key: &StoreKey, token: Token, fill: Fill, bug: Option<Bug>, chance: &Chance) -> Filled {
         let without_fence = bug == Some(Bug::Fence);
-        let refused = live(&mut self.leases, key) != Some(&token) || self.doomed.contains(&token.0);
+        let lease = live(&mut self.leases, key).copied().filter(|lease| lease.token == token);
+        if lease.is_none_or(|lease| lease.wanted) {
+            self.tell(token, chance);
+        }
+        let refused = lease.is_none() || self.doomed.contains(&token.0);
         if refused && !without_fence {
             self.refused += 1;
             return if bug == Some(Bug::Retry) { Filled::Stored } else { Filled::LeaseLost };
@@ -119,11 +170,11 @@ impl Table {
         match fill {
             Fill::Value { value: Value::String(bytes), ttl } => {
                 let what = String::from_utf8(bytes.to_vec()).expect("the simulated rows are text");
-                self.values.insert(key.clone(), Held { what, until: Instant::now() + ttl });
+                self.values.insert(key.clone(), Entry { what, until: Instant::now() + ttl });
             }
             Fill::Value { .. } => unreachable!("the simulated rows are strings"),
             Fill::Negative { ttl } => {
-                self.negatives.insert(key.clone(), Held { what: (), until: Instant::now() + ttl });
+                self.negatives.insert(key.clone(), Entry { what: (), until: Instant::now() + ttl });
                 let now = Instant::now();
                 let alive = self.negatives.values().filter(|held| held.until > now).count();
                 self.most_negatives = self.most_negatives.max(alive);
@@ -140,7 +191,7 @@ impl Table {
         let until = tag.index.entry(key.name.clone()).or_insert(now);
         *until = (now + life).max(*until);
         let mark = tag.mark;
-        if let Some(Token(token)) = live(&mut self.leases, key)
+        if let Some(Lease { token: Token(token), .. }) = live(&mut self.leases, key)
             && self.granted_at.get(token).is_some_and(|granted_at| mark > *granted_at)
         {
             self.doomed.extend((bug == Some(Bug::Retry)).then_some(*token));
@@ -156,6 +207,27 @@ impl Table {
         let keys = std::mem::take(&mut tag.index).into_iter().filter(|(_, until)| *until > now).map(|(key, _)| key);
         tag.lists.insert(list, keys.collect());
         tag.lists.keys().copied().collect()
+    }
+
+    /// Each process hears it on its own, or does not.
+    fn tell(&mut self, token: Token, chance: &Chance) {
+        self.told += 1;
+        for ends in &self.processes {
+            let is_lost = match self.hearing {
+                Hearing::All => false,
+                Hearing::Most => chance.one_in(5),
+                Hearing::Nothing => true,
+            };
+            if is_lost {
+                self.unheard += 1;
+                continue;
+            }
+            let (ends, chance) = (ends.clone(), chance.clone());
+            tokio::task::spawn_local(async move {
+                chance.pause(5).await;
+                ends.hear(token);
+            });
+        }
     }
 
     fn invalidate(&mut self, key: &StoreKey) -> bool {
@@ -205,7 +277,7 @@ impl SimStore {
         self.reach()?;
         self.table.borrow_mut().fence(key);
         self.step(|table| {
-            table.values.insert(key.clone(), Held { what: value, until: Instant::now() + ttl });
+            table.values.insert(key.clone(), Entry { what: value, until: Instant::now() + ttl });
         })
         .await
     }
@@ -221,16 +293,24 @@ impl SimStore {
 
 impl Store for SimStore {
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
-        let acquired = self.step(|table| table.acquire(key, token, lease)).await?;
+        let ends = self.table.borrow().processes[self.process].clone();
+        let since = ends.since();
+        let acquired = match self.step(|table| table.acquire(key, token, self.process, lease)).await? {
+            Ok(acquired) => acquired,
+            Err((token, left)) => {
+                let end = left.and_then(|left| ends.of(token, left, since));
+                Acquired::Held(Held { token, end })
+            }
+        };
         if acquired == Acquired::Granted && self.bug == Some(Bug::Seen) {
             let before = self.granted.borrow_mut().insert(key.clone(), token);
-            return Ok(before.filter(|_| self.chance.one_in(2)).map_or(acquired, Acquired::Held));
+            return Ok(before.filter(|_| self.chance.one_in(2)).map_or(acquired, |token| Acquired::Held(token.into())));
         }
         Ok(acquired)
     }
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        self.step(|table| table.fill(key, token, fill, self.bug)).await
+        self.step(|table| table.fill(key, token, fill, self.bug, &self.chance)).await
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {

@@ -2,7 +2,7 @@
 
 use crate::database::{Row, Rows, SimStatement};
 use crate::history::History;
-use crate::store::{Bug, SimStore, Table};
+use crate::store::{Bug, Hearing, SimStore, Table};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +15,7 @@ use weir::cache::error::{self, LoadError};
 use weir::cache::route::{Route, Routes};
 use weir::cache::{Engine, Found, Shared, Wanted};
 use weir::clock::Clock;
+use weir::store::ends::Ends;
 use weir::store::{StoreError, StoreKey};
 use weir::value::Value;
 
@@ -22,10 +23,27 @@ use weir::value::Value;
 pub enum Kind {
     /// Everything that can happen.
     Stormy,
-    /// Many readers of one absent key, and nothing goes wrong.
+    /// Many readers of one absent key in two processes, and nothing goes wrong.
     Calm,
+    /// The same, but no process hears that another's load has ended.
+    Unheard,
     /// Nothing breaks, but one of the protocol's rules is left out, and all that happens is about one key.
     Without(Bug),
+}
+
+impl Kind {
+    /// Everybody asks once, and nothing breaks or expires.
+    fn is_calm(self) -> bool {
+        matches!(self, Kind::Calm | Kind::Unheard)
+    }
+
+    fn hearing(self) -> Hearing {
+        match self {
+            Kind::Calm | Kind::Without(_) => Hearing::All,
+            Kind::Unheard => Hearing::Nothing,
+            Kind::Stormy => Hearing::Most,
+        }
+    }
 }
 
 /// The universe's one source of chance, which is also its clock.
@@ -89,6 +107,10 @@ pub struct Report {
     pub unstored: u64,
     pub negatives: u64,
     pub expired: u64,
+    pub told: u64,
+    pub unheard: u64,
+    /// The longest that a read took.
+    pub longest: Duration,
 }
 
 impl Report {
@@ -106,6 +128,9 @@ impl Report {
         self.unstored += other.unstored;
         self.negatives += other.negatives;
         self.expired += other.expired;
+        self.told += other.told;
+        self.unheard += other.unheard;
+        self.longest = self.longest.max(other.longest);
     }
 }
 
@@ -113,8 +138,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} reads, {} loads, {} coalesced, {} refused fills, {} invalidations by tag, {} lists left behind, {} failed and {} hung loads, {} lost answers, \
-             {} steps at a store out of reach, {} reads without it, {} negative answers, {} expired",
+            "{} reads, {} loads, {} coalesced, {} refused fills, {} invalidations by tag, {} lists left behind, {} failed \
+             and {} hung loads, {} lost answers, {} steps at a store out of reach, {} reads without it, {} negative \
+             answers, {} expired, {} ends told ({} times not heard), longest read {:?}",
             self.reads,
             self.loads,
             self.coalesced,
@@ -127,13 +153,20 @@ impl fmt::Display for Report {
             self.unreached,
             self.unstored,
             self.negatives,
-            self.expired
+            self.expired,
+            self.told,
+            self.unheard,
+            self.longest
         )
     }
 }
 
 const KEYS: u64 = 2;
+/// A read that waits looks once before and once after; and once more if its own process's load ends in between.
+const MOST_LOOKS: u64 = 3;
 const MAX_NEGATIVE: usize = 3;
+/// The route's load_timeout, and the second that a lease outlives it by.
+pub const LEASE: Duration = Duration::from_millis(1100);
 const MAX_TAGS: usize = 8;
 const CATEGORIES: u64 = 2;
 
@@ -161,10 +194,11 @@ pub fn run(seed: u64, kind: Kind) -> Report {
 
 async fn universe(seed: u64, kind: Kind) -> Report {
     let chance = Chance(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
-    let table = Rc::new(RefCell::new(Table::default()));
+    let processes = (0..2).map(|_| Arc::<Ends>::default()).collect();
+    let table = Rc::new(RefCell::new(Table::new(processes, kind.hearing())));
     let rows = Arc::new(Mutex::new(Rows::default()));
     let statement = SimStatement { rows: rows.clone(), chance: chance.clone(), faulty: kind == Kind::Stormy };
-    let route = Arc::new(Route::new(route(), Arc::new(statement)));
+    let route = Arc::new(Route::new(route(kind), Arc::new(statement)));
     let world = World {
         routes: Rc::new(Routes::new(vec![route.clone()])),
         writers: Rc::new((0..KEYS).map(|_| tokio::sync::Mutex::default()).collect()),
@@ -176,14 +210,20 @@ async fn universe(seed: u64, kind: Kind) -> Report {
         kind,
     };
     for key in 0..KEYS {
-        world.commit(key, kind == Kind::Calm || world.chance.one_in(2), key);
+        world.commit(key, kind.is_calm() || world.chance.one_in(2), key);
     }
     let clients = match kind {
         Kind::Stormy => 4,
-        Kind::Calm => 12,
+        Kind::Calm | Kind::Unheard => 12,
         Kind::Without(_) => 6,
     };
     let engines = world.engines();
+    for ends in &table.borrow().processes {
+        ends.listen();
+        if kind == Kind::Stormy {
+            tokio::task::spawn_local(listen_now_and_then(world.chance.clone(), ends.clone()));
+        }
+    }
     if kind == Kind::Stormy {
         for engine in &engines {
             tokio::task::spawn_local(cut_now_and_then(world.chance.clone(), engine.store().cut.clone()));
@@ -198,35 +238,34 @@ async fn universe(seed: u64, kind: Kind) -> Report {
     world.report(&table.borrow(), kind)
 }
 
-/// A route with short times, so that values expire and loads hang within a universe.
-fn route() -> weir::config::Route {
-    let text = "[database.main]\nurl = \"sqlite:none\"\n[[route]]\nname = \"row\"\nkey = \"row:{id}\"\nttl = \"400ms\"\n\
-                tags = [\"rows\", \"category:{category}\"]\nnegative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
+/// A route with short times, so that loads hang, and values expire, within a universe that is not calm.
+fn route(kind: Kind) -> weir::config::Route {
+    let ttl = if kind.is_calm() { "1m" } else { "400ms" };
+    let head = "[database.main]\nurl = \"sqlite:none\"\n[[route]]\nname = \"row\"\nkey = \"row:{id}\"\n";
+    let text = "tags = [\"rows\", \"category:{category}\"]\nnegative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
                 load = \"SELECT value FROM rows WHERE id = :id\"\n";
-    let config = weir::config::parse(text, Path::new("model.toml"), |_| None).expect("the file is valid");
+    let text = format!("{head}ttl = \"{ttl}\"\n{text}");
+    let config = weir::config::parse(&text, Path::new("model.toml"), |_| None).expect("the file is valid");
     config.routes.into_iter().next().expect("it has a route")
 }
 
 impl World {
     /// Two workers of one process, and another process.
     fn engines(&self) -> Vec<Engine<SimStore, Chance>> {
-        let one = Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, Instant::now()));
-        let other = Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, Instant::now()));
-        let processes =
-            if self.kind == Kind::Calm { [one.clone(), one.clone(), one] } else { [one.clone(), one, other] };
-        let loads = tokio::runtime::Handle::current();
+        let processes = [0, 1].map(|_| Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, Instant::now())));
         let granted = [Rc::default(), Rc::default()];
-        let engine = |shared: Arc<Shared>| {
-            let process = usize::from(!Arc::ptr_eq(&shared, &processes[0]));
-            let store = SimStore { granted: Rc::clone(&granted[process]), ..self.store() };
-            Engine::new(store, self.chance.clone(), shared, loads.clone())
+        let loads = tokio::runtime::Handle::current();
+        let engine = |process: usize| {
+            let store = SimStore { granted: Rc::clone(&granted[process]), ..self.store(process) };
+            Engine::new(store, self.chance.clone(), processes[process].clone(), loads.clone())
         };
-        processes.iter().cloned().map(engine).collect()
+        [0, 0, 1].map(engine).into()
     }
 
-    /// A way to the one store.
-    fn store(&self) -> SimStore {
+    /// A process's way to the one store.
+    fn store(&self, process: usize) -> SimStore {
         SimStore {
+            process,
             chance: self.chance.clone(),
             table: self.table.clone(),
             bug: if let Kind::Without(bug) = self.kind { Some(bug) } else { None },
@@ -255,8 +294,11 @@ impl World {
         let rows = self.rows.lock().expect("no simulation panics while it holds the rows");
         let mut history = self.history.borrow_mut();
         let mut violations = std::mem::take(&mut history.violations);
-        if kind == Kind::Calm && rows.loads > KEYS {
+        if kind.is_calm() && rows.loads > KEYS {
             violations.push(format!("{} loads of {KEYS} keys", rows.loads));
+        }
+        if kind.is_calm() && table.looks > MOST_LOOKS * history.reads {
+            violations.push(format!("the store was asked {} times for {} reads", table.looks, history.reads));
         }
         // Each of the two processes may keep so many.
         if table.most_negatives > 2 * MAX_NEGATIVE {
@@ -278,6 +320,9 @@ impl World {
             unstored: history.unstored,
             negatives: history.negatives,
             expired: table.expired,
+            told: table.told,
+            unheard: table.unheard,
+            longest: history.longest,
         }
     }
 }
@@ -290,20 +335,30 @@ async fn cut_now_and_then(chance: Chance, cut: Rc<Cell<bool>>) {
     }
 }
 
+/// A process hears for a while, and then not.
+async fn listen_now_and_then(chance: Chance, ends: Arc<Ends>) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(chance.below(600))).await;
+        ends.break_off();
+        tokio::time::sleep(Duration::from_millis(chance.below(100))).await;
+        ends.listen();
+    }
+}
+
 /// One client: some commands, each after the answer to the one before.
 async fn life(world: World, engine: Engine<SimStore, Chance>) {
-    let commands = if world.kind == Kind::Calm { 1 } else { 6 };
+    let commands = if world.kind.is_calm() { 1 } else { 6 };
     for _ in 0..commands {
         let pause = match world.kind {
             Kind::Stormy => 120,
-            Kind::Calm => 10,
+            Kind::Calm | Kind::Unheard => 10,
             Kind::Without(_) => 60,
         };
         world.chance.pause(pause).await;
         let number = world.chance.below(if matches!(world.kind, Kind::Without(_)) { 1 } else { KEYS });
         let key = StoreKey { db: 0, name: format!("row:{number}").into() };
         match world.chance.below(10) {
-            _ if world.kind == Kind::Calm => get(&world, &engine, number, &key).await,
+            _ if world.kind.is_calm() => get(&world, &engine, number, &key).await,
             0..6 => get(&world, &engine, number, &key).await,
             6 => change(&world, engine.store(), number, &key).await,
             7 => change_and_move(&world, &engine, number).await,
@@ -318,8 +373,14 @@ async fn life(world: World, engine: Engine<SimStore, Chance>) {
 async fn get(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
     let name = number.to_string();
     let begun = world.history.borrow_mut().reading(&name);
-    if let Ok(answer) = look_up(world, engine, key).await {
-        world.history.borrow_mut().read(&name, begun, answer.as_deref());
+    let asked = Instant::now();
+    let answer = look_up(world, engine, key).await;
+    let mut history = world.history.borrow_mut();
+    history.longest = history.longest.max(asked.elapsed());
+    match answer {
+        Ok(answer) => history.read(&name, begun, answer.as_deref()),
+        Err(error) if world.kind.is_calm() => history.violations.push(format!("GET {name} was not answered: {error}")),
+        Err(_) => {}
     }
 }
 

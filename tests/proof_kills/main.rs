@@ -71,7 +71,8 @@ fn a_killed_redis_makes_nothing_wrong_and_is_found_again() {
             lasts(Duration::from_millis(random.u64(down.clone())));
             let knocks = door.close();
             crowd.set_phase(Phase::Other);
-            let links = u64::from(crowd.identities()) * WORKERS;
+            // One more listens for other Weirs' loads.
+            let links = u64::from(crowd.identities()) * WORKERS + 1;
             let most = sockets::most_attempts(links, killed.elapsed());
             assert!(
                 knocks.len() as u64 <= most,

@@ -64,11 +64,14 @@ fn no_reply_is_ever_anothers() {
     figures.assert_right();
 }
 
-/// Connections at Redis that are in a transaction, blocked, subscribed, or in any other state.
+/// Connections at Redis that are in a transaction, blocked, subscribed, or in any other state, but for the one over which Weir
+/// itself hears of other Weirs' loads.
 fn links_that_remember(redis: &Redis) -> Vec<String> {
     let mut asks = redis.client();
     let own = format!("id={} ", asks.run("CLIENT ID").int());
     let list = asks.run("CLIENT LIST").text();
     let clean = |line: &str| [" flags=N ", " sub=0 ", " psub=0 ", " multi=-1 "].iter().all(|sign| line.contains(sign));
-    list.lines().filter(|line| !line.starts_with(&own) && !clean(line)).map(str::to_owned).collect()
+    let listens = |line: &str| line.contains(" name=weir ") && line.contains(" sub=1 ");
+    let others = list.lines().filter(|line| !line.starts_with(&own) && !listens(line));
+    others.filter(|line| !clean(line)).map(str::to_owned).collect()
 }

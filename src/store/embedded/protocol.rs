@@ -29,7 +29,7 @@ impl Embedded {
             }
             match space.sides.get(hash, &key.name, now) {
                 Some(Side::Negative) => Acquired::Negative,
-                Some(Side::Lease(holder)) => Acquired::Held(holder),
+                Some(Side::Lease(holder)) => Acquired::Held(holder.into()),
                 None => {
                     let until = deadline(now, lease);
                     space.sides.put(hash, &key.name, Side::Lease(token), until, self.side_limit());
@@ -211,7 +211,7 @@ mod tests {
     fn a_load_is_granted_once_and_its_value_is_stored_with_its_ttl() {
         let (store, clock) = store();
         assert_eq!(store.acquire(&key("k"), Token(1), LEASE), Acquired::Granted);
-        assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Held(Token(1)));
+        assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Held(Token(1).into()));
         assert_eq!(store.fill(&key("k"), Token(1), value("v")), Filled::Stored);
         assert_eq!(store.acquire(&key("k"), Token(2), LEASE), Acquired::Present);
         assert_eq!(run(&store, "PTTL k"), ":60000\r\n");

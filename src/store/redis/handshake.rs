@@ -3,6 +3,7 @@
 use super::cluster::shared as cluster;
 use super::dial;
 use super::failure;
+use super::listen;
 use super::master::{Moves, Whereabouts};
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, SET_ASIDE, Script};
 use super::sentinel;
@@ -10,6 +11,7 @@ use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
 use crate::resp::frame::Reply;
 use crate::resp::write::Protocol;
+use crate::store::ends::Ends;
 use crate::store::{Credentials, Identity, StoreError};
 use crate::transport::Transport;
 use parking_lot::{Mutex, RwLock};
@@ -33,6 +35,10 @@ pub struct Upstream {
     /// It is a node that is no master of its cluster any more.
     left: watch::Sender<bool>,
     said: Arc<RwLock<Said>>,
+    /// Tells this process's leases from others'.
+    process: Arc<str>,
+    /// Ends of others' leases, as heard.
+    ends: Arc<Ends>,
     /// Why the newest link broke or was not made; empty while all is well.
     failure: Mutex<String>,
     /// What it refused last of the cache protocol.
@@ -72,6 +78,8 @@ impl Upstream {
             master: matches!(config.place, Place::Sentinel(_)).then(Arc::default),
             config,
             said: Arc::default(),
+            process: format!("{:016x}", fastrand::u64(..)).into(),
+            ends: Arc::default(),
             failure: Mutex::default(),
             refusal: Mutex::default(),
             reconnects: metrics::counter!("weir_upstream_reconnects_total"),
@@ -88,6 +96,8 @@ impl Upstream {
             only_reads,
             left: watch::Sender::new(false),
             said: self.said.clone(),
+            process: self.process.clone(),
+            ends: self.ends.clone(),
             failure: Mutex::default(),
             refusal: Mutex::default(),
             reconnects: self.reconnects.clone(),
@@ -116,6 +126,21 @@ impl Upstream {
         if let (Place::Sentinel(sentinels), Some(master)) = (&self.config.place, &self.master) {
             runtime.spawn(sentinel::follow(self.config.clone(), sentinels.clone(), master.clone()));
         }
+    }
+
+    /// Begins to hear of the ends of other processes' leases. Call it once, where there are routes.
+    pub fn listen(self: &Arc<Self>, runtime: &Handle) {
+        runtime.spawn(listen::listen(self.clone()));
+    }
+
+    /// Ends of other processes' leases.
+    pub fn ends(&self) -> &Arc<Ends> {
+        &self.ends
+    }
+
+    /// This process's mark on its leases: 16 digits.
+    pub fn process(&self) -> &str {
+        &self.process
     }
 
     /// Tells a link when it must leave its server for another.

@@ -201,9 +201,9 @@ enum State {
 /// Above this many unwritten bytes clients stop being read.
 const ROOM: usize = 8 << 20;
 /// First pause before connecting again; doubles up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A Redis that is back is found within this, or a third more.
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// A stalled link is given up after this many timeouts without a byte.
 const STALLED_TIMEOUTS: u32 = 4;
 /// Size of one read.

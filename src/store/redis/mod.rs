@@ -6,6 +6,7 @@ mod failure;
 mod frames;
 pub mod handshake;
 pub mod link;
+pub mod listen;
 mod master;
 mod privates;
 pub mod probe;
@@ -25,7 +26,9 @@ pub use self::privates::Privates;
 use self::request::request;
 use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, Script};
 use self::side_key::SideKeys;
-use super::{Acquired, Credentials, Fill, Filled, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token};
+use super::{
+    Acquired, Credentials, Fill, Filled, Held, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token,
+};
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::frame::{self, Reply};
 use crate::resp::write;
@@ -292,6 +295,11 @@ impl Redis {
         links.request(place, &build(b"EVAL", script.text.as_bytes())).await
     }
 
+    /// A lease of this process, as the scripts write it.
+    fn lease_text(&self, Token(token): Token) -> String {
+        format!("{token:016x}{}", self.upstream.process())
+    }
+
     async fn call_for_word(
         &self,
         script: &'static Script,
@@ -337,19 +345,25 @@ async fn if_present_in_two_steps(links: &Links, key: &[u8], args: Args<'_>) -> R
 
 impl Store for Redis {
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
-        let (token, lease) = (token_text(token), milliseconds(lease));
-        let word = self.call_for_word(&ACQUIRE, key, &[token.as_bytes(), lease.as_bytes()]).await?;
+        let since = self.upstream.ends().since();
+        let (mine, time) = (self.lease_text(token), milliseconds(lease));
+        let word = self.call_for_word(&ACQUIRE, key, &[mine.as_bytes(), time.as_bytes()]).await?;
         match word.as_slice() {
             b"present" => Ok(Acquired::Present),
             b"negative" => Ok(Acquired::Negative),
             b"granted" => Ok(Acquired::Granted),
-            held => parse_token(held).map(Acquired::Held),
+            held => {
+                let (token, process, left) = parse_lease(held)?;
+                let is_told = !process.is_empty() && process != self.upstream.process();
+                let end = if is_told { self.upstream.ends().of(token, left, since) } else { None };
+                Ok(Acquired::Held(Held { token, end }))
+            }
         }
     }
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        let token = token_text(token);
-        let mut arguments: Vec<&[u8]> = vec![token.as_bytes()];
+        let lease = self.lease_text(token);
+        let mut arguments: Vec<&[u8]> = vec![lease.as_bytes()];
         let ttl = match &fill {
             Fill::Value { ttl, .. } | Fill::Negative { ttl } => milliseconds(*ttl),
             Fill::Nothing => "0".into(),
@@ -418,16 +432,15 @@ fn as_refusal(text: &str) -> String {
     text.strip_prefix("This user").map_or_else(|| text.to_owned(), |rest| format!("this user{rest}"))
 }
 
-fn token_text(token: Token) -> String {
-    format!("{:016x}", token.0)
-}
-
-fn parse_token(text: &[u8]) -> Result<Token, StoreError> {
-    std::str::from_utf8(text)
-        .ok()
-        .and_then(|text| u64::from_str_radix(text, 16).ok())
-        .map(Token)
-        .ok_or_else(|| StoreError::Protocol("a lease holds no token of ours".into()))
+/// A lease as [`ACQUIRE`] answers it: token, process, and how long it stands yet.
+fn parse_lease(answer: &[u8]) -> Result<(Token, &str, Duration), StoreError> {
+    let parse = || {
+        let (lease, left) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+        let (token, process) = lease.split_at_checked(16)?;
+        let token = u64::from_str_radix(token, 16).ok()?;
+        Some((Token(token), process, Duration::from_millis(left.parse().ok()?)))
+    };
+    parse().ok_or_else(|| StoreError::Protocol("a lease holds no token of ours".into()))
 }
 
 /// Redis counts TTLs in whole milliseconds and refuses 0.

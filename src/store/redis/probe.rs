@@ -1,10 +1,13 @@
 //! Tries the upstream out before anything depends on it, for `weir check`: whether it is reached, takes Weir's
 //! credentials, and gives it the rights that routes need.
 //!
-//! The rights are tried by running the scripts, and the commands in them, on a key of Weir's own, which is gone when this ends, or a second later.
+//! The rights are tried by running the scripts, and the commands in them, on a key of Weir's own, which is gone when this
+//! ends, or a second later; those to tell and hear that a load has ended by doing so. Without the latter all works, and
+//! readers wait longer for loads of other Weirs.
 
 use super::failure;
 use super::handshake::{self, Upstream};
+use super::listen;
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, SET_ASIDE, Script};
 use super::side_key::{SideKeys, TagKeys};
 use super::talk::{self, Command, Talk};
@@ -20,8 +23,10 @@ pub type Trouble = (StoreError, Option<&'static str>);
 
 /// The key that scripts are tried on.
 const KEY: &str = "weir:{check}";
-/// A token, as ARGV of the scripts.
-const TOKEN: &str = "0000000000000001";
+/// A lease, as ARGV of the scripts.
+const LEASE: &str = "00000000000000010000000000000001";
+/// The name of a list.
+const LIST: &str = "0000000000000001";
 /// What is written lives no longer, in ms.
 const SHORT: &str = "1000";
 /// All sentinels may take so long to be asked, one after the other.
@@ -40,26 +45,46 @@ pub enum Needs {
     Tags,
 }
 
-/// Everything that is wrong with the upstream.
-pub async fn probe(config: &config::Upstream, needs: Needs) -> Vec<Trouble> {
-    let found = match &config.place {
-        Place::Cluster(seeds) => any_seed(config, seeds).await.map(|_| Vec::new()),
-        _ => one_server(config, needs).await,
-    };
-    let wrong = found.unwrap_or_else(|error| vec![error]);
-    wrong.into_iter().map(|error| (error.clone(), failure::advice(&error))).collect()
+/// What was found out.
+#[derive(Debug, Default)]
+pub struct Probed {
+    /// Everything that is wrong.
+    pub wrong: Vec<Trouble>,
+    /// What could be better.
+    pub warnings: Vec<Trouble>,
 }
 
-async fn one_server(config: &config::Upstream, needs: Needs) -> Result<Vec<StoreError>, StoreError> {
+/// Tries the upstream.
+pub async fn probe(config: &config::Upstream, needs: Needs) -> Probed {
+    let found = match &config.place {
+        Place::Cluster(seeds) => any_seed(config, seeds).await.map(|_| Probed::default()),
+        _ => one_server(config, needs).await,
+    };
+    found.unwrap_or_else(|error| Probed { wrong: with_advice(vec![error]), warnings: Vec::new() })
+}
+
+fn with_advice(errors: Vec<StoreError>) -> Vec<Trouble> {
+    errors.into_iter().map(|error| (error.clone(), failure::advice(&error))).collect()
+}
+
+async fn one_server(config: &config::Upstream, needs: Needs) -> Result<Probed, StoreError> {
     let upstream = Upstream::new(config.clone());
     upstream.follow(&Handle::current());
     upstream.found(SEARCH).await?;
     let identity = Identity { db: config.db, ..Identity::default() };
     let mut talk = Talk::new(handshake::connect(&upstream, &identity, &mut upstream.moves()).await?);
     match needs {
-        Needs::Nothing => Ok(Vec::new()),
-        _ => timeout(ANSWERS, try_scripts(&upstream, &mut talk, needs)).await.unwrap_or(Err(StoreError::Timeout)),
+        Needs::Nothing => Ok(Probed::default()),
+        _ => timeout(ANSWERS, try_rights(&upstream, &mut talk, needs)).await.unwrap_or(Err(StoreError::Timeout)),
     }
+}
+
+async fn try_rights(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Result<Probed, StoreError> {
+    let wrong = with_advice(try_scripts(upstream, talk, needs).await?);
+    // The last words on this connection: a subscriber may say nothing else.
+    let refused = errors(talk, &listen::subscription()).await?;
+    let warnings = refused.into_iter().map(|error| (error, Some(listen::ADVICE))).collect();
+    Ok(Probed { wrong, warnings })
 }
 
 /// One node that answers is enough.
@@ -87,6 +112,7 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         &["HSET", KEY, "field", "1"],
         &["HGET", KEY, "field"],
         &["PEXPIRE", KEY, SHORT],
+        &["PTTL", KEY],
         &["UNLINK", KEY],
     ];
     let for_tags: &[&[&str]] = &[
@@ -94,7 +120,6 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         &["ZADD", KEY, "1", "member"],
         &["ZREMRANGEBYSCORE", KEY, "5", "6"],
         &["ZRANGE", KEY, "0", "1"],
-        &["PTTL", KEY],
         &["RENAME", KEY, KEY],
         &["UNLINK", KEY],
         &["SADD", KEY, "member"],
@@ -118,18 +143,18 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
     let beside: &[&str] = &[KEY, &lease, &negative];
     let mut scripts = vec![
         call("EVAL", INVALIDATE.text, beside, &[]),
-        by_hash(&ACQUIRE, beside, &[TOKEN, SHORT]),
-        by_hash(&FILL, beside, &[TOKEN, "string", SHORT, "1"]),
+        by_hash(&ACQUIRE, beside, &[LEASE, SHORT]),
+        by_hash(&FILL, beside, &[LEASE, "string", SHORT, "1"]),
         by_hash(&IF_PRESENT, beside, &["GET", KEY]),
         by_hash(&INVALIDATE, beside, &[]),
     ];
     if needs >= Needs::Tags {
         let keys = TagKeys::of(KEY.as_bytes());
-        let list = keys.list(TOKEN);
+        let list = keys.list(LIST);
         let [index, mark, lists, list] =
             [&keys.index, &keys.mark, &keys.lists, &list].map(|key| String::from_utf8_lossy(key));
         scripts.push(by_hash(&INDEX, &[&index, &mark], &[KEY, SHORT]));
-        scripts.push(by_hash(&SET_ASIDE, &[&index, &mark, &lists, &list], &["1", SHORT, TOKEN]));
+        scripts.push(by_hash(&SET_ASIDE, &[&index, &mark, &lists, &list], &["1", SHORT, LIST]));
         scripts.push(talk::command(&["UNLINK", &index, &mark, &lists, &list]));
     }
     errors(talk, &scripts).await

@@ -11,23 +11,43 @@ pub struct Script {
     pub keys: usize,
 }
 
-/// KEYS value, lease, negative; ARGV token, lease time in ms.
-/// Answers `present`, `negative`, `granted`, or the token of the lease that stands.
+/// KEYS value, lease, negative; ARGV lease, lease time in ms. A lease is the token and its process, 16 digits each; a `+`
+/// behind them says that somebody waits for it in another process, and its end is to be told.
+/// Answers `present`, `negative`, `granted`, or the lease that stands and the milliseconds that are left of it. One that
+/// somebody has made last for ever ends nevertheless.
 pub static ACQUIRE: Script = Script {
     keys: 3,
     text: "if redis.call('EXISTS', KEYS[1]) == 1 then return 'present' end
 if redis.call('EXISTS', KEYS[3]) == 1 then return 'negative' end
 local held = redis.call('GET', KEYS[2])
-if held then return held end
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-return 'granted'",
+if not held then
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+  return 'granted'
+end
+local left = redis.call('PTTL', KEYS[2])
+if left < 0 then
+  left = tonumber(ARGV[2])
+  redis.call('PEXPIRE', KEYS[2], left)
+end
+if #held == 32 and string.sub(held, 17) ~= string.sub(ARGV[1], 17) then
+  redis.call('SET', KEYS[2], held .. '+', 'PX', math.max(left, 1))
+end
+return string.sub(held, 1, 32) .. ' ' .. left",
 };
 
-/// KEYS as above; ARGV token, kind (`string`, `hash`, `negative`, `nothing`), TTL in ms, then the value, or fields and values.
+/// Where the tokens of leases are told that have ended, and that somebody in another process waits for.
+pub const ENDED: &str = "weir:{lease}ended";
+
+/// KEYS as above; ARGV lease, kind (`string`, `hash`, `negative`, `nothing`), TTL in ms, then the value, or fields and values.
 /// Answers `stored`, `lost` or `occupied`. A hash is written in pieces: Lua unpacks a few thousand arguments at most.
+///
+/// The end is told if the lease is not as it was made: somebody waits for it, or it is gone, and nobody knows any more who
+/// does. What is told is heard after the script. A user who may not PUBLISH fills all the same.
 pub static FILL: Script = Script {
     keys: 3,
-    text: "if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 'lost' end
+    text: "local held = redis.call('GET', KEYS[2])
+if held ~= ARGV[1] then redis.pcall('PUBLISH', 'weir:{lease}ended', string.sub(ARGV[1], 1, 16)) end
+if held ~= ARGV[1] and held ~= ARGV[1] .. '+' then return 'lost' end
 redis.call('UNLINK', KEYS[2])
 local kind = ARGV[2]
 if kind == 'nothing' then return 'stored' end

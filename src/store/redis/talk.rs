@@ -96,6 +96,14 @@ impl Talk {
         self.stream.flush().await
     }
 
+    /// Sends a command whose reply comes among what [`Talk::next`] answers.
+    pub async fn say(&mut self, command: &Command) -> Result<(), StoreError> {
+        let mut bytes = Vec::new();
+        write::command(&mut bytes, command.iter());
+        let sent = self.send(&bytes).await;
+        sent.map_err(|error| self.broke(&error))
+    }
+
     /// The next reply, or message that was subscribed to. Nothing is lost if this is not waited for to its end.
     pub async fn next(&mut self) -> Result<Reply, StoreError> {
         loop {

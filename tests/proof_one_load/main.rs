@@ -1,0 +1,82 @@
+//! However many clients of however many proxies ask for one cold key, one query runs (proof A8); and if the proxy that loads is
+//! killed meanwhile, one more.
+//!
+//! Small by default. In full: `WEIR_PROOF_CLIENTS=10000 WEIR_PROOF_ROUNDS=5`. The query takes `WEIR_PROOF_QUERY_MS`
+//! (500). Times are printed and never asserted; what is asserted are counts.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod fleet;
+
+use fleet::Fleet;
+use harness::*;
+use std::time::{Duration, Instant};
+
+/// Connections, spread over three proxies.
+fn clients() -> usize {
+    size("WEIR_PROOF_CLIENTS", 600) as usize
+}
+
+fn query() -> Duration {
+    Duration::from_millis(size("WEIR_PROOF_QUERY_MS", 500))
+}
+
+#[test]
+fn one_query_answers_everybody() {
+    many_descriptors();
+    let fleet = Fleet::start(3, query());
+    let mut clients = fleet.connect(clients());
+    for round in 1..=size("WEIR_PROOF_ROUNDS", 1) {
+        let (calls, queries, key) = (fleet.calls(), fleet.queries(), format!("item:{round}"));
+        let begun = Instant::now();
+        clients.iter_mut().for_each(|client| client.run_later(&format!("GET {key}")));
+        let asked = begun.elapsed();
+        let mut answers = Vec::with_capacity(clients.len());
+        for client in &mut clients {
+            assert_eq!(client.recv(), Reply::bulk(format!("row {round}")));
+            answers.push(begun.elapsed());
+        }
+        let (calls, queries) = (fleet.calls() - calls, fleet.queries() - queries);
+        println!(
+            "A8: {} clients over 3 proxies, a query of {:?}: {queries} query; all asked after {asked:?}, first answered after {:?}, \
+             last after {:?}; {calls} script calls at Redis, {:.2} per client",
+            clients.len(),
+            query(),
+            answers[0],
+            answers[answers.len() - 1],
+            calls as f64 / clients.len() as f64,
+        );
+        assert_eq!(queries, 1, "queries of one round");
+        assert!(calls <= 2 * clients.len() as u64 + 1, "{calls} calls");
+    }
+    println!("A8: {} of all reads waited for another proxy", fleet.waited_elsewhere());
+}
+
+#[test]
+fn a_killed_loader_costs_one_more_query() {
+    many_descriptors();
+    let mut fleet = Fleet::start(3, query());
+    let mut first = fleet.connect(1);
+    let mut clients = fleet.connect_besides_the_first(clients());
+    let gate = fleet.shut_gate();
+    first[0].run_later("GET item:1");
+    wait_until("it loads", || fleet.loading() == 1);
+    clients.iter_mut().for_each(|client| client.run_later("GET item:1"));
+    wait_until("all wait", || fleet.waited_elsewhere() == clients.len() as u64);
+    fleet.kill_the_first();
+    let killed = Instant::now();
+    drop(gate);
+    for client in &mut clients {
+        assert_eq!(client.recv(), Reply::bulk("row 1"));
+    }
+    let queries = fleet.queries();
+    println!(
+        "A8: {} clients wait for a proxy that is killed, whose lease ends {:?} after it began: all answered {:?} after \
+         the kill; {queries} queries",
+        clients.len(),
+        fleet::LEASE,
+        killed.elapsed()
+    );
+    assert!((1..=2).contains(&queries), "{queries} queries");
+}

@@ -1,0 +1,211 @@
+//! Several Weirs over one Redis: one of them loads, the readers of all others are woken when it ends, and none asks Redis
+//! meanwhile (G2, T14). A loader that dies is replaced by one; where nobody may be told, waiters look for the end.
+
+mod harness;
+
+use harness::*;
+
+const CLIENTS: usize = 500;
+
+fn routes(database: &Database, load_timeout: &str) -> String {
+    let held = database.held_column(700);
+    format!(
+        "[[route]]\nname = \"slow\"\nkey = \"slow:{{id}}\"\nload_timeout = \"{load_timeout}\"\n\
+         load = \"SELECT id, name, {held} AS held FROM products WHERE id = :id /* slow */\"\n"
+    )
+}
+
+/// Some Weirs over one store and one PostgreSQL.
+struct Fleet {
+    weirs: Vec<Weir>,
+    postgres: Postgres,
+}
+
+impl Fleet {
+    /// Over the upstream of this URL. Its Weirs listen to each other, if they may.
+    fn start(url: &str, weirs: usize) -> Fleet {
+        Fleet::with(url, weirs, "20s")
+    }
+
+    /// The same, with leases that end a second after `load_timeout`.
+    fn with(url: &str, weirs: usize, load_timeout: &str) -> Fleet {
+        let Database::Postgres(postgres) = Database::shop(Pair::RedisPostgres) else { unreachable!("it is one") };
+        let database = Database::Postgres(postgres);
+        let config = format!(
+            "[upstream]\nurl = \"{url}\"\ntimeout = \"20s\"\n[database.main]\nurl = \"{}\"\ntimeout = \"20s\"\n\
+             [defaults]\ndatabase = \"main\"\n{}",
+            database.url(),
+            routes(&database, load_timeout)
+        );
+        let weirs = (0..weirs).map(|_| Weir::start(&config)).collect();
+        let Database::Postgres(postgres) = database else { unreachable!("it is one") };
+        Fleet { weirs, postgres }
+    }
+
+    #[track_caller]
+    fn wait_until_all_listen(&self) {
+        wait_until("all listen", || self.weirs.iter().all(|weir| weir.metric("weir_upstream_subscribed", &[]) == 1.0));
+    }
+
+    /// So many clients, on all Weirs in turn, each of which has sent the same GET.
+    fn ask(&self, clients: usize, key: &str) -> Vec<Client> {
+        let mut clients: Vec<Client> =
+            (0..clients).map(|number| self.weirs[number % self.weirs.len()].client()).collect();
+        clients.iter_mut().for_each(|client| client.run_later(&format!("GET {key}")));
+        clients
+    }
+
+    /// Sum over all Weirs.
+    fn coalesced(&self, scope: &str) -> f64 {
+        self.weirs.iter().map(|weir| weir.metric("weir_coalesced_total", &[("scope", scope)])).sum()
+    }
+
+    #[track_caller]
+    fn wait_until_coalesced(&self, count: usize) {
+        let waiting = || self.coalesced("process") + self.coalesced("fleet");
+        wait_until("all but one wait", || waiting() >= count as f64);
+    }
+
+    fn loads(&self) -> f64 {
+        self.weirs.iter().map(|weir| weir.metric("weir_loads_total", &[])).sum()
+    }
+}
+
+/// How often Redis has run a command so far.
+fn calls(redis: &mut Client, command: &str) -> u64 {
+    let stats = redis.run("INFO commandstats").text();
+    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[track_caller]
+fn all_answered(clients: &mut [Client]) {
+    for client in clients {
+        assert_eq!(client.recv().json()["name"], "product 1");
+    }
+}
+
+#[test]
+fn one_query_answers_the_clients_of_three_proxies() {
+    many_descriptors();
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis.url(), 3);
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let mut clients = fleet.ask(CLIENTS, "slow:1");
+    fleet.wait_until_coalesced(CLIENTS - 1);
+    let asked = calls(&mut redis.client(), "evalsha");
+    // Waiting is for nothing but the end: the connections that listen have been silent, and were asked for a sign twice.
+    let signs = calls(&mut redis.client(), "ping");
+    wait_until("time passes", || calls(&mut redis.client(), "ping") >= signs + 6);
+    assert_eq!(calls(&mut redis.client(), "evalsha"), asked, "somebody asks while it waits");
+    drop(gate);
+    all_answered(&mut clients);
+    assert_eq!(fleet.postgres.runs("/* slow */"), 1);
+    assert_eq!(fleet.loads(), 1.0);
+    // Two Weirs waited for the third. Each reader asks once before and once after, and the loader fills once.
+    let elsewhere = CLIENTS - CLIENTS.div_ceil(3);
+    let fleet_waits = fleet.coalesced("fleet") as usize;
+    assert!((elsewhere..=elsewhere + 1).contains(&fleet_waits), "{fleet_waits} were counted, {elsewhere} waited");
+    let asked = calls(&mut redis.client(), "evalsha") as usize;
+    assert!(asked <= 2 * CLIENTS + 1, "{asked} calls for {CLIENTS} readers");
+}
+
+#[test]
+fn a_dead_loader_is_replaced_by_one() {
+    many_descriptors();
+    let redis = Redis::start();
+    let mut fleet = Fleet::with(&redis.url(), 3, "8s");
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let mut first = fleet.weirs[0].client();
+    first.run_later("GET slow:1");
+    wait_until("it loads", || fleet.postgres.in_gate() == 1);
+    let dead = fleet.weirs.remove(0);
+    let mut clients = fleet.ask(CLIENTS, "slow:1");
+    fleet.wait_until_coalesced(CLIENTS);
+    dead.signal("KILL");
+    drop(gate);
+    all_answered(&mut clients);
+    assert_eq!(fleet.loads(), 1.0, "one takes over");
+    let queries = fleet.postgres.runs("/* slow */");
+    assert!((1..=2).contains(&queries), "{queries} queries");
+}
+
+#[test]
+fn waiters_go_on_when_the_loader_s_key_is_invalidated() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis.url(), 2);
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let mut first = fleet.weirs[0].client();
+    first.run_later("GET slow:1");
+    wait_until("it loads", || fleet.postgres.in_gate() == 1);
+    let mut second = fleet.weirs[1].client();
+    second.run_later("GET slow:1");
+    fleet.wait_until_coalesced(1);
+    // The lease is gone, and with it the note that somebody waits; the loader tells its end all the same.
+    assert_eq!(fleet.weirs[1].client().run("DEL slow:1"), Reply::Int(0));
+    drop(gate);
+    assert_eq!(first.recv().json()["name"], "product 1");
+    assert_eq!(second.recv().json()["name"], "product 1");
+    assert_eq!(fleet.loads(), 2.0, "the second loads for itself");
+    let refused = [("reason", "invalidated")];
+    assert_eq!(fleet.weirs[0].metric("weir_fills_refused_total", &refused), 1.0);
+}
+
+#[test]
+fn waiters_look_for_the_end_where_nobody_may_be_told() {
+    let redis = Redis::start();
+    let words = "ACL SETUSER weir on >secret ~* resetchannels +@all -publish";
+    assert_eq!(redis.client().run(words), Reply::ok());
+    let fleet = Fleet::start(&format!("redis://weir:secret@127.0.0.1:{}", redis.port()), 2);
+    wait_until("both say so", || {
+        fleet.weirs.iter().all(|weir| weir.log().contains("loads of other Weirs are looked for, not heard of"))
+    });
+    let gate = fleet.postgres.shut_gate();
+    let mut clients = fleet.ask(20, "slow:1");
+    fleet.wait_until_coalesced(19);
+    drop(gate);
+    all_answered(&mut clients);
+    assert_eq!(fleet.loads(), 1.0);
+    assert_eq!(fleet.coalesced("fleet"), 10.0, "each that waits counts once, however often it looks");
+    for weir in &fleet.weirs {
+        assert_eq!(weir.metric("weir_upstream_subscribed", &[]), 0.0);
+        assert_eq!(weir.log().matches("looked for, not heard of").count(), 1);
+    }
+}
+
+#[test]
+fn who_was_cut_off_listens_again() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis.url(), 2);
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let mut clients = fleet.ask(20, "slow:1");
+    fleet.wait_until_coalesced(19);
+    let killed = redis.client().run("CLIENT KILL TYPE pubsub");
+    assert_eq!(killed, Reply::Int(2));
+    drop(gate);
+    all_answered(&mut clients);
+    assert_eq!(fleet.loads(), 1.0);
+    fleet.wait_until_all_listen();
+    assert_eq!(redis.client().run("PUBSUB NUMSUB weir:{lease}ended").items()[1], Reply::Int(2));
+}
+
+#[test]
+fn in_a_cluster_any_node_tells_of_the_end() {
+    let cluster = RedisCluster::start(0);
+    let fleet = Fleet::start(&cluster.url(), 3);
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let mut clients: Vec<Client> = (1..=6).flat_map(|id| fleet.ask(30, &format!("slow:{id}"))).collect();
+    fleet.wait_until_coalesced(6 * 29);
+    drop(gate);
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.recv().json()["name"], format!("product {}", number / 30 + 1));
+    }
+    assert_eq!(fleet.loads(), 6.0);
+    let looks: u64 = (0..3).map(|node| calls(&mut cluster.client(node), "evalsha")).sum();
+    assert!(looks <= 2 * 180 + 6, "{looks} calls for 180 readers");
+}
