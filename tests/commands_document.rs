@@ -23,6 +23,25 @@ LIST, REPLY, UNBLOCK and TRACKING with REDIRECT, WEIR. They are about a connecti
 after EXEC. Over a cluster CLIENT TRACKING and WAIT are refused altogether: each node knows of its own connections only.
 ";
 
+const OWN_KEYS: &str = "
+## Weir's own keys
+
+Where there are routes over an upstream, Weir keeps keys of its own there, whose names begin with `weir:{`. Clients do not see them:
+
+- SCAN, KEYS and PUBSUB CHANNELS leave such names out. A page of SCAN may then be empty while its cursor goes on, as with MATCH.
+- DBSIZE counts clients' keys. Up to 4,096 keys that is exact, of more an estimate, for only so many are looked at: with a
+  hundredth of 10^6 keys being Weir's, mostly within 2,000. Where none of those is Weir's it is Redis's own number.
+- RANDOMKEY draws again, 100 times, and then takes another of the first 4,096 keys; only if all are Weir's it answers nil.
+
+So too in pipelines, over a cluster, and inside MULTI, where these commands are sent as scripts. The upstream's own users
+(`auth = \"upstream\"`) see Weir's keys inside MULTI.
+
+Who names such a key may read it. A command that may change it is refused: `-ERR 'weir:{' begins the names of Weir's own keys …`.
+As they are stay: INFO's keyspace section, CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT, MONITOR, keyspace events, invalidations
+that CLIENT TRACKING brings with BCAST and no prefix, messages of Weir's own channel to a client that subscribes to a pattern
+such as `*`, and what a client's own script finds.
+";
+
 /// Every command and subcommand, by its whole name.
 fn all() -> Vec<(String, &'static Spec)> {
     let subcommands =
@@ -67,7 +86,7 @@ fn document() -> String {
         .map(|(name, _)| format!("`{name}`"))
         .collect();
     format!(
-        "{HEAD}\n## Refused\n\n`-ERR '…' is not served by Weir: …`, with these words.\n\n{refused}{WITHIN_MULTI}\n\
+        "{HEAD}{OWN_KEYS}\n## Refused\n\n`-ERR '…' is not served by Weir: …`, with these words.\n\n{refused}{WITHIN_MULTI}\n\
          ## Over a link of the client's own\n\nA server remembers something of the connection that they came over, so such a client has \
          one for as long as that (XREAD and\nXREADGROUP only with BLOCK). Over the embedded store they are refused.\n\n{stateful}\n\
          ## Answered by Weir itself\n\nIn whole or in part: {}.\n",

@@ -5,6 +5,7 @@
 
 use super::conn::{Conn, Flow, Request, RoutedKey, RoutedKeys, hashes, leaves_a_value};
 use super::facade;
+use super::listing;
 use super::output::Output;
 use super::private::barred;
 use super::replies::{KeyHashes, Read};
@@ -52,7 +53,7 @@ impl Conn {
             Plan::CrossSlot => return Some(self.answer(request, |out| write::error(out, CROSS_SLOT))),
             _ if !self.lane_is_settled(&lane, request) => return Some(Flow::Wait),
             Plan::Split(_) => return Some(self.split(spec?, &lane, request)),
-            Plan::Everywhere(_) | Plan::Walk => return Some(self.run_everywhere(&lane, request)),
+            Plan::Everywhere(_) | Plan::Walk => return Some(self.run_everywhere(spec?, &lane, request)),
         };
         if self.lane_is_settled(&lane, request) { None } else { Some(Flow::Wait) }
     }
@@ -102,6 +103,9 @@ impl Conn {
         self.send_run(request.bytes);
         let worker = self.worker.clone();
         let access = spec.access_of(request.args);
+        if let Some(refusal) = self.refuse_on_own_keys(spec, access, request) {
+            return refusal;
+        }
         let Some(hashes) = hashes(&worker, spec, request.args) else { return Flow::Next };
         if lane.is_busy() || self.replies.is_open(&hashes, access != Access::Read) {
             return Flow::Wait;
@@ -167,15 +171,16 @@ impl Conn {
     }
 
     /// A command about all keys, scripts or subscribers: nothing of this client runs beside it.
-    fn run_everywhere(&mut self, lane: &Lane, request: Request<'_>) -> Flow {
+    fn run_everywhere(&mut self, spec: &Spec, lane: &Lane, request: Request<'_>) -> Flow {
         self.send_run(request.bytes);
         if self.replies.any_open() {
             return Flow::Wait;
         }
         let (alone, way, command) = (lane.run_alone(), self.way.clone(), request.command().into_owned());
+        let hides = self.hides(spec, request.args);
         let slot = self.open_slow();
         self.replies.finish_with(slot, async move {
-            let answer: Output = routed::run(command, way).await;
+            let answer: Output = listing::run_everywhere(hides, command, way).await;
             drop(alone);
             answer
         });
@@ -266,10 +271,14 @@ impl Conn {
         if self.is_busy() {
             return Flow::Wait;
         }
+        let access = spec.map_or(Access::Write, |spec| spec.access_of(request.args));
+        if let Some(refusal) = spec.and_then(|spec| self.refuse_on_own_keys(spec, access, request)) {
+            return refusal;
+        }
         let (worker, loads) = (self.worker.clone(), self.loads());
         let way = worker.backend.way(&self.way.identity);
         let command = request.command().into_owned();
-        let access = spec.map_or(Access::Write, |spec| spec.access_of(request.args));
+        let hides = spec.and_then(|spec| self.hides(spec, request.args));
         let keys = spec.map(|spec| self.routed_keys(spec, request.args)).unwrap_or_default();
         let all_keys = spec.map_or(0, |spec| spec.key_positions(request.args).count());
         let hashes = KeyHashes { first: 0, others: Vec::new() };
@@ -285,7 +294,7 @@ impl Conn {
                         Read { command, keys: hashes, route, other_routes, all_keys, way, seen: false, opts_in: false };
                     routed::read_from_store(&worker, read).await
                 }
-                (true, _) | (_, Access::Read) => routed::run(command, way).await,
+                (true, _) | (_, Access::Read) => listing::run_everywhere(hides, command, way).await,
                 (_, Access::Modify) if loads => {
                     routed::modify(&worker, Modify { keys, lone: all_keys == 1, command, caps, way }).await
                 }

@@ -480,7 +480,11 @@ impl Conn {
         if access == Access::None {
             // FLUSHALL, KEYS, SCRIPT …: it may see or change every key.
             let wide = spec.flags.contains(Flags::WRITE) || spec.flags.contains(Flags::READONLY);
-            return if wide && self.replies.any_routed_open() { Flow::Wait } else { self.forward(request) };
+            let waits = wide && self.replies.any_routed_open();
+            return if waits { Flow::Wait } else { self.without_own_keys(spec, request) };
+        }
+        if let Some(refusal) = self.refuse_on_own_keys(spec, access, request) {
+            return refusal;
         }
         let worker = self.worker.clone();
         let Some(keys) = RoutedKeys::find(&worker, spec, request.args) else {

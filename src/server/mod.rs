@@ -20,6 +20,7 @@ mod incoming;
 mod info;
 mod learned;
 pub mod listener;
+mod listing;
 pub mod metrics;
 mod output;
 mod own;

@@ -325,6 +325,9 @@ fn block(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
     let learned = lookup(spec.name.as_bytes()).is_none();
     let timeout = conn.worker.app.upstream_timeout();
     let patience = if learned { None } else { patience(spec.name, request.args, timeout) };
+    if let Some(refusal) = conn.refuse_on_own_keys(spec, spec.access_of(request.args), request) {
+        return refusal;
+    }
     if spec.access_of(request.args) != Access::Read {
         match conn.fence_routed(spec, request) {
             None => return Flow::Wait,
@@ -430,6 +433,12 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
     if let Some(why) = barred(spec, request.args) {
         conn.poison();
         return conn.refuse(spec, request, why);
+    }
+    if let Some(refusal) = conn.refuse_on_own_keys(spec, spec.access_of(request.args), request) {
+        return refusal;
+    }
+    if let Some(command) = conn.queued_instead(spec, request.args) {
+        return conn.forward_instead(request, &command);
     }
     let writes = match spec.access_of(request.args) {
         Access::None | Access::Read => Vec::new(),

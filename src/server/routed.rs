@@ -387,7 +387,7 @@ pub fn cap(worker: &Worker, route: &Route, key: &[u8], way: &Way) {
 }
 
 /// A command that was scanned once already.
-fn parse(command: &[u8]) -> OwnedArgs {
+pub fn parse(command: &[u8]) -> OwnedArgs {
     let limits = ScanLimits { max_command: u32::MAX as usize, max_arguments: usize::MAX, ..ScanLimits::default() };
     let mut scanner = CommandScanner::new(limits);
     match scanner.scan(command) {

@@ -4,6 +4,7 @@ use super::StoreError;
 use super::embedded::{Context, Embedded};
 use super::identity::Identity;
 use super::redis::cluster::{self, lane::Lane};
+use super::redis::hidden::{self, Hides};
 use super::redis::link::{Link, Sink};
 use super::redis::request::request;
 use super::redis::{Links, Redis};
@@ -100,6 +101,30 @@ impl Way {
                 let mut reply = Vec::new();
                 embedded.execute(self.context(), args, &mut reply);
                 Ok(reply)
+            }
+        }
+    }
+
+    /// Runs one command about all keys, and leaves Weir's own out of its answer.
+    pub async fn run_hiding(&self, hides: Hides, args: Args<'_>) -> Result<Vec<u8>, StoreError> {
+        let To::Redis(redis, links) = &self.to else { return self.run(args).await };
+        match hides {
+            Hides::FromList { behind_cursor } => {
+                let mut reply = self.run(args).await?;
+                hidden::take_out(&mut reply, behind_cursor);
+                Ok(reply)
+            }
+            Hides::ByScript(script) if self.identity.user.is_some() => {
+                // Whether this client may ask, only its own asking tells.
+                let judged = self.run(args).await?;
+                if judged.starts_with(b"-") {
+                    return Ok(judged);
+                }
+                let weirs = Identity { user: None, ..self.identity.clone() };
+                Redis::run_instead(&redis.links(&weirs), args, hidden::call(script, args.from(1)).as_args()).await
+            }
+            Hides::ByScript(script) => {
+                Redis::run_instead(links, args, hidden::call(script, args.from(1)).as_args()).await
             }
         }
     }

@@ -5,6 +5,7 @@ mod dial;
 mod failure;
 mod frames;
 pub mod handshake;
+pub mod hidden;
 pub mod link;
 pub mod listen;
 mod master;
@@ -224,6 +225,16 @@ impl Redis {
         let mut command = Vec::new();
         write::command(&mut command, args.iter());
         self.own(db).request(key, &command).await
+    }
+
+    /// Runs `instead` wherever `args` would run, and answers as that would.
+    pub async fn run_instead(links: &Links, args: Args<'_>, instead: Args<'_>) -> Result<Vec<u8>, StoreError> {
+        let mut command = Vec::new();
+        write::command(&mut command, instead.iter());
+        match links {
+            Links::One(link) => request(link, &command).await,
+            Links::Cluster(lane) => cluster::run_instead(lane.nodes(), args, &command).await,
+        }
     }
 
     /// Whether the upstream's `user` may run a command, by ACL DRYRUN: yes, or the refusal's text. `None`: the upstream

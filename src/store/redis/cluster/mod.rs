@@ -120,6 +120,14 @@ pub async fn run(nodes: &Nodes, args: Args<'_>) -> Result<Vec<u8>, StoreError> {
     }
 }
 
+/// Runs another whole command in the place of one that every master answers, and joins the answers in that one's way.
+pub async fn run_instead(nodes: &Nodes, args: Args<'_>, command: &[u8]) -> Result<Vec<u8>, StoreError> {
+    match plan::plan(args.get(0).and_then(lookup), args) {
+        Plan::Everywhere(join) => everywhere::run(nodes, join, command).await,
+        _ => run(nodes, args).await,
+    }
+}
+
 /// Sends one whole command to the node of `key`, whatever its arguments look like, and waits for its reply's bytes.
 pub async fn ask(nodes: &Nodes, key: &[u8], command: &[u8]) -> Result<Vec<u8>, StoreError> {
     let facts = Facts { slot: Some(slot(key)), only_reads: false, may_speak_for_itself: false };
