@@ -59,6 +59,7 @@ jitter = "0%"
 negative_ttl = "0s"
 on_modify = "reject"
 tags = ["trees", "tree-{rest}"]
+near = "5s"
 "#,
     );
     let expected = "\
@@ -68,7 +69,7 @@ database  main: postgres, named statements, pool 16, timeout 2s
 database  side: sqlite:/var/side.sqlite, pool 16, timeout 2s
 limits    max_command 512MiB, max_arguments 1048576, max_inline 64KiB, max_command_before_auth 16KiB, \
 max_output 1MiB, max_output_total 1GiB, max_query_total 1GiB, max_subscriber_output 32MiB, max_private_links 10000, \
-max_pipeline 10000, max_negative 100000, max_tags 128, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
+max_pipeline 10000, max_negative 100000, max_tags 128, max_near 64MiB, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
 
 route product
   key        product:{id}
@@ -76,7 +77,7 @@ route product
   load       SELECT name FROM products WHERE id = :id
   parameters :id
   value      json of one row, max_value 1MiB
-  timeline   fresh 4.5m–5m, negative 1m, load timeout 2s
+  timeline   fresh 4.5m–5m, negative 1m, load timeout 2s, near off
   on_modify  load
 
 route tree
@@ -85,7 +86,7 @@ route tree
   load       SELECT 1
   parameters none
   value      msgpack of many rows, max_value 1MiB
-  timeline   fresh 1h, negative off, load timeout 2s
+  timeline   fresh 1h, negative off, load timeout 2s, near 5s
   on_modify  reject
   tags       trees, tree-{rest}
 ";

@@ -132,7 +132,7 @@ error: unknown key `name` in [defaults]
 2 | name = "x"
   | ^^^^
   |
-  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags
+  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, near
 "##,
     );
 }
@@ -1607,6 +1607,9 @@ max_command = "1GiB"
 max_arguments = 1
 max_inline = "1GiB"
 max_negative = -1
+max_near = "1KiB"
+[defaults]
+near = "2h"
 "##,
         r##"
 error: 0 is too small
@@ -1656,6 +1659,22 @@ error: a number of things is never negative
   |                ^^
   |
   = help: write 0 or more
+
+error: "1KiB" is too small
+  --> weir.toml:10:12
+   |
+10 | max_near = "1KiB"
+   |            ^^^^^^
+   |
+   = help: write a value from "64KiB" to "1024GiB"
+
+error: "2h" is too large
+  --> weir.toml:12:8
+   |
+12 | near = "2h"
+   |        ^^^^
+   |
+   = help: write a value from "0s" to "1h"
 "##,
     );
 }
@@ -1774,7 +1793,7 @@ url = "sqlite:shop.sqlite"
 key = "product:{id}"
 load = "SELECT :x"
 ttl = "1 h"
-near = "5s"
+compress = "zstd"
 "##,
         r##"
 error: unknown key `max_pipelin` in [limits]
@@ -1783,7 +1802,7 @@ error: unknown key `max_pipelin` in [limits]
 2 | max_pipelin = 5
   | ^^^^^^^^^^^
   |
-  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, auth_timeout, command_timeout, idle_timeout, write_timeout
+  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, max_near, auth_timeout, command_timeout, idle_timeout, write_timeout
 
 error: expected a whole number, found a string
  --> weir.toml:4:11
@@ -1817,11 +1836,11 @@ error: `1 h` is no duration
    |
    = help: write "1h"
 
-error: `near` in [[route]] is not supported by this version
+error: `compress` in [[route]] is not supported by this version
   --> weir.toml:12:1
    |
-12 | near = "5s"
-   | ^^^^
+12 | compress = "zstd"
+   | ^^^^^^^^
    |
    = help: remove it
 "##,

@@ -38,6 +38,7 @@ fn an_empty_file_is_a_plain_embedded_store() {
     assert_eq!((config.limits.max_output, config.limits.max_pipeline), (1 << 20, 10_000));
     assert_eq!(config.limits.max_negative, 100_000);
     assert_eq!(config.limits.max_tags, 128);
+    assert_eq!(config.limits.max_near, 64 << 20);
     let (auth, command) = (config.limits.auth_timeout, config.limits.command_timeout);
     let (idle, write) = (config.limits.idle_timeout, config.limits.write_timeout);
     assert_eq!([auth, command, idle, write], [10, 30, 0, 60].map(Duration::from_secs));
@@ -56,7 +57,7 @@ fn a_route_says_less_than_it_means() {
     assert_eq!((route.rows, route.value, route.on_modify), (Rows::One, Encoding::Json, OnModify::Load));
     assert_eq!((route.ttl, route.negative_ttl), (Duration::from_secs(300), Duration::from_secs(60)));
     assert_eq!((route.jitter, route.max_value), (0.1, 1 << 20));
-    assert_eq!(route.load_timeout, Duration::from_secs(2));
+    assert_eq!((route.load_timeout, route.near), (Duration::from_secs(2), Duration::ZERO));
 }
 
 #[test]
@@ -90,6 +91,7 @@ negative_ttl = "0s"
 max_value = "4KiB"
 load_timeout = "1s"
 on_modify = "pass"
+near = "1s"
 [[route]]
 key = "a:{x}"
 load = "SELECT 1"
@@ -106,6 +108,7 @@ negative_ttl = "1ms"
 max_value = "7B"
 load_timeout = "3s"
 on_modify = "reject"
+near = "250ms"
 [limits]
 max_command = "1MiB"
 max_arguments = 17
@@ -119,6 +122,7 @@ max_private_links = 20
 max_pipeline = 18
 max_negative = 19
 max_tags = 20
+max_near = "7MiB"
 auth_timeout = "1s"
 command_timeout = "2s"
 idle_timeout = "3s"
@@ -152,6 +156,7 @@ write_timeout = "4s"
     assert_eq!((second.rows, second.value, second.on_modify), (Rows::One, Encoding::Hash, OnModify::Reject));
     assert_eq!((second.ttl, second.negative_ttl), (Duration::from_secs(7200), Duration::from_millis(1)));
     assert_eq!((second.jitter, second.max_value, second.load_timeout), (0.99, 7, Duration::from_secs(3)));
+    assert_eq!((first.near, second.near), (Duration::from_secs(1), Duration::from_millis(250)));
     assert_eq!(second.parameters, ["x", "z"], "in the order of the pattern");
     assert_eq!(second.key.parts.last(), Some(&Part::Rest("z".into())));
     assert_eq!(&toml[second.key_origin.0.clone()], "\"b:{x}:{y}:{*z}\"");
@@ -163,6 +168,7 @@ write_timeout = "4s"
     assert_eq!((limits.max_output_total, limits.max_query_total), (4 << 20, 5 << 20));
     assert_eq!((limits.max_subscriber_output, limits.max_private_links), (6 << 20, 20));
     assert_eq!((limits.max_pipeline, limits.max_negative, limits.max_tags), (18, 19, 20));
+    assert_eq!(limits.max_near, 7 << 20);
 }
 
 #[test]

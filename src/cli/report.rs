@@ -21,7 +21,7 @@ pub fn report(config: &Config, warnings: &[String]) -> String {
     }
     line(&mut text, "limits", &limits(&config.limits));
     for route in &config.routes {
-        text.push_str(&block(route));
+        text.push_str(&block(route, config.upstream.is_none()));
     }
     text
 }
@@ -71,7 +71,7 @@ fn database(database: &Database) -> String {
 fn limits(limits: &Limits) -> String {
     format!(
         "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
-         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
+         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, max_near {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
         sizes::show(limits.max_command),
         limits.max_arguments,
         sizes::show(limits.max_inline),
@@ -84,6 +84,7 @@ fn limits(limits: &Limits) -> String {
         limits.max_pipeline,
         limits.max_negative,
         limits.max_tags,
+        sizes::show(limits.max_near),
         show(limits.auth_timeout),
         show(limits.command_timeout),
         if limits.idle_timeout.is_zero() { "off".into() } else { show(limits.idle_timeout) },
@@ -91,7 +92,7 @@ fn limits(limits: &Limits) -> String {
     )
 }
 
-fn block(route: &Route) -> String {
+fn block(route: &Route, embedded: bool) -> String {
     let parameters: Vec<String> = route.parameters.iter().map(|name| format!(":{name}")).collect();
     let parameters = if parameters.is_empty() { "none".into() } else { parameters.join(" ") };
     let mut text = format!("\nroute {}\n", route.name);
@@ -101,7 +102,7 @@ fn block(route: &Route) -> String {
         ("load", route.load.split_whitespace().collect::<Vec<_>>().join(" ")),
         ("parameters", parameters),
         ("value", value(route)),
-        ("timeline", timeline(route)),
+        ("timeline", timeline(route, embedded)),
         ("on_modify", route.on_modify.word().into()),
         ("tags", route.tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>().join(", ")),
     ];
@@ -119,13 +120,18 @@ fn value(route: &Route) -> String {
     format!("{} of {rows}, max_value {}", route.value.word(), sizes::show(route.max_value))
 }
 
-/// `fresh 4.5m–5m, negative 60s, load timeout 2s`.
-fn timeline(route: &Route) -> String {
+/// `fresh 4.5m–5m, negative 60s, load timeout 2s, near 5s`.
+fn timeline(route: &Route, embedded: bool) -> String {
     let shortest = route.ttl.mul_f64(1.0 - route.jitter);
     let fresh = match shortest == route.ttl {
         true => show_rounded(route.ttl),
         false => format!("{}–{}", show_rounded(shortest), show_rounded(route.ttl)),
     };
     let negative = if route.negative_ttl == Duration::ZERO { "off".into() } else { show(route.negative_ttl) };
-    format!("fresh {fresh}, negative {negative}, load timeout {}", show(route.load_timeout))
+    let near = match route.near {
+        Duration::ZERO => "off".into(),
+        _ if embedded => "off (the embedded store is as near)".into(),
+        near => show(near),
+    };
+    format!("fresh {fresh}, negative {negative}, load timeout {}, near {near}", show(route.load_timeout))
 }

@@ -21,7 +21,6 @@ const LATER_IN_ROUTES: &[&str] = &[
     "grace",
     "early_refresh",
     "sliding",
-    "near",
     "tags",
     "compress",
     "warm",

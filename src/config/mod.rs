@@ -353,6 +353,8 @@ pub struct Route {
     pub on_modify: OnModify,
     /// Under which names its keys can be invalidated together; default none.
     pub tags: Vec<TagPattern>,
+    /// How long an entry of the near cache lives at most; zero, the default: there is none.
+    pub near: Duration,
     /// Where `key` stands in the file.
     pub key_origin: Origin,
     /// Where `load` stands in the file.
@@ -440,6 +442,8 @@ pub struct Limits {
     pub max_negative: usize,
     /// Most tags of one key; default 128.
     pub max_tags: usize,
+    /// Most bytes of the near cache, with what holding its keys and values costs; default 64 MiB.
+    pub max_near: usize,
     /// The longest until a client has shaken hands and, where it must, given AUTH; default 10 s.
     pub auth_timeout: Duration,
     /// The longest from a command's first byte to its last; default 30 s.

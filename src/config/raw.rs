@@ -190,6 +190,8 @@ pub struct Defaults {
     /// Names under which many keys can be invalidated at once: "products", "category:{category_id}"; what stands in braces
     /// is a part of the key or a column. Default: none.
     pub tags: Option<Setting<Vec<At<String>>>>,
+    /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
+    pub near: Option<Setting<Duration>>,
 }
 
 /// `[[route]]`.
@@ -224,6 +226,8 @@ pub struct Route {
     /// Names under which many keys can be invalidated at once: "products", "category:{category_id}"; what stands in braces
     /// is a part of the key or a column. Default: none.
     pub tags: Option<Setting<Vec<At<String>>>>,
+    /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
+    pub near: Option<Setting<Duration>>,
 }
 
 impl Route {
@@ -244,6 +248,7 @@ impl Route {
         or(&mut self.load_timeout, &defaults.load_timeout);
         or(&mut self.on_modify, &defaults.on_modify);
         or(&mut self.tags, &defaults.tags);
+        or(&mut self.near, &defaults.near);
     }
 }
 
@@ -275,6 +280,8 @@ pub struct Limits {
     pub max_negative: Option<Setting<usize>>,
     /// Most tags of one key; a value with more is served, not cached. Default: 128.
     pub max_tags: Option<Setting<usize>>,
+    /// Most memory of the near cache. Default: "64MiB".
+    pub max_near: Option<Setting<Size>>,
     /// How long a new client may take for the TLS handshake, and how long until AUTH where that is asked for. Default: "10s".
     pub auth_timeout: Option<Setting<Duration>>,
     /// How long a command may take to arrive once it has begun. Default: "30s".

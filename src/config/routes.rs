@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// What nobody tells the near cache of is served for this long.
+const LONGEST_NEAR: Duration = Duration::from_secs(3600);
 
 /// What is known of the file's databases: those that are valid, and the names of all.
 pub struct Databases<'a> {
@@ -98,6 +100,7 @@ fn route(context: &mut Context<'_>, databases: &Databases<'_>, raw: &raw::Route,
         load_timeout: timing.load_timeout,
         on_modify,
         tags,
+        near: timing.near,
         key_origin: key.origin,
         load_origin: load.origin,
     };
@@ -276,6 +279,7 @@ struct Timing {
     jitter: f64,
     negative_ttl: Duration,
     load_timeout: Duration,
+    near: Duration,
 }
 
 fn timing(context: &mut Context<'_>, raw: &raw::Route, databases: &Databases<'_>, database: Option<&str>) -> Timing {
@@ -291,6 +295,7 @@ fn timing(context: &mut Context<'_>, raw: &raw::Route, databases: &Databases<'_>
         jitter: jitter.value.0,
         negative_ttl: context.read_within(&raw.negative_ttl, Duration::from_secs(60), (Duration::ZERO, YEAR), show),
         load_timeout: load_timeout(context, raw, databases.valid.get(database.unwrap_or_default())),
+        near: context.read_within(&raw.near, Duration::ZERO, (Duration::ZERO, LONGEST_NEAR), show),
     }
 }
 
