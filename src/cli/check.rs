@@ -38,7 +38,8 @@ async fn try_upstream(config: &Config) -> (Vec<Diagnostic>, Vec<String>) {
         routes if routes.iter().all(|route| route.tags.is_empty()) => Needs::Routes,
         _ => Needs::Tags,
     };
-    let Probed { wrong, warnings } = probe(upstream, needs).await;
+    let near = config.routes.iter().any(|route| !route.near.is_zero());
+    let Probed { wrong, warnings } = probe(upstream, needs, near).await;
     let warnings = warnings.into_iter().map(|(error, advice)| format!("{error}; {}", advice.unwrap_or_default()));
     let shown = wrong.into_iter().map(|(error, advice)| {
         let message = error.to_string();

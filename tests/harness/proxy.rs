@@ -41,6 +41,8 @@ struct Shared {
     hits: AtomicUsize,
     accepted: AtomicUsize,
     sockets: Mutex<Vec<TcpStream>>,
+    /// Only connections whose client has said this are misbehaved with; empty: all are.
+    word: Vec<u8>,
 }
 
 impl Shared {
@@ -61,9 +63,14 @@ const MOST_CONNECTIONS: usize = 256;
 
 impl FaultProxy {
     pub fn start(target: u16) -> FaultProxy {
+        FaultProxy::start_for(target, "")
+    }
+
+    /// Misbehaves only with connections whose client has said `word`, from then on.
+    pub fn start_for(target: u16, word: &str) -> FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { word: word.into(), ..Shared::default() });
         let thread = std::thread::spawn({
             let shared = shared.clone();
             move || accept(&listener, target, &shared)
@@ -131,20 +138,24 @@ fn connect(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     if let (Ok(one), Ok(two)) = (client.try_clone(), server.try_clone()) {
         shared.sockets.lock().expect("no thread panics with it").extend([one, two]);
     }
+    let chosen = Arc::new(AtomicBool::new(shared.word.is_empty()));
     for (from, to) in [(client, server_out), (server, client_out)] {
-        let shared = shared.clone();
+        let (shared, chosen) = (shared.clone(), chosen.clone());
         std::thread::spawn(move || {
-            pump(from, to, &shared);
+            pump(from, to, &shared, &chosen);
         });
     }
 }
 
 /// Forwards one direction until either side ends.
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared) {
+fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, chosen: &AtomicBool) {
     let _ = to.set_nodelay(true);
     let mut piece = [0; 16384];
     while let Ok(n @ 1..) = from.read(&mut piece) {
-        let fault = shared.fault();
+        if !chosen.load(Ordering::SeqCst) && piece[..n].windows(shared.word.len()).any(|word| word == shared.word) {
+            chosen.store(true, Ordering::SeqCst);
+        }
+        let fault = if chosen.load(Ordering::SeqCst) { shared.fault() } else { Fault::None };
         if fault != Fault::None {
             shared.hits.fetch_add(1, Ordering::SeqCst);
         }

@@ -49,6 +49,20 @@ pub fn is_nil(element: &[u8]) -> bool {
     matches!(element, b"$-1\r\n" | b"_\r\n" | b"*-1\r\n")
 }
 
+/// The payload of a whole bulk string; `None`: it is something else, a nil too.
+pub fn bulk(value: &[u8]) -> Option<&[u8]> {
+    if value.first() != Some(&b'$') {
+        return None;
+    }
+    let (length, start) = line(value, 0)?;
+    value.get(start..start.checked_add(usize::try_from(length).ok()?)?)
+}
+
+/// Where the value ends that begins at `at`, if it is whole.
+pub fn value_end(replies: &[u8], at: usize) -> Option<usize> {
+    skip_value(replies, at)
+}
+
 /// The byte ranges of the elements of an array, set or push, or of the keys and values of a map in turn; none for
 /// other replies.
 pub fn elements(reply: &[u8]) -> Elements<'_> {

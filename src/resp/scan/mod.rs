@@ -10,7 +10,7 @@ mod inline;
 mod reply;
 
 pub use command::{CommandScanner, ScanLimits, Scanned};
-pub use elements::{Elements, elements, is_nil, may_be_absent, may_be_absent_among, nil_elements};
+pub use elements::{Elements, bulk, elements, is_nil, may_be_absent, may_be_absent_among, nil_elements, value_end};
 pub use reply::{Advanced, Progress, ReplyScanner};
 
 pub use crate::resp::error::ProtocolError;

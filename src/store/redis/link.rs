@@ -46,6 +46,9 @@ pub trait Sink {
     /// Entry `id` will get no more: `missing` replies did not come, or not to their end.
     fn failed(&self, id: u64, missing: u32, error: &StoreError);
 
+    /// Some of the replies to entry `id` will come from another server than was thought: of a cluster.
+    fn redirected(&self, _id: u64) {}
+
     /// A whole frame that answers no entry. Only the owner of a private link is told.
     fn push(&self, _frame: &[u8]) {}
 

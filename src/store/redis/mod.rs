@@ -17,6 +17,7 @@ mod sentinel;
 pub mod side_key;
 mod tags;
 mod talk;
+pub mod tracking;
 
 use self::cluster::Cluster;
 use self::cluster::lane::Lane;

@@ -54,11 +54,11 @@ pub struct Probed {
     pub warnings: Vec<Trouble>,
 }
 
-/// Tries the upstream.
-pub async fn probe(config: &config::Upstream, needs: Needs) -> Probed {
+/// Tries the upstream. `near`: some routes are to be kept near.
+pub async fn probe(config: &config::Upstream, needs: Needs, near: bool) -> Probed {
     let found = match &config.place {
         Place::Cluster(seeds) => any_seed(config, seeds).await.map(|_| Probed::default()),
-        _ => one_server(config, needs).await,
+        _ => one_server(config, needs, near).await,
     };
     found.unwrap_or_else(|error| Probed { wrong: with_advice(vec![error]), warnings: Vec::new() })
 }
@@ -67,20 +67,32 @@ fn with_advice(errors: Vec<StoreError>) -> Vec<Trouble> {
     errors.into_iter().map(|error| (error.clone(), failure::advice(&error))).collect()
 }
 
-async fn one_server(config: &config::Upstream, needs: Needs) -> Result<Probed, StoreError> {
+async fn one_server(config: &config::Upstream, needs: Needs, near: bool) -> Result<Probed, StoreError> {
     let upstream = Upstream::new(config.clone());
     upstream.follow(&Handle::current());
     upstream.found(SEARCH).await?;
     let identity = Identity { db: config.db, ..Identity::default() };
     let mut talk = Talk::new(handshake::connect(&upstream, &identity, &mut upstream.moves()).await?);
+    let tried = try_rights(&upstream, &mut talk, needs, near);
     match needs {
         Needs::Nothing => Ok(Probed::default()),
-        _ => timeout(ANSWERS, try_rights(&upstream, &mut talk, needs)).await.unwrap_or(Err(StoreError::Timeout)),
+        _ => timeout(ANSWERS, tried).await.unwrap_or(Err(StoreError::Timeout)),
     }
 }
 
-async fn try_rights(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Result<Probed, StoreError> {
-    let wrong = with_advice(try_scripts(upstream, talk, needs).await?);
+/// What the near cache asks of the upstream.
+async fn try_tracking(talk: &mut Talk) -> Result<Vec<StoreError>, StoreError> {
+    let questions =
+        [&["CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", KEY][..], &["PTTL", KEY], &["CLIENT", "TRACKING", "OFF"]];
+    errors(talk, &questions.map(talk::command)).await
+}
+
+async fn try_rights(upstream: &Upstream, talk: &mut Talk, needs: Needs, near: bool) -> Result<Probed, StoreError> {
+    let mut wrong = try_scripts(upstream, talk, needs).await?;
+    if near {
+        wrong.extend(try_tracking(talk).await?);
+    }
+    let wrong = with_advice(wrong);
     // The last words on this connection: a subscriber may say nothing else.
     let refused = errors(talk, &listen::subscription()).await?;
     let warnings = refused.into_iter().map(|error| (error, Some(listen::ADVICE))).collect();

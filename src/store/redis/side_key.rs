@@ -56,6 +56,11 @@ impl<'a> TagKeys<'a> {
 /// Where the sequence of invalidations by tag stands.
 pub const SEQUENCE: &[u8] = b"weir:{0}sequence";
 
+/// A key of Weir's own that belongs to no other, in this slot.
+pub fn probe(slot: u16, number: u64) -> Vec<u8> {
+    side_key(&tags()[usize::from(slot)], b"probe:", format!("{number:016x}").as_bytes())
+}
+
 fn side_key(tag: &str, kind: &[u8], key: &[u8]) -> Vec<u8> {
     [RESERVED_PREFIX, tag.as_bytes(), b"}", kind, key].concat()
 }
@@ -141,6 +146,15 @@ mod tests {
             assert_eq!(slot(&side.lease), slot(key));
             assert_eq!(slot(&side.negative), slot(key));
             assert_ne!(side.lease, side.negative);
+        }
+    }
+
+    #[test]
+    fn a_probe_stands_in_the_slot_that_it_is_for() {
+        for number in [0, 1, 7000, SLOTS as u16 - 1] {
+            let key = probe(number, fastrand::u64(..));
+            assert_eq!(slot(&key), number);
+            assert!(key.starts_with(RESERVED_PREFIX));
         }
     }
 

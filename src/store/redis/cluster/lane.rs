@@ -258,6 +258,7 @@ impl Sink for Inner {
         };
         let (first, at) = part.errors[position];
         entry.hold_from(first as usize);
+        sink.redirected(id);
         drop(entries);
         if at > 0 {
             let errors = &part.errors[..position];
@@ -285,6 +286,7 @@ impl Sink for Inner {
                     return sink.failed(id, missing as u32, error);
                 }
                 entry.hold_from(count - missing);
+                entry.sink.redirected(id);
             }
             let held = entry.held.as_mut().expect("it is held by now");
             for (index, goes) in (count - missing..count).zip(goes_again) {

@@ -87,6 +87,11 @@ impl Shared {
         self.wanted.notify_one();
     }
 
+    /// Tells of each change of the topology.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
     /// Waits for a change of the topology, but no longer than `limit`.
     pub async fn change_within(&self, limit: Duration) {
         let mut changed = self.changed.subscribe();
