@@ -31,6 +31,7 @@ pub mod explain;
 mod flight;
 mod load;
 mod matcher;
+pub mod near;
 mod negative;
 pub mod prepare;
 pub mod route;

@@ -43,6 +43,8 @@ pub struct RouteMetrics {
 
 /// `weir_lookups_total{route,outcome}`.
 pub struct Lookups {
+    /// The value was kept in this process.
+    pub near_hit: Counter,
     /// The value was there.
     pub hit: Counter,
     /// The absence was remembered.
@@ -145,6 +147,11 @@ impl Route {
         metrics::counter!("weir_fills_refused_total", &labels).increment(1);
     }
 
+    /// Whether what clients read of it may be kept in this process.
+    pub fn has_near(&self) -> bool {
+        !self.config.near.is_zero()
+    }
+
     /// What a command that needs the old value does on an absent key.
     pub fn on_modify(&self) -> OnModify {
         self.config.on_modify
@@ -157,6 +164,7 @@ impl RouteMetrics {
         let coalesced = |scope: &'static str| metrics::counter!("weir_coalesced_total", "route" => route.to_string(), "scope" => scope);
         RouteMetrics {
             lookups: Lookups {
+                near_hit: lookup("near_hit"),
                 hit: lookup("hit"),
                 negative_hit: lookup("negative_hit"),
                 miss: lookup("miss"),

@@ -1,0 +1,234 @@
+//! The near cache: what clients have read of routes with `near`, kept in this process, and dropped as soon as it changes.
+//!
+//! Values come in by clients' own reads and by nothing else. The upstream tells of every change, whoever made it, over a
+//! connection of its own ([`crate::store::redis::tracking`]): a *push*. It arrives by another way than the answers do, so
+//! that a value may be on its way here while the news that it is old has been and gone. The race, as a timeline:
+//!
+//! 1. GET k finds nothing here, puts a *marker*, and goes to the upstream, which answers v1.
+//! 2. Somebody sets k to v2. The push comes before the answer of (1), and takes the marker away.
+//! 3. The answer of (1) arrives. Its marker is gone, so v1 goes to its client and is not kept.
+//!
+//! Had the push come after (3), it would have taken v1 itself. So nothing that is kept is older than the newest push.
+//!
+//! For changes that clients make through this very process that is not enough: who has had the answer to SET may know it
+//! before the push is here. So the keys of a change are *barred* from before it is sent until it is answered, or has
+//! failed: what is kept of them is dropped, markers too, and neither is accepted until the last bar is gone. A read that
+//! begins later is answered by the upstream after the change. Commands that may change any key close the whole cache in
+//! the same way.
+//!
+//! Promises:
+//! - After a change through this process was acknowledged, nobody gets from here what was there before it (G1, G3).
+//! - A change by others is heard of within the push's delay. While pushes may not arrive, nothing is kept at all.
+//! - Nothing lives longer than `near`, nor than it has left to live at the upstream. Both count from before the read was
+//!   sent.
+//! - A value is for the user and the database that it was read as and in. A push names the key alone: it meets all of them.
+//! - Keys, values and what holding them costs take no more than `[limits] max_near`.
+//!
+//! On a hit one of the shards is locked for the time that it takes to copy the value out; nothing is allocated, and
+//! nothing is written that all cores write to.
+//!
+//! What a load fills into the upstream does not come in by the way: the fill is a change, and its own push would take it
+//! out again. The next read brings it.
+//!
+//! It knows nothing of sockets, of commands, and of what the pushes look like. `tests/near_map.rs` runs it against a
+//! simulated upstream, seeded and on threads, with the markers or the bars left out as deliberate bugs.
+
+mod guards;
+mod shard;
+
+pub use self::guards::{Bar, Closed, Marker};
+
+use self::shard::{MOST_ASKED, Shard};
+use crate::store::Credentials;
+use crate::store::redis::tracking::Hears;
+use crate::value::Value;
+use foldhash::quality::RandomState;
+use parking_lot::Mutex;
+use std::fmt::Write;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+/// See the module's page. One for the process.
+pub struct Near {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    /// For how many reasons nothing may be kept: pushes may not arrive, or a change of unknown keys is under way.
+    reasons: AtomicUsize,
+    /// Bytes that are taken of `most`.
+    taken: AtomicUsize,
+    most: usize,
+}
+
+/// What a client reads: a key as one user sees it in one database.
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    /// Number of the Redis database.
+    pub db: u32,
+    /// The user, where the upstream tells users apart.
+    pub user: Option<&'a Arc<Credentials>>,
+    /// The key's bytes.
+    pub name: &'a [u8],
+}
+
+/// Enough that cores seldom meet in one.
+const SHARDS: usize = 64;
+/// A value may take this share of all the room.
+const LARGEST: usize = 8;
+
+impl Near {
+    /// An empty one, of at most `most` bytes. It is closed until [`Hears::hears`] is called.
+    pub fn new(most: usize) -> Self {
+        Near {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::default(),
+            reasons: AtomicUsize::new(1),
+            taken: AtomicUsize::new(0),
+            most,
+        }
+    }
+
+    /// What `answer` makes of the value that is kept for `key`; `None` if there is none.
+    #[inline]
+    pub fn look<T>(&self, key: Key<'_>, now: Instant, answer: impl FnOnce(&Value) -> T) -> Option<T> {
+        let hash = self.hash(key.name);
+        let mut shard = self.shard(hash).lock();
+        shard.value(hash, key, now).map(answer)
+    }
+
+    /// How long the value that is kept for `key` may yet be served; `None` if there is none. It counts as no use.
+    pub fn until(&self, key: Key<'_>) -> Option<Instant> {
+        let hash = self.hash(key.name);
+        self.shard(hash).lock().until(hash, key)
+    }
+
+    /// A read of `key` is about to be sent; what it answers may be kept through the marker. `None`: not now, for a change of
+    /// it is under way, or another read will bring it, or has done so.
+    pub fn mark(self: &Arc<Self>, key: Key<'_>, now: Instant) -> Option<Marker> {
+        let hash = self.hash(key.name);
+        let home = self.home(hash);
+        let bytes = Shard::bytes_of_marker(key);
+        if !self.take(bytes, home) {
+            return None;
+        }
+        let mut shard = self.shards[home].lock();
+        // Looked at under the lock: whoever closes the cache clears this shard afterwards, or has done so before.
+        let marked = if self.is_open() { shard.mark(hash, key, now, bytes) } else { None };
+        drop(shard);
+        let Some((place, freed)) = marked else {
+            self.give(bytes);
+            return None;
+        };
+        self.give(freed);
+        Some(Marker::new(self.clone(), home, place))
+    }
+
+    /// A change of these keys is about to be sent. The guard is dropped once it is answered, or has failed.
+    pub fn bar<'k>(self: &Arc<Self>, names: impl IntoIterator<Item = &'k [u8]>) -> Bar {
+        let barred = names.into_iter().map(|name| {
+            let hash = self.hash(name);
+            let home = self.home(hash);
+            let (number, freed) = self.shards[home].lock().bar(hash, name);
+            self.give(freed);
+            (home, number)
+        });
+        let barred = barred.collect();
+        Bar::new(self.clone(), barred)
+    }
+
+    /// A change of nobody knows which keys is about to be sent.
+    pub fn close(self: &Arc<Self>, reason: &'static str) -> Closed {
+        self.shut(reason);
+        Closed::new(self.clone())
+    }
+
+    /// Whether anything is kept at present.
+    pub fn is_open(&self) -> bool {
+        self.reasons.load(Relaxed) == 0
+    }
+
+    /// Writes the gauges in Prometheus's text format.
+    pub fn render(&self, out: &mut String) {
+        let entries: usize = self.shards.iter().map(|shard| shard.lock().values()).sum();
+        let gauges = [
+            ("weir_near_entries", entries),
+            ("weir_near_bytes", self.taken.load(Relaxed)),
+            ("weir_near_open", usize::from(self.is_open())),
+        ];
+        for (name, value) in gauges {
+            writeln!(out, "# TYPE {name} gauge\n{name} {value}").expect("a string takes every text");
+        }
+    }
+
+    #[inline]
+    fn hash(&self, name: &[u8]) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    /// The top bits; a table takes its places from the low ones.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        (hash >> (u64::BITS - SHARDS.ilog2())) as usize
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        &self.shards[self.home(hash)]
+    }
+
+    /// Takes room; what was not asked for lately makes way, one name of each shard in turn. False: there is none.
+    fn take(&self, bytes: usize, home: usize) -> bool {
+        let fits = |taken: usize| taken.checked_add(bytes).filter(|&taken| taken <= self.most);
+        let (mut turn, mut in_vain) = (home, 0);
+        // After so many rounds it is everybody's turn.
+        while in_vain < (usize::from(MOST_ASKED) + 1) * SHARDS {
+            if self.taken.fetch_update(Relaxed, Relaxed, fits).is_ok() {
+                return true;
+            }
+            let freed = self.shards[turn % SHARDS].lock().evict();
+            self.give(freed);
+            in_vain = if freed == 0 { in_vain + 1 } else { 0 };
+            turn += 1;
+        }
+        false
+    }
+
+    fn give(&self, bytes: usize) {
+        self.taken.fetch_sub(bytes, Relaxed);
+    }
+
+    /// First the reason, then the shards: see [`Near::mark`].
+    fn shut(&self, reason: &'static str) {
+        self.reasons.fetch_add(1, Relaxed);
+        self.flush(reason);
+    }
+
+    fn flush(&self, reason: &'static str) {
+        metrics::counter!("weir_near_flushes_total", "reason" => reason).increment(1);
+        for shard in &self.shards {
+            let freed = shard.lock().clear();
+            self.give(freed);
+        }
+    }
+}
+
+impl Hears for Near {
+    fn changed(&self, name: &[u8]) {
+        let hash = self.hash(name);
+        let freed = self.shard(hash).lock().forget(hash, name);
+        self.give(freed);
+    }
+
+    fn all_changed(&self) {
+        self.flush("flushed");
+    }
+
+    fn hears(&self) {
+        self.reasons.fetch_sub(1, Relaxed);
+    }
+
+    fn is_deaf(&self, reason: &'static str) {
+        self.shut(reason);
+    }
+}
