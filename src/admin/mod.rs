@@ -17,10 +17,14 @@ use tokio::net::TcpListener;
 /// Upper bounds of the load durations' buckets in seconds.
 const LOAD_BOUNDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
+/// The same of the delays with which changes are heard of.
+const PUSH_BOUNDS: [f64; 12] = [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
 /// Makes the `metrics` crate's handles known to this process's recorder. Once per process.
 pub fn install_recorder() -> anyhow::Result<PrometheusHandle> {
     let builder = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Full("weir_load_duration_seconds".into()), &LOAD_BOUNDS)?;
+        .set_buckets_for_metric(Matcher::Full("weir_load_duration_seconds".into()), &LOAD_BOUNDS)?
+        .set_buckets_for_metric(Matcher::Full("weir_near_push_delay_seconds".into()), &PUSH_BOUNDS)?;
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     ::metrics::set_global_recorder(recorder)?;
@@ -68,6 +72,7 @@ async fn render_metrics(State(admin): State<Admin>) -> String {
     let mut text = admin.recorder.render();
     metrics::render(&admin.workers.counts(), &mut text);
     admin.app.clients.buffers.render(&mut text);
+    admin.app.near.as_ref().inspect(|near| near.render(&mut text));
     process::render(&mut text);
     text
 }

@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::clients::Clients;
+use crate::cache::near::Near;
 use crate::cache::route::Routes;
 use crate::config::Config;
 use crate::store::embedded::Embedded;
@@ -22,6 +23,8 @@ pub struct App {
     pub clients: Clients,
     /// Where the data lives.
     pub store: StoreKind,
+    /// What is kept of what clients have read there; `None`: no route asks for that, or the data is in this process anyway.
+    pub near: Option<Arc<Near>>,
     /// How many links to the upstream serve one client each.
     pub privates: Arc<Privates>,
     /// When the process began.
@@ -46,7 +49,9 @@ impl App {
         };
         let clients = Clients::new(config.server.max_clients, &config.limits);
         let privates = Arc::new(Privates::new(config.limits.max_private_links));
-        App { routes, access, clients, store, privates, started: Instant::now(), config }
+        let is_near = matches!(store, StoreKind::Redis(_)) && routes.iter().any(|route| route.has_near());
+        let near = is_near.then(|| Arc::new(Near::new(config.limits.max_near)));
+        App { routes, access, clients, store, near, privates, started: Instant::now(), config }
     }
 
     /// Whether clients may be sent here: the upstream can be reached.

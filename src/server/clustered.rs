@@ -111,6 +111,7 @@ impl Conn {
             return Flow::Wait;
         }
         match RoutedKeys::find(&worker, spec, request.args) {
+            Some(keys) if access == Access::Read && self.read_near(spec, request, &keys) => {}
             Some(keys) if access == Access::Read => self.read_split(spec, request, keys),
             Some(keys) => self.write_in_steps(request, keys, leaves_a_value(spec)),
             None => {
@@ -133,6 +134,7 @@ impl Conn {
             way: self.way.clone(),
             seen: false,
             opts_in: false,
+            timed: None,
         };
         let slot = self.replies.open_slow(keys.hashes, self.command_index());
         let worker = self.worker.clone();
@@ -290,8 +292,17 @@ impl Conn {
                     let routes: Vec<usize> =
                         keys.iter().filter_map(|(key, _)| Some(worker.app.routes.find_indexed(key)?.0)).collect();
                     let (route, other_routes) = (routes[0], routes[1..].to_vec());
-                    let read =
-                        Read { command, keys: hashes, route, other_routes, all_keys, way, seen: false, opts_in: false };
+                    let read = Read {
+                        command,
+                        keys: hashes,
+                        route,
+                        other_routes,
+                        all_keys,
+                        way,
+                        seen: false,
+                        opts_in: false,
+                        timed: None,
+                    };
                     routed::read_from_store(&worker, read).await
                 }
                 (true, _) | (_, Access::Read) => listing::run_everywhere(hides, command, way).await,

@@ -15,6 +15,7 @@ use super::clients::Client;
 use super::clustered::Pending;
 use super::learned::Word;
 use super::metrics::{self, CommandCounts, Path};
+use super::near::{Change, NearHits};
 use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::rights::Rights;
@@ -86,6 +87,8 @@ pub struct Conn {
     command: u16,
     /// Commands that the embedded store has answered since the last [`Conn::end_batch`]: plain ones, and routed reads.
     embedded: (usize, usize),
+    /// Reads that the near cache has answered since then.
+    pub(super) near_hits: NearHits,
 }
 
 /// Something that the client's next command waits for, and what is to be done to the client then.
@@ -113,6 +116,8 @@ struct Run {
     /// In a cluster: where in the bytes of the run each command ends, and the node that all of them go to.
     ends: Vec<u32>,
     target: Target,
+    /// What they change.
+    changes: Vec<Change>,
 }
 
 /// One command, where it stands among the bytes that came with it.
@@ -207,6 +212,7 @@ impl Conn {
             pending: None,
             command: CommandCounts::UNKNOWN,
             embedded: (0, 0),
+            near_hits: NearHits::default(),
         };
         let app = conn.worker.app.clone();
         conn.become_user(app.access.stranger());
@@ -308,6 +314,28 @@ impl Conn {
                 Word::New => return Flow::Wait,
             },
         };
+        // Before anything of it is sent, whichever way it goes.
+        let change = self.begin_change(spec, request.args);
+        let queues = self.queues();
+        let flow = self.carry_out(spec, request);
+        match change {
+            _ if flow == Flow::Wait => {}
+            Some(change) => self.hold_until_answered(change),
+            None if queues => self.note_queued(spec, request.args),
+            None => {}
+        }
+        flow
+    }
+
+    /// What the newest command changes is under way until it is answered.
+    fn hold_until_answered(&mut self, change: Change) {
+        match self.run.commands.is_empty() {
+            true => self.replies.hold_last(change),
+            false => self.run.changes.push(change),
+        }
+    }
+
+    fn carry_out(&mut self, spec: Option<&'static Spec>, request: Request<'_>) -> Flow {
         if let Some(flow) = self.intercept(spec, request) {
             return flow;
         }
@@ -498,6 +526,7 @@ impl Conn {
         }
         match access {
             Access::Read if !self.loads() => return self.forward(request),
+            Access::Read if self.read_near(spec, request, &keys) => {}
             Access::Read => self.read(spec, request, keys),
             Access::Modify if self.loads() && keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
                 self.modify(spec, request, keys)
@@ -524,13 +553,27 @@ impl Conn {
             keys.others.iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
         };
         let (seen, opts_in) = (self.is_private(), self.opts_in());
+        let timed = self.time(spec, request.args, &keys);
         let command_of = || command.to_vec();
-        let read =
-            |keys| Read { command: command_of(), keys, route: index, other_routes, all_keys, way, seen, opts_in };
+        let read = |keys, timed| Read {
+            command: command_of(),
+            keys,
+            route: index,
+            other_routes,
+            all_keys,
+            way,
+            seen,
+            opts_in,
+            timed,
+        };
         match &self.worker.backend {
             Backend::Redis(_) => {
-                let slot = self.replies.open_read(read(keys.hashes), self.command);
-                self.send(&command, slot);
+                let asked = timed.as_ref().map(|timed| timed.commands(&command, request.args));
+                let slot = self.replies.open_read(read(keys.hashes, timed), self.command);
+                match asked {
+                    None => self.send(&command, &[command.len() as u32], slot),
+                    Some((commands, ends)) => self.send(&commands, &ends, slot),
+                }
                 if let Some((route, key)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way);
                 }
@@ -540,7 +583,7 @@ impl Conn {
                 embedded.execute(self.way.context(), request.args, &mut reply);
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
-                    return self.start_read(Missed { slot, read: read(keys.hashes), reply: Ok(reply) });
+                    return self.start_read(Missed { slot, read: read(keys.hashes, None), reply: Ok(reply) });
                 }
                 if let Some((route, key)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way);
@@ -675,22 +718,25 @@ impl Conn {
         if self.run.commands.is_empty() {
             return;
         }
-        let Run { bytes: range, commands, ends, target } = std::mem::take(&mut self.run);
+        let Run { bytes: range, commands, ends, target, changes } = std::mem::take(&mut self.run);
         let replies = commands.len() as u32;
         let slot = self.replies.open_plain(commands);
+        if !changes.is_empty() {
+            self.replies.hold(slot, changes);
+        }
         match self.way.lane() {
             None => self.way.send(&bytes[range], replies, &self.sink, slot),
             Some(lane) => lane.send(target, &bytes[range], ends, &self.sink, slot),
         }
     }
 
-    /// Sends the one command of a slot that is open already.
-    fn send(&self, command: &[u8], slot: u64) {
+    /// Sends the commands of a slot that is open already, which end at `ends`.
+    fn send(&self, commands: &[u8], ends: &[u32], slot: u64) {
         match self.way.lane() {
-            None => self.way.send(command, 1, &self.sink, slot),
+            None => self.way.send(commands, ends.len() as u32, &self.sink, slot),
             Some(lane) => {
                 let target = lane.target(self.slot, false);
-                lane.send(target, command, vec![command.len() as u32], &self.sink, slot);
+                lane.send(target, commands, ends.to_vec(), &self.sink, slot);
             }
         }
     }
@@ -700,7 +746,8 @@ impl Conn {
         self.send_run(bytes);
         self.client.note_command(self.command, begun);
         let (plain, reads) = std::mem::take(&mut self.embedded);
-        for (path, commands) in [(Path::Pass, plain), (Path::Upstream, reads)] {
+        let near = self.near_hits.count(&self.worker.app.routes);
+        for (path, commands) in [(Path::Pass, plain), (Path::Upstream, reads), (Path::Near, near)] {
             if commands > 0 {
                 self.worker.counts.observe(path, begun, commands);
             }

@@ -1,20 +1,33 @@
 //! What answers a key, with what the store holds at it: for `WEIR EXPLAIN`, the admin API and `weir explain`.
 
+use super::near;
+use super::worker::Worker;
 use crate::cache::explain::{self, Explanation};
-use crate::cache::route::Route;
 use crate::resp::args::OwnedArgs;
-
 use crate::store::{Backend, Identity};
-use std::sync::Arc;
+use std::time::Instant;
 
 /// The route's part, or that there is none, and the key's present state.
-pub async fn explain(route: Option<&Arc<Route>>, backend: &Backend, key: &[u8], db: u32) -> Explanation {
-    let mut explanation = match route {
+pub async fn explain(worker: &Worker, key: &[u8], identity: &Identity) -> Explanation {
+    let mut explanation = match worker.app.routes.find(key) {
         Some(route) => explain::explain(route, key),
         None => vec![("route", "none: the key passes through as it is".into())],
     };
-    explanation.push(("state", state(backend, key, db).await));
+    explanation.push(("near", near_state(worker, key, identity)));
+    explanation.push(("state", state(&worker.backend, key, identity.db).await));
     explanation
+}
+
+/// Whether this process would answer by itself.
+fn near_state(worker: &Worker, key: &[u8], identity: &Identity) -> String {
+    let route = worker.app.routes.find(key).filter(|route| route.has_near());
+    let (Some(_), Some(near)) = (route, &worker.app.near) else { return "off".into() };
+    let left = near.until(near::key(identity, key)).and_then(|until| until.checked_duration_since(Instant::now()));
+    match left {
+        Some(left) => format!("kept for another {} ms at most", left.as_millis()),
+        None if near.is_open() => "nothing is kept".into(),
+        None => "nothing is kept while the upstream does not tell of changes".into(),
+    }
 }
 
 /// From PTTL (-2: absent, -1: no time limit), which changes nothing.

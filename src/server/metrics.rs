@@ -19,9 +19,12 @@ pub enum Path {
     Load,
     /// A plain command.
     Pass,
+    /// A routed read that the near cache answered.
+    Near,
 }
 
-const PATHS: [(Path, &str); 3] = [(Path::Upstream, "upstream"), (Path::Load, "load"), (Path::Pass, "pass")];
+const PATHS: [(Path, &str); 4] =
+    [(Path::Upstream, "upstream"), (Path::Load, "load"), (Path::Pass, "pass"), (Path::Near, "near")];
 
 /// Upper bounds of the buckets in seconds: from a command in memory to a slow load.
 const BOUNDS: [f64; 14] =

@@ -10,6 +10,7 @@
 //! Weir's own link: inside the transaction the fence would change EXEC's reply.
 
 use super::conn::{Conn, Flow, Muting, Request};
+use super::near::Touched;
 use super::output::Output;
 use super::own;
 use crate::cache::route::Route;
@@ -63,6 +64,8 @@ struct Transaction {
     selects: BTreeSet<u32>,
     /// … and whose leases are dropped already.
     fenced: bool,
+    /// What it changes of what is kept near.
+    changes: Touched,
 }
 
 impl Hold {
@@ -200,6 +203,24 @@ impl Conn {
     /// Whether it is between MULTI and EXEC.
     pub fn in_transaction(&self) -> bool {
         self.hold.as_ref().is_some_and(|hold| hold.transaction.is_some())
+    }
+
+    /// Whether its commands are queued, at the server or until it is known at which.
+    pub(super) fn queues(&self) -> bool {
+        self.in_transaction() || self.pending.is_some()
+    }
+
+    /// What the commands that are queued will change of what is kept near.
+    pub(super) fn queued_changes(&self) -> Option<&Touched> {
+        self.hold.as_ref()?.transaction.as_ref().map(|transaction| &transaction.changes)
+    }
+
+    /// A command was queued, or not let through.
+    pub(super) fn note_queued(&mut self, spec: Option<&Spec>, args: Args<'_>) {
+        let touched = self.queued_change(spec, args);
+        if let Some(transaction) = self.transaction() {
+            transaction.changes.add(touched);
+        }
     }
 
     /// The transaction, if there is one, must not be executed. Whether there is one.

@@ -8,7 +8,9 @@
 //! Holds no socket and starts nothing: it only keeps order, and wakes the session when there is something to do.
 
 use super::metrics::{CommandCounts, Path};
+use super::near::Change;
 use super::output::Output;
+use super::timed::Timed;
 use super::unstored;
 use super::window::Window;
 use crate::cache::error::upstream_error;
@@ -70,6 +72,8 @@ pub struct Read {
     pub seen: bool,
     /// … and only if CLIENT CACHING YES stands before it.
     pub opts_in: bool,
+    /// What was asked with it, and is answered behind its own reply.
+    pub timed: Option<Box<Timed>>,
 }
 
 /// A routed read that found nothing, or not even the store, and the slot that waits for its answer.
@@ -143,6 +147,8 @@ struct Slot {
     streams: bool,
     /// CLIENT REPLY OFF or SKIP: nothing of it reaches the client.
     muted: bool,
+    /// What its commands change: under way until they are answered.
+    changes: Vec<Change>,
 }
 
 /// From this size on a reply streams through, byte by byte as it comes.
@@ -217,6 +223,21 @@ impl Replies {
     /// Opens a slot for commands that are forwarded, given by their indices.
     pub fn open_plain(&self, commands: Vec<u16>) -> u64 {
         self.state.borrow_mut().open(Kind::Plain, commands)
+    }
+
+    /// What the commands of a slot change is under way until they are answered.
+    pub fn hold(&self, slot: u64, changes: Vec<Change>) {
+        let mut state = self.state.borrow_mut();
+        let index = (slot - state.first) as usize;
+        state.slots[index].changes = changes;
+    }
+
+    /// The same of the slot that was opened last. If nothing is open there, it is over already.
+    pub fn hold_last(&self, change: Change) {
+        let mut state = self.state.borrow_mut();
+        if let Some(slot) = state.slots.back_mut().filter(|slot| !slot.done) {
+            slot.changes.push(change);
+        }
     }
 
     /// Opens a slot for a routed read at the store.
@@ -378,6 +399,7 @@ impl Slot {
             partial,
             streams: false,
             muted: false,
+            changes: Vec::new(),
         }
     }
 }
@@ -403,6 +425,7 @@ impl State {
         let next = self.first + self.slots.len() as u64;
         let slot = &mut self.slots[index];
         slot.done = true;
+        slot.changes = Vec::new();
         self.commands -= slot.count;
         self.asked -= slot.asked;
         self.window.answered(self.first + index as u64, next, slot.came, slot.count);
@@ -458,8 +481,15 @@ impl State {
     /// A read's reply is whole: it is a hit and goes on, or a miss and is handed to the session.
     fn judge(&mut self, index: usize, counts: &CommandCounts) {
         let slot = &mut self.slots[index];
-        let Kind::Read(read) = &slot.kind else { return };
-        let reply = std::mem::take(&mut slot.partial);
+        let Kind::Read(read) = &mut slot.kind else { return };
+        let mut reply = std::mem::take(&mut slot.partial);
+        if let Some(timed) = read.timed.take() {
+            let came = reply.len();
+            reply.truncate(timed.settle(&reply));
+            let answers = came - reply.len();
+            slot.came = slot.came.saturating_sub(answers);
+            self.held -= answers;
+        }
         if !may_be_absent_among(&reply, read.all_keys) {
             if slot.muted {
                 self.held -= reply.len();
@@ -481,7 +511,8 @@ impl State {
         let slot = &mut self.slots[index];
         let Kind::Read(read) = &slot.kind else { return };
         let keys = read.keys.clone();
-        let Kind::Read(read) = std::mem::replace(&mut slot.kind, Kind::Slow(keys)) else { return };
+        let Kind::Read(mut read) = std::mem::replace(&mut slot.kind, Kind::Slow(keys)) else { return };
+        read.timed = None;
         self.held -= std::mem::take(&mut slot.partial).len();
         self.reads -= 1;
         self.slow += 1;
@@ -507,8 +538,10 @@ impl Sink for Replies {
         let slot = &mut state.slots[index];
         slot.came += if slot.muted { 0 } else { part.bytes.len() };
         for &(error, _) in part.errors {
-            let command = std::mem::replace(&mut slot.commands[error as usize], CommandCounts::COUNTED);
-            self.counts.count(command, true);
+            // Behind a read's own reply stand others that no client has asked for.
+            if let Some(command) = slot.commands.get_mut(error as usize) {
+                self.counts.count(std::mem::replace(command, CommandCounts::COUNTED), true);
+            }
         }
         if !matches!(slot.kind, Kind::Plain) {
             slot.partial.extend_from_slice(part.bytes);
@@ -543,6 +576,17 @@ impl Sink for Replies {
         state.queued() > state.most + state.pushed.min(state.output.len())
     }
 
+    fn redirected(&self, slot: u64) {
+        let mut state = self.state.borrow_mut();
+        if state.closed.is_some() {
+            return;
+        }
+        let index = (slot - state.first) as usize;
+        if let Kind::Read(Read { timed: Some(timed), .. }) = &mut state.slots[index].kind {
+            timed.keep_nothing();
+        }
+    }
+
     fn connected(&self) {
         self.wake();
     }
@@ -571,6 +615,12 @@ impl Sink for Replies {
             return state.wake();
         }
         let slot = &mut state.slots[index];
+        let timed = if let Kind::Read(read) = &slot.kind { read.timed.as_ref() } else { None };
+        if timed.is_some_and(|timed| missing as usize <= timed.questions()) {
+            // The client's own reply is whole.
+            return state.judge(index, &self.counts);
+        }
+        let missing = if matches!(slot.kind, Kind::Read(_)) { 1 } else { missing };
         if matches!(&slot.kind, Kind::Read(read) if unstored::may_answer(read, error)) {
             return state.miss(index, Err(error.clone()));
         }

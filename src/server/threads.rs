@@ -11,8 +11,8 @@ use super::worker::Worker;
 use crate::cache::explain::Explanation;
 use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
-use crate::store::Backend;
-use crate::store::redis::Redis;
+use crate::store::redis::{Redis, tracking};
+use crate::store::{Backend, Identity};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,6 +57,11 @@ impl Workers {
             upstream.follow(&loads);
             if !app.routes.is_empty() {
                 upstream.listen(&loads);
+            }
+            if let Some(near) = &app.near {
+                let routes = app.routes.iter().filter(|route| route.has_near());
+                let heads: Vec<&[u8]> = routes.map(|route| route.config.key.head().as_bytes()).collect();
+                tracking::follow(upstream, &heads, near.clone(), &loads);
             }
         }
         let (drain, draining) = watch::channel(false);
@@ -162,9 +167,9 @@ async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
             count.fetch_sub(1, Relaxed);
         }
         Task::Explain(key, answer) => {
-            let db = worker.backend.first_db();
+            let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
             // Whoever asked may have left.
-            let _ = answer.send(explain(worker.app.routes.find(&key), &worker.backend, &key, db).await);
+            let _ = answer.send(explain(&worker, &key, &identity).await);
         }
     }
 }

@@ -48,14 +48,15 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
 /// What the configuration says of the key, and what the store holds at it: the one part that must be asked for.
 fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     let key = args[2].to_vec();
-    let (worker, replies, protocol, db) = (conn.worker.clone(), &conn.replies, conn.protocol(), conn.way().identity.db);
+    let (worker, replies, protocol) = (conn.worker.clone(), &conn.replies, conn.protocol());
+    let identity = conn.way().identity.clone();
     let hashes = KeyHashes { first: worker.hash(&key), others: Vec::new() };
     if replies.is_open(&hashes, true) {
         return Flow::Wait;
     }
     let slot = replies.open_slow(hashes, conn.command_index());
     replies.finish_with(slot, async move {
-        let explanation = explain(worker.app.routes.find(&key), &worker.backend, &key, db).await;
+        let explanation = explain(&worker, &key, &identity).await;
         let mut answer = Output::default();
         answer.write(|out| {
             write::map(out, protocol, explanation.len());

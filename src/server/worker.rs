@@ -32,6 +32,8 @@ pub struct Worker {
     pub counts: Arc<CommandCounts>,
     /// Every client's bytes are read into this one buffer; only an incomplete command is copied out of it.
     pub scratch: RefCell<Box<[u8]>>,
+    /// Every answer of the near cache is put together here.
+    pub near_answer: RefCell<Vec<u8>>,
     /// Commands that the upstream knows and the table does not.
     pub learned: Learned,
     hasher: RandomState,
@@ -63,6 +65,7 @@ impl Worker {
             backend,
             engine,
             scratch: RefCell::new(vec![0; READ].into_boxed_slice()),
+            near_answer: RefCell::default(),
             learned: Learned::default(),
             hasher: RandomState::default(),
             draining: Cell::new(false),

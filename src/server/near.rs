@@ -1,0 +1,295 @@
+//! What a client's commands have to do with the near cache ([`crate::cache::near`]): reads that it answers, reads that bring
+//! values in, and changes that bar their keys.
+//!
+//! Answered from it are reads of one key, by the value alone, and MGETs of which it has every key; other MGETs go to the
+//! store whole. Not TTL and its kin, which only the store knows; not HSCAN, whose cursors are the store's; not OBJECT and
+//! TOUCH, which are about the store itself. Not inside MULTI, nor under WATCH, nor for a client whose reads the server tracks:
+//! whoever has a link of its own is answered over it.
+//!
+//! GET, HGETALL and MGET show all that a key holds, so they bring it in: as timed reads, where nobody else is doing so
+//! ([`Near::mark`]). An MGET over several slots of a cluster brings nothing in.
+//!
+//! Users of the upstream have entries of their own, and only the command that has brought one in is answered from it (a right
+//! to GET is none to STRLEN), and not MGET.
+//!
+//! Every command passes by here before it is sent, whatever way it takes: if it may change keys of routes with `near`, they
+//! are barred until it is answered. What MULTI queues is barred with its EXEC.
+
+use super::conn::{Conn, Request, RoutedKeys};
+use super::timed::{Asked, Shows, Timed};
+use crate::cache::near::{Bar, Closed, Key, Near};
+use crate::cache::route::{Route, Routes};
+use crate::resp::args::Args;
+use crate::resp::command::{Access, Flags, Spec};
+use crate::resp::write::{self, Protocol};
+use crate::store::Identity;
+use crate::store::embedded::evaluate;
+use crate::value::Value;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A change that is under way.
+pub enum Change {
+    /// Of these keys.
+    #[expect(dead_code, reason = "it is held, and dropped")]
+    Keys(Bar),
+    /// Of any.
+    #[expect(dead_code, reason = "it is held, and dropped")]
+    Any(Closed),
+}
+
+/// Which keys of routes with `near` a command may change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// These.
+    pub keys: Vec<Vec<u8>>,
+    /// Nobody knows which.
+    pub any: bool,
+}
+
+/// Of an MGET, no more keys are brought in at once: each costs the store a question.
+const MOST_ASKED: usize = 128;
+
+impl Touched {
+    /// By a command of the table, or `None`: one that nobody knows.
+    fn by(routes: &Routes, spec: Option<&Spec>, args: Args<'_>) -> Touched {
+        let near = |key: &[u8]| routes.find(key).filter(|route| route.has_near()).map(|_| key.to_vec());
+        let Some(spec) = spec else {
+            return Touched { keys: args.get(1).and_then(near).into_iter().collect(), any: false };
+        };
+        match spec.access_of(args) {
+            Access::None => Touched { keys: Vec::new(), any: spec.flags.contains(Flags::WRITE) },
+            Access::Read if !may_write(spec.resolve(args)) => Touched::default(),
+            _ => {
+                let keys = spec.key_positions(args).filter_map(|position| near(args.get(position)?));
+                Touched { keys: keys.collect(), any: false }
+            }
+        }
+    }
+
+    /// What both touch.
+    pub fn add(&mut self, other: Touched) {
+        self.keys.extend(other.keys);
+        self.any |= other.any;
+    }
+
+    fn begin(&self, near: &Arc<Near>) -> Option<Change> {
+        match self {
+            Touched { any: true, .. } => Some(Change::Any(near.close("command"))),
+            Touched { keys, .. } if keys.is_empty() => None,
+            Touched { keys, .. } => Some(Change::Keys(near.bar(keys.iter().map(Vec::as_slice)))),
+        }
+    }
+}
+
+/// Reads that may write: GETEX its key's time limit, SORT and GEORADIUS another key, PFCOUNT what it has counted.
+fn may_write(spec: &Spec) -> bool {
+    spec.flags.contains(Flags::WRITE) || spec.name == "pfcount"
+}
+
+impl Conn {
+    /// A command is about to be acted on: what it changes is under way from here on. `None`: nothing that is kept near.
+    pub(super) fn begin_change(&self, spec: Option<&Spec>, args: Args<'_>) -> Option<Change> {
+        let near = self.worker.app.near.as_ref()?;
+        match spec {
+            Some(spec) if spec.name == "exec" => self.queued_changes()?.begin(near),
+            _ if self.queues() => None,
+            _ => Touched::by(&self.worker.app.routes, spec, args).begin(near),
+        }
+    }
+
+    /// What a command that was queued by a MULTI will change.
+    pub(super) fn queued_change(&self, spec: Option<&Spec>, args: Args<'_>) -> Touched {
+        match self.worker.app.near {
+            Some(_) => Touched::by(&self.worker.app.routes, spec, args),
+            None => Touched::default(),
+        }
+    }
+
+    /// Answers a routed read from the near cache, if that may be and it has what is asked for.
+    pub(super) fn read_near(&mut self, spec: &Spec, request: Request<'_>, keys: &RoutedKeys<'_>) -> bool {
+        let worker = self.worker.clone();
+        let Some(near) = worker.app.near.as_ref() else { return false };
+        if self.is_private() || !keys.iter().all(|key| key.route.has_near()) || !spec.arity_ok(request.args.len()) {
+            return false;
+        }
+        let mut answer = worker.near_answer.borrow_mut();
+        answer.clear();
+        if !look(near, &self.way.identity, spec, request.args, &mut answer) {
+            return false;
+        }
+        self.send_run(request.bytes);
+        self.near_hits.add(keys);
+        self.answer_now(|out| out.extend_from_slice(&answer));
+        true
+    }
+
+    /// What must be asked with a routed read so that its keys can be kept; `None`: nothing.
+    pub(super) fn time(&self, spec: &Spec, args: Args<'_>, keys: &RoutedKeys<'_>) -> Option<Box<Timed>> {
+        let near = self.worker.app.near.as_ref().filter(|_| !self.is_private() && spec.arity_ok(args.len()))?;
+        let identity = &self.way.identity;
+        let shows = Shows::of(spec.name).filter(|shows| *shows != Shows::Strings || identity.user.is_none())?;
+        let sent = Instant::now();
+        let ask = |position: usize, route: &Route| {
+            let marker = near.mark(key(identity, &args[position]), sent)?;
+            Some(Asked { position, marker: Some(marker), most: route.config.near })
+        };
+        let asked: Vec<Asked> = match shows {
+            Shows::Strings => {
+                let routed = (1..args.len()).filter_map(|at| Some((at, self.worker.app.routes.find(&args[at])?)));
+                let near = routed.filter(|(_, route)| route.has_near());
+                near.filter_map(|(at, route)| ask(at, route)).take(MOST_ASKED).collect()
+            }
+            _ => keys.iter().filter(|key| key.route.has_near()).filter_map(|key| ask(1, key.route)).collect(),
+        };
+        (!asked.is_empty()).then(|| Box::new(Timed::new(shows, sent, asked)))
+    }
+}
+
+/// What the near cache has answered and is not counted yet: a counter that all cores write to is written once for a whole
+/// batch.
+#[derive(Default)]
+pub struct NearHits {
+    commands: usize,
+    /// Keys, by the index of their route.
+    keys: Vec<(usize, u64)>,
+}
+
+impl NearHits {
+    fn add(&mut self, keys: &RoutedKeys<'_>) {
+        self.commands += 1;
+        for key in keys.iter() {
+            match self.keys.iter_mut().find(|(route, _)| *route == key.index) {
+                Some((_, count)) => *count += 1,
+                None => self.keys.push((key.index, 1)),
+            }
+        }
+    }
+
+    /// Counts the keys; answers how many commands it were.
+    pub fn count(&mut self, routes: &Routes) -> usize {
+        for (route, count) in self.keys.drain(..) {
+            routes.get(route).metrics.lookups.near_hit.increment(count);
+        }
+        std::mem::take(&mut self.commands)
+    }
+}
+
+/// A key as a client sees it.
+pub fn key<'a>(identity: &'a Identity, name: &'a [u8]) -> Key<'a> {
+    Key { db: identity.db, user: identity.user.as_ref(), name }
+}
+
+/// Appends the answer to a read of which all keys are kept; false, and whatever was appended means nothing: not all are.
+fn look(near: &Near, identity: &Identity, spec: &Spec, args: Args<'_>, out: &mut Vec<u8>) -> bool {
+    let (now, protocol) = (Instant::now(), identity.protocol);
+    let shows = Shows::of(spec.name);
+    if shows == Some(Shows::Strings) && identity.user.is_none() {
+        write::array(out, args.len() - 1);
+        return args
+            .from(1)
+            .iter()
+            .all(|name| near.look(key(identity, name), now, |value| element(value, protocol, out)).is_some());
+    }
+    if identity.user.is_some() && !matches!(shows, Some(Shows::String | Shows::Hash)) {
+        return false;
+    }
+    let Some(name) = spec.key_positions(args).next().and_then(|position| args.get(position)) else { return false };
+    near.look(key(identity, name), now, |value| {
+        show(shows, value, protocol, out)
+            || (identity.user.is_none() && tells_by_value(spec) && work_out(spec, args, value, protocol, out))
+    })
+    .unwrap_or(false)
+}
+
+/// An element of MGET's answer; a hash is nil to it.
+fn element(value: &Value, protocol: Protocol, out: &mut Vec<u8>) {
+    match value {
+        Value::String(text) => write::bulk(out, text),
+        Value::Hash(_) => write::nil(out, protocol),
+    }
+}
+
+/// The value as GET or HGETALL answers it.
+fn show(shows: Option<Shows>, value: &Value, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+    match (shows, value) {
+        (Some(Shows::String), Value::String(text)) => write::bulk(out, text),
+        (Some(Shows::Hash), Value::Hash(fields)) => {
+            write::map(out, protocol, fields.len());
+            for (name, value) in fields {
+                write::bulk(out, name);
+                write::bulk(out, value);
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// Reads of one key whose answer is in its value, whatever server is asked.
+fn tells_by_value(spec: &Spec) -> bool {
+    let strings = ["get", "strlen", "getrange", "substr", "getbit", "bitcount", "bitpos", "bitfield_ro"];
+    let hashes = ["hget", "hmget", "hgetall", "hlen", "hexists", "hkeys", "hvals", "hstrlen"];
+    strings.contains(&spec.name) || hashes.contains(&spec.name) || matches!(spec.name, "exists" | "type")
+}
+
+/// What such a command answers, the plain ones by themselves and the others as the embedded store would.
+fn work_out(spec: &Spec, args: Args<'_>, value: &Value, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+    match (spec.name, value) {
+        ("strlen", Value::String(text)) => write::integer(out, text.len() as i64),
+        ("exists", _) if args.len() == 2 => write::integer(out, 1),
+        ("hlen", Value::Hash(fields)) => write::integer(out, fields.len() as i64),
+        ("hget", Value::Hash(fields)) => match fields.iter().find(|(name, _)| *name == args[2]) {
+            Some((_, value)) => write::bulk(out, value),
+            None => write::nil(out, protocol),
+        },
+        _ => return evaluate(&[(&args[1], Some(value))], args, protocol, out),
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resp::args::OwnedArgs;
+    use crate::resp::command::lookup;
+
+    fn answer(value: &Value, words: &str) -> Option<String> {
+        let args: OwnedArgs = words.split(' ').collect();
+        let spec = lookup(&args.as_args()[0]).expect("a command");
+        let mut out = Vec::new();
+        let answered = show(Shows::of(spec.name), value, Protocol::Resp2, &mut out)
+            || (tells_by_value(spec) && work_out(spec, args.as_args(), value, Protocol::Resp2, &mut out));
+        answered.then(|| String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn reads_by_the_value_are_answered_and_others_are_left_to_the_store() {
+        let text = Value::String("hello".into());
+        let hash = Value::Hash(vec![("name".into(), "pen".into()), ("price".into(), "3".into())]);
+        for (value, words, expected) in [
+            (&text, "GET k", "$5\r\nhello\r\n"),
+            (&text, "STRLEN k", ":5\r\n"),
+            (&text, "GETRANGE k 1 2", "$2\r\nel\r\n"),
+            (&text, "EXISTS k", ":1\r\n"),
+            (&text, "TYPE k", "+string\r\n"),
+            (&hash, "HGETALL k", "*4\r\n$4\r\nname\r\n$3\r\npen\r\n$5\r\nprice\r\n$1\r\n3\r\n"),
+            (&hash, "HGET k price", "$1\r\n3\r\n"),
+            (&hash, "HGET k none", "$-1\r\n"),
+            (&hash, "HMGET k none name", "*2\r\n$-1\r\n$3\r\npen\r\n"),
+            (&hash, "HLEN k", ":2\r\n"),
+        ] {
+            assert_eq!(answer(value, words).as_deref(), Some(expected), "{words}");
+        }
+        for (value, words) in [(&text, "HGET k f"), (&hash, "GET k"), (&hash, "STRLEN k")] {
+            assert!(answer(value, words).is_some_and(|reply| reply.starts_with("-WRONGTYPE")), "{words}");
+        }
+        for words in
+            ["TTL k", "PTTL k", "DUMP k", "TOUCH k", "OBJECT ENCODING k", "EXISTS k other", "GETEX k", "LCS k k"]
+        {
+            assert_eq!(answer(&text, words), None, "{words}");
+        }
+        assert_eq!(answer(&hash, "HSCAN k 0"), None);
+        assert_eq!(answer(&hash, "HRANDFIELD k"), None);
+    }
+}
