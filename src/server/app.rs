@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::store::embedded::Embedded;
 use crate::store::redis::Privates;
 use crate::store::redis::handshake::Upstream;
+use crate::store::redis::tracking::Hearing;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ pub struct App {
     pub store: StoreKind,
     /// What is kept of what clients have read there; `None`: no route asks for that, or the data is in this process anyway.
     pub near: Option<Arc<Near>>,
+    /// By which it hears of changes.
+    pub hearing: Option<Hearing>,
     /// How many links to the upstream serve one client each.
     pub privates: Arc<Privates>,
     /// When the process began.
@@ -51,7 +54,8 @@ impl App {
         let privates = Arc::new(Privates::new(config.limits.max_private_links));
         let is_near = matches!(store, StoreKind::Redis(_)) && routes.iter().any(|route| route.has_near());
         let near = is_near.then(|| Arc::new(Near::new(config.limits.max_near)));
-        App { routes, access, clients, store, near, privates, started: Instant::now(), config }
+        let hearing = near.clone().map(|near| Hearing::new(near));
+        App { routes, access, clients, store, near, hearing, privates, started: Instant::now(), config }
     }
 
     /// Whether clients may be sent here: the upstream can be reached.

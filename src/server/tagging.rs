@@ -34,6 +34,10 @@ pub fn invalidate(conn: &mut Conn, request: Request<'_>) -> Flow {
     conn.run_errand(async move {
         let answer = match worker.engine.invalidate_tags(db, &tags).await {
             Ok(values) => {
+                if let Some(hearing) = &worker.app.hearing {
+                    // Which keys it were, others may know who have helped: what is kept near of them goes by the pushes.
+                    hearing.catch_up(worker.app.upstream_timeout()).await;
+                }
                 metrics::counter!("weir_invalidations_total", "source" => "tag").increment(values as u64);
                 integer(values as i64)
             }

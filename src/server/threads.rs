@@ -11,7 +11,7 @@ use super::worker::Worker;
 use crate::cache::explain::Explanation;
 use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
-use crate::store::redis::{Redis, tracking};
+use crate::store::redis::Redis;
 use crate::store::{Backend, Identity};
 use std::io;
 use std::rc::Rc;
@@ -58,10 +58,10 @@ impl Workers {
             if !app.routes.is_empty() {
                 upstream.listen(&loads);
             }
-            if let Some(near) = &app.near {
+            if let Some(hearing) = &app.hearing {
                 let routes = app.routes.iter().filter(|route| route.has_near());
                 let heads: Vec<&[u8]> = routes.map(|route| route.config.key.head().as_bytes()).collect();
-                tracking::follow(upstream, &heads, near.clone(), &loads);
+                hearing.follow(upstream, &heads, &loads);
             }
         }
         let (drain, draining) = watch::channel(false);

@@ -93,3 +93,24 @@ fn without_the_right_to_track_the_cache_stays_closed() {
     assert_eq!(redis.client().run("ACL SETUSER weir +client|tracking"), Reply::ok());
     wait_until_open(&weir);
 }
+
+/// The new master is listened to, and nothing is kept of the old one.
+#[test]
+fn a_failover_is_followed() {
+    let (sentinels, database) = (Sentinels::start(), Sqlite::shop());
+    let weir = start_weir(&sentinels.url(), &database, PATIENT, "");
+    let (mut client, old) = (weir.client(), sentinels.master());
+    assert_eq!(sentinels.server(old).run("SET text:1 old"), Reply::ok());
+    read_until_kept(&mut client, "GET text:1");
+    sentinels.fail_over();
+    wait_until("the new master is found", || sentinels.master() != old);
+    let mut master = sentinels.server(sentinels.master());
+    wait_until("it takes writes", || master.run("SET text:1 new") == Reply::ok());
+    wait_until("the change is seen", || client.run("GET text:1") == Reply::bulk("new"));
+    wait_until("what it has is kept", || {
+        client.run("GET text:1");
+        is_kept(&mut client, "text:1")
+    });
+    assert_eq!(master.run("SET text:1 newest"), Reply::ok());
+    wait_until("the new master is listened to", || client.run("GET text:1") == Reply::bulk("newest"));
+}

@@ -12,3 +12,4 @@ mod others;
 mod own;
 mod room;
 mod setup;
+mod tags;

@@ -2,17 +2,19 @@
 
 use super::super::handshake::{self, Upstream};
 use super::probe::Probe;
-use super::{Coverage, Heard, prefixes};
+use super::{Coverage, Heard, Sign, prefixes};
 use crate::resp::scan::{ReplyScanner, bulk, elements};
 use crate::resp::write::{self, Protocol};
 use crate::store::{Identity, StoreError};
 use crate::transport::Transport;
 use futures_util::FutureExt;
+use std::collections::VecDeque;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// See the module's page.
@@ -116,15 +118,33 @@ struct Session<'a> {
     probe: Probe,
     /// Once the server has agreed to tell.
     heard: Option<Heard>,
+    /// Those who ask for a sign.
+    signs: mpsc::UnboundedReceiver<Sign>,
+    /// To be given to those who may ask.
+    door: mpsc::UnboundedSender<Sign>,
+    /// What the server has been asked, in order.
+    asked: VecDeque<Asked>,
     scanner: ReplyScanner,
     bytes: Vec<u8>,
+}
+
+/// What a reply is the answer to.
+enum Asked {
+    /// CLIENT TRACKING.
+    ToTell,
+    /// The probe.
+    Probe,
+    /// A PING on behalf of these.
+    Sign(Vec<Sign>),
 }
 
 impl<'a> Session<'a> {
     fn new(ear: &'a Ear, stream: Transport) -> Self {
         let probe = Probe::new(ear.slot, ear.upstream.timeout);
         let scanner = ReplyScanner::new(MOST_DEPTH);
-        Session { ear, stream, probe, heard: None, scanner, bytes: Vec::new() }
+        let (door, signs) = mpsc::unbounded_channel();
+        let (bytes, asked) = Default::default();
+        Session { ear, stream, probe, heard: None, signs, door, asked, scanner, bytes }
     }
 
     /// Listens until that ends, and says so at once.
@@ -141,7 +161,7 @@ impl<'a> Session<'a> {
 
     async fn work(&mut self) -> Result<std::convert::Infallible, Ended> {
         let request = self.request();
-        self.send(&request).await?;
+        self.ask(&request, Asked::ToTell).await?;
         let agreed_by = Instant::now() + self.ear.upstream.timeout;
         // Bytes of `self.bytes` that the scanner has seen.
         let mut scanned = 0;
@@ -161,7 +181,14 @@ impl<'a> Session<'a> {
                         return Err(Ended::stalled());
                     }
                     let command = self.probe.send(Instant::now()).ok_or_else(Ended::stalled)?;
-                    self.send(&command).await?;
+                    self.ask(&command, Asked::Probe).await?;
+                }
+                Some(sign) = self.signs.recv() => {
+                    let mut waiting = vec![sign];
+                    while let Ok(sign) = self.signs.try_recv() {
+                        waiting.push(sign);
+                    }
+                    self.ask(b"*1\r\n$4\r\nPING\r\n", Asked::Sign(waiting)).await?;
                 }
             }
         }
@@ -179,7 +206,8 @@ impl<'a> Session<'a> {
         command
     }
 
-    async fn send(&mut self, command: &[u8]) -> Result<(), Ended> {
+    async fn ask(&mut self, command: &[u8], asked: Asked) -> Result<(), Ended> {
+        self.asked.push_back(asked);
         let sent = async {
             self.stream.write_all(command).await?;
             self.stream.flush().await
@@ -220,19 +248,27 @@ impl<'a> Session<'a> {
     }
 
     fn act(&mut self, frame: &[u8]) -> Result<(), Ended> {
+        if frame.starts_with(b">") {
+            self.hear(frame);
+            return Ok(());
+        }
         let is_error = frame.starts_with(b"-") || frame.starts_with(b"!");
-        match frame {
-            [b'>', ..] => self.hear(frame),
-            _ if self.heard.is_none() && is_error => {
+        match self.asked.pop_front() {
+            Some(Asked::ToTell) if is_error => {
                 let text = String::from_utf8_lossy(frame).trim_end().to_owned();
                 return Err(Ended { reason: "refused", error: StoreError::Refused(text) });
             }
-            _ if self.heard.is_none() => {
+            Some(Asked::ToTell) => {
                 tracing::debug!(upstream = %self.ear.upstream.address(), "changes are heard of");
-                self.heard = Some(self.ear.coverage.heard());
+                self.heard = Some(self.ear.coverage.heard(self.door.clone()));
             }
-            _ if self.probe.answered(is_error) => {}
-            _ => {
+            Some(Asked::Probe) => self.probe.answered(is_error),
+            // Whatever the answer is, it came behind all that was told before.
+            Some(Asked::Sign(waiting)) => waiting.into_iter().for_each(|sign| {
+                // Who asked may have left.
+                let _ = sign.send(());
+            }),
+            None => {
                 let error = StoreError::Protocol("a reply that nobody asked for".into());
                 return Err(Ended { reason: "protocol", error });
             }

@@ -10,6 +10,8 @@
 //! - [`Hears::hears`] is called only while every master of the upstream is being listened to; [`Hears::is_deaf`] at once when
 //!   that ends: a connection is lost or made anew, a node becomes a master or is one no more, slots move, a push is
 //!   longer than any that could be held.
+//! - [`Hearing::catch_up`] waits until all is heard that has changed by then: the server puts the news of a change into our
+//!   connection before it answers the change, so what is asked on that connection afterwards is answered behind it.
 //! - A connection that carries nothing is found out by a [`probe`] every second, which also measures the pushes' delay:
 //!   nothing is believed to have been heard for longer than that second and `[upstream] timeout`.
 //! - A server that is gone is knocked at with the pauses of other links.
@@ -25,10 +27,13 @@ use super::cluster::shared::Shared;
 use super::handshake::Upstream;
 use super::side_key::SLOTS;
 use crate::config::Address;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Who must know of changes. Called from the listening tasks; must not wait.
@@ -46,19 +51,41 @@ pub trait Hears: Send + Sync {
     fn is_deaf(&self, reason: &'static str);
 }
 
-/// Begins to listen for changes of keys that begin with one of `heads`, for as long as the runtime lives.
-pub fn follow(upstream: &Arc<Upstream>, heads: &[&[u8]], hears: Arc<dyn Hears>, runtime: &Handle) {
-    metrics::describe_histogram!(
-        "weir_near_push_delay_seconds",
-        "From the sending of a change of Weir's own to the arrival of its push"
-    );
-    let posts = Posts { prefixes: prefixes::reduce(heads), coverage: Arc::new(Coverage::new(hears)) };
-    match upstream.cluster() {
-        None => {
+/// All listening of the process.
+pub struct Hearing {
+    coverage: Arc<Coverage>,
+}
+
+impl Hearing {
+    /// On behalf of `hears`; nobody listens yet.
+    pub fn new(hears: Arc<dyn Hears>) -> Self {
+        metrics::describe_histogram!(
+            "weir_near_push_delay_seconds",
+            "From the sending of a change of Weir's own to the arrival of its push"
+        );
+        Hearing { coverage: Arc::new(Coverage::new(hears)) }
+    }
+
+    /// Begins to listen for changes of keys that begin with one of `heads`, for as long as the runtime lives. Call it once.
+    pub fn follow(&self, upstream: &Arc<Upstream>, heads: &[&[u8]], runtime: &Handle) {
+        let posts = Posts { prefixes: prefixes::reduce(heads), coverage: self.coverage.clone() };
+        let Some(shared) = upstream.cluster().cloned() else {
             posts.coverage.want(1);
             posts.listen(upstream.clone(), 0, runtime);
+            return;
+        };
+        runtime.spawn(follow_cluster(upstream.clone(), shared, posts, runtime.clone()));
+    }
+
+    /// Waits until every change is heard that was made before, for no longer than `limit`; what may not have been heard of
+    /// by then counts as changed.
+    pub async fn catch_up(&self, limit: Duration) {
+        let signs = self.coverage.ask_for_signs();
+        // A connection that ends meanwhile leaves nothing behind that could be old.
+        let all = join_all(signs);
+        if tokio::time::timeout(limit, all).await.is_err() {
+            self.coverage.hears.all_changed();
         }
-        Some(shared) => drop(runtime.spawn(follow_cluster(upstream.clone(), shared.clone(), posts, runtime.clone()))),
     }
 }
 
@@ -84,9 +111,14 @@ struct Coverage {
 #[derive(Default)]
 struct Count {
     up: usize,
+    /// How to ask each of them for a sign; those whose connection has ended hear nobody any more.
+    ears: Vec<mpsc::UnboundedSender<Sign>>,
     /// 0: it is not known yet.
     wanted: usize,
 }
+
+/// Who waits for a sign that all is heard which was changed before.
+type Sign = oneshot::Sender<()>;
 
 impl Count {
     fn is_whole(&self) -> bool {
@@ -111,10 +143,22 @@ impl Coverage {
         self.change("topology", |count| count.wanted = servers);
     }
 
-    /// One more is.
-    fn heard(self: &Arc<Self>) -> Heard {
-        self.change("", |count| count.up += 1);
+    /// One more is, which can be asked for signs there.
+    fn heard(self: &Arc<Self>, ear: mpsc::UnboundedSender<Sign>) -> Heard {
+        self.change("", |count| {
+            count.up += 1;
+            count.ears.retain(|ear| !ear.is_closed());
+            count.ears.push(ear);
+        });
         Heard { coverage: self.clone(), reason: "lost" }
+    }
+
+    fn ask_for_signs(&self) -> Vec<oneshot::Receiver<()>> {
+        let ask = |ear: &mpsc::UnboundedSender<Sign>| {
+            let (sign, seen) = oneshot::channel();
+            ear.send(sign).ok().map(|()| seen)
+        };
+        self.count.lock().ears.iter().filter_map(ask).collect()
     }
 
     /// Under the lock, so that what is told is what is so.
@@ -206,16 +250,17 @@ mod tests {
         let counts = Arc::new(Counts::default());
         let coverage = Arc::new(Coverage::new(counts.clone()));
         let seen = || (counts.open.load(Relaxed), counts.deaf.load(Relaxed));
-        let first = coverage.heard();
+        let heard = || coverage.heard(mpsc::unbounded_channel().0);
+        let first = heard();
         assert_eq!(seen(), (0, 0), "nobody knows how many there are");
         coverage.want(2);
         assert_eq!(seen(), (0, 0), "one of two");
-        let second = coverage.heard();
+        let second = heard();
         assert_eq!(seen(), (1, 0));
         drop(first);
         drop(second);
         assert_eq!(seen(), (1, 1), "deaf once, with the first that is lost");
-        let both = (coverage.heard(), coverage.heard());
+        let both = (heard(), heard());
         assert_eq!(seen(), (2, 1));
         coverage.want(0);
         coverage.want(2);
