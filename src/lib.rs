@@ -10,6 +10,7 @@
 //!    `server/session.rs` asks the scanner of [`resp`] where the command ends. Nothing is decoded and nothing is copied yet.
 //! 2. `server/conn.rs` finds GET in the command table and `product:7` among the routes. A command on no route would join a *run*:
 //!    plain commands travel upstream as one slice, wait as one entry, and come back as one slice.
+//!    Where the route has `near` and the value is kept in this process, that is the answer, and the walk ends here.
 //! 3. The GET goes to Redis as it came, over the worker's one pipelined link ([`store::redis`]); its place in the order
 //!    of replies is a slot in `server/replies.rs`. All that the worker's clients sent in this wake-up leaves with one write.
 //! 4. Redis answers nil. Had it answered a value, its bytes would have gone straight to the client: a hit costs a
@@ -46,8 +47,10 @@
 //! - A fill is stored only under its own lease, and every change of a key drops the key's lease first.
 //! - A read joins a load of its own process only after it has seen that load's lease at the store; while there is no store
 //!   to ask, only if that load begins after the read.
-//! - A worker's state stays on its thread. Two workers share the flights (on misses), the embedded store's shards, and
-//!   counters that are summed when they are read.
+//! - What is kept near is dropped before a change of it through this process is acknowledged; and nothing is kept while changes
+//!   by others may go unheard.
+//! - A worker's state stays on its thread. Two workers share the flights (on misses), the near cache's shards or the embedded
+//!   store's, and counters that are summed when they are read.
 //! - What a client may do is decided for each of its commands before anything is done about it: no answer depends on
 //!   whether it is a hit. Who fills is Weir itself, and never a client.
 //! - A reply goes to the slot of its request or to nobody: what a timed-out or broken link still says is swallowed.

@@ -21,7 +21,7 @@ const SETS: [&str; 6] = [
 /// G3.
 #[test]
 fn a_client_reads_its_own_writes_in_one_pipeline() {
-    let scene = Scene::start(1);
+    let scene = Scene::late(1, "");
     let mut client = scene.weir().client();
     let mut random = fastrand::Rng::with_seed(seed());
     for round in 0..sized("WEIR_NEAR_PAIRS", 400) {
@@ -53,11 +53,8 @@ fn a_client_reads_its_own_writes_in_one_pipeline() {
 /// near cache.
 #[test]
 fn every_change_is_seen_by_others_of_this_weir_once_it_is_acknowledged() {
-    let scene = Scene::with(
-        1,
-        PATIENT,
-        "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nworkers = 2\n",
-    );
+    let scene =
+        Scene::late(1, "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nworkers = 2\n");
     let clients = [scene.weir().client(), scene.weir().client()];
     let [mut writer, mut reader] = clients;
     let old = Reply::bulk("old");
@@ -105,11 +102,8 @@ fn every_change_is_seen_by_others_of_this_weir_once_it_is_acknowledged() {
 #[test]
 fn under_load_no_read_is_older_than_what_was_acknowledged_before_it() {
     const KEYS: usize = 4;
-    let scene = Scene::with(
-        1,
-        PATIENT,
-        "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nworkers = 2\n",
-    );
+    let scene =
+        Scene::late(1, "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nworkers = 2\n");
     let (weir, first) = (scene.weir(), seed());
     let versions: [AtomicU64; KEYS] = Default::default();
     let floors: [AtomicU64; KEYS] = Default::default();

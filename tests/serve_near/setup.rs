@@ -31,6 +31,7 @@ pub struct Scene {
     pub redis: Redis,
     /// Until the Weirs have ended.
     _database: Sqlite,
+    _proxy: Option<FaultProxy>,
     pub weirs: Vec<Weir>,
 }
 
@@ -43,7 +44,17 @@ impl Scene {
     pub fn with(weirs: usize, upstream: &str, sections: &str) -> Scene {
         let (redis, database) = (Redis::start(), Sqlite::shop());
         let weirs = (0..weirs).map(|_| start_weir(&redis.url(), &database, upstream, sections)).collect();
-        Scene { redis, _database: database, weirs }
+        Scene { redis, _database: database, _proxy: None, weirs }
+    }
+
+    /// With pushes that arrive late, so that what must be seen at once is not seen by their help.
+    pub fn late(weirs: usize, sections: &str) -> Scene {
+        let (redis, database) = (Redis::start(), Sqlite::shop());
+        let proxy = FaultProxy::start_for(redis.port(), "TRACKING");
+        let url = format!("redis://127.0.0.1:{}/0", proxy.port());
+        let weirs = (0..weirs).map(|_| start_weir(&url, &database, PATIENT, sections)).collect();
+        proxy.set(Fault::Delay);
+        Scene { redis, _database: database, _proxy: Some(proxy), weirs }
     }
 
     pub fn weir(&self) -> &Weir {

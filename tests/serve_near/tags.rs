@@ -6,10 +6,10 @@ use crate::setup::*;
 #[test]
 fn nothing_that_a_tag_has_invalidated_is_answered_once_that_is_acknowledged() {
     let sections = "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nworkers = 2\n";
-    let scene = Scene::with(2, PATIENT, sections);
+    let scene = Scene::late(2, sections);
     let (mut writer, mut reader, mut elsewhere) =
         (scene.weir().client(), scene.weir().client(), scene.weirs[1].client());
-    for round in 0..20 {
+    for round in 0..5 {
         for key in 0..30 {
             let reply = writer.run(&format!("WEIR SET text:{key} old EX 1000 TAGS all part-{}", key % 3));
             assert_eq!(reply, Reply::ok());

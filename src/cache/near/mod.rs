@@ -27,6 +27,9 @@
 //! On a hit one of the shards is locked for the time that it takes to copy the value out; nothing is allocated, and
 //! nothing is written that all cores write to.
 //!
+//! An MGET that is answered from here is no snapshot: of two keys that another process sets together it may show one old
+//! and one new, for as long as the push of the one that was read earlier takes.
+//!
 //! What a load fills into the upstream does not come in by the way: the fill is a change, and its own push would take it
 //! out again. The next read brings it.
 //!
