@@ -66,3 +66,28 @@ fn a_slot_that_moves_is_listened_to_where_it_goes() {
     assert_eq!(Client::connect(to.port).run("SET text:1 new"), Reply::ok());
     wait_until("the new master is listened to", || reader.run("GET text:1") == Reply::bulk("new"));
 }
+
+/// While a slot is half moved, what its new node answers is not kept: nobody listens to a node that owns nothing yet.
+#[test]
+fn what_a_node_answers_that_is_no_master_yet_is_not_kept() {
+    let (mut cluster, database) = (RedisCluster::start(0), Sqlite::shop());
+    let weir = start_weir(&cluster.url(), &database, PATIENT, "");
+    let mut reader = weir.client();
+    assert_eq!(reader.run("SET text:1 old"), Reply::ok());
+    let slot = cluster.client(0).run("CLUSTER KEYSLOT text:1").int() as u16;
+    let from = cluster.masters().into_iter().find(|master| master.slots.contains(&slot)).expect("its owner");
+    let to = cluster.add_master();
+    let (mut source, mut target) = (Client::connect(from.port), Client::connect(to.port));
+    assert_eq!(target.run(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", from.id)), Reply::ok());
+    assert_eq!(source.run(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", to.id)), Reply::ok());
+    assert_eq!(source.run(&format!("MIGRATE 127.0.0.1 {} text:1 0 5000", to.port)), Reply::ok());
+    for round in 0..20 {
+        let value = format!("round-{round}");
+        let replies = target.pipeline(&[vec!["ASKING"], vec!["SET", "text:1", &value]]);
+        assert_eq!(replies, [Reply::ok(), Reply::ok()]);
+        for _ in 0..3 {
+            assert_eq!(reader.run("GET text:1"), Reply::bulk(&value));
+        }
+        assert!(!is_kept(&mut reader, "text:1"), "round {round}");
+    }
+}

@@ -60,18 +60,19 @@ fn users_of_the_upstream_share_nothing() {
         "ACL SETUSER one on >secret ~* &* +@all",
         "ACL SETUSER two on >secret ~* &* +@all",
         "ACL SETUSER three on >secret ~far:* &* +@all",
+        "ACL SETUSER four on >secret ~* &* +@all -pttl",
     ] {
         assert_eq!(admin.run(user), Reply::ok());
     }
     let database = Sqlite::shop();
     let sections = "[server]\nlisten = [\"127.0.0.1:{port}\"]\nadmin = \"127.0.0.1:{admin}\"\nauth = \"upstream\"\n";
     let weir = start_weir(&redis.url(), &database, PATIENT, sections);
-    let mut clients = ["one", "two", "three"].map(|user| {
+    let mut clients = ["one", "two", "three", "four"].map(|user| {
         let mut client = weir.client();
         assert_eq!(client.cmd(&["AUTH", user, "secret"]), Reply::ok());
         client
     });
-    let [one, two, three] = &mut clients;
+    let [one, two, three, four] = &mut clients;
     admin.run("SET text:1 v");
     // A user of the upstream may not ask WEIR EXPLAIN: the counter tells.
     let hits_after = |client: &mut Client, read: &str| {
@@ -85,6 +86,9 @@ fn users_of_the_upstream_share_nothing() {
     assert_eq!(hits_after(two, "STRLEN text:1"), (Reply::Int(1), 0.0), "a right to GET is none to STRLEN");
     assert_eq!(hits_after(two, "MGET text:1"), (Reply::Array(vec![Reply::bulk("v")]), 0.0));
     assert!(three.run("GET text:1").is_error("NOPERM"));
+    for _ in 0..3 {
+        assert_eq!(hits_after(four, "GET text:1"), (Reply::bulk("v"), 0.0), "nobody knows how long it lives");
+    }
     assert_eq!(one.run("SET text:1 w"), Reply::ok());
     assert_eq!([one.run("GET text:1"), two.run("GET text:1")], [Reply::bulk("w"), Reply::bulk("w")]);
 }
