@@ -26,7 +26,7 @@ impl Marker {
         if bytes > self.near.most / super::LARGEST || !self.near.take(bytes, self.home) {
             return;
         }
-        let kept = self.near.shards[self.home].lock().keep(self.place, value, until, bytes);
+        let kept = self.near.shards[self.home].write().keep(self.place, value, until, bytes);
         if !kept {
             self.near.give(bytes);
         }
@@ -35,7 +35,7 @@ impl Marker {
 
 impl Drop for Marker {
     fn drop(&mut self) {
-        let freed = self.near.shards[self.home].lock().unmark(self.place);
+        let freed = self.near.shards[self.home].write().unmark(self.place);
         self.near.give(freed);
     }
 }
@@ -56,7 +56,7 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         for &(home, number) in &self.barred {
-            self.near.shards[home].lock().unbar(number);
+            self.near.shards[home].write().unbar(number);
         }
     }
 }

@@ -24,8 +24,8 @@
 //! - A value is for the user and the database that it was read as and in. A push names the key alone: it meets all of them.
 //! - Keys, values and what holding them costs take no more than `[limits] max_near`.
 //!
-//! On a hit one of the shards is locked for the time that it takes to copy the value out; nothing is allocated, and
-//! nothing is written that all cores write to.
+//! On a hit one of the shards is locked, for readers, for the time that it takes to copy the value out; nothing is allocated,
+//! and but for that lock nothing is written that other cores write to.
 //!
 //! An MGET that is answered from here is no snapshot: of two keys that another process sets together it may show one old
 //! and one new, for as long as the push of the one that was read earlier takes.
@@ -46,7 +46,7 @@ use crate::store::Credentials;
 use crate::store::redis::tracking::Hears;
 use crate::value::Value;
 use foldhash::quality::RandomState;
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use std::fmt::Write;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -55,7 +55,7 @@ use std::time::Instant;
 
 /// See the module's page. One for the process.
 pub struct Near {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,
     /// For how many reasons nothing may be kept: pushes may not arrive, or a change of unknown keys is under way.
     reasons: AtomicUsize,
@@ -84,7 +84,7 @@ impl Near {
     /// An empty one, of at most `most` bytes. It is closed until [`Hears::hears`] is called.
     pub fn new(most: usize) -> Self {
         Near {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::default(),
             reasons: AtomicUsize::new(1),
             taken: AtomicUsize::new(0),
@@ -96,14 +96,14 @@ impl Near {
     #[inline]
     pub fn look<T>(&self, key: Key<'_>, now: Instant, answer: impl FnOnce(&Value) -> T) -> Option<T> {
         let hash = self.hash(key.name);
-        let mut shard = self.shard(hash).lock();
+        let shard = self.shard(hash).read();
         shard.value(hash, key, now).map(answer)
     }
 
     /// How long the value that is kept for `key` may yet be served; `None` if there is none. It counts as no use.
     pub fn until(&self, key: Key<'_>) -> Option<Instant> {
         let hash = self.hash(key.name);
-        self.shard(hash).lock().until(hash, key)
+        self.shard(hash).read().until(hash, key)
     }
 
     /// A read of `key` is about to be sent; what it answers may be kept through the marker. `None`: not now, for a change of
@@ -115,7 +115,7 @@ impl Near {
         if !self.take(bytes, home) {
             return None;
         }
-        let mut shard = self.shards[home].lock();
+        let mut shard = self.shards[home].write();
         // Looked at under the lock: whoever closes the cache clears this shard afterwards, or has done so before.
         let marked = if self.is_open() { shard.mark(hash, key, now, bytes) } else { None };
         drop(shard);
@@ -132,7 +132,7 @@ impl Near {
         let barred = names.into_iter().map(|name| {
             let hash = self.hash(name);
             let home = self.home(hash);
-            let (number, freed) = self.shards[home].lock().bar(hash, name);
+            let (number, freed) = self.shards[home].write().bar(hash, name);
             self.give(freed);
             (home, number)
         });
@@ -153,7 +153,7 @@ impl Near {
 
     /// Writes the gauges in Prometheus's text format.
     pub fn render(&self, out: &mut String) {
-        let entries: usize = self.shards.iter().map(|shard| shard.lock().values()).sum();
+        let entries: usize = self.shards.iter().map(|shard| shard.read().values()).sum();
         let gauges = [
             ("weir_near_entries", entries),
             ("weir_near_bytes", self.taken.load(Relaxed)),
@@ -176,7 +176,7 @@ impl Near {
     }
 
     #[inline]
-    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
         &self.shards[self.home(hash)]
     }
 
@@ -189,7 +189,7 @@ impl Near {
             if self.taken.fetch_update(Relaxed, Relaxed, fits).is_ok() {
                 return true;
             }
-            let freed = self.shards[turn % SHARDS].lock().evict();
+            let freed = self.shards[turn % SHARDS].write().evict();
             self.give(freed);
             in_vain = if freed == 0 { in_vain + 1 } else { 0 };
             turn += 1;
@@ -210,7 +210,7 @@ impl Near {
     fn flush(&self, reason: &'static str) {
         metrics::counter!("weir_near_flushes_total", "reason" => reason).increment(1);
         for shard in &self.shards {
-            let freed = shard.lock().clear();
+            let freed = shard.write().clear();
             self.give(freed);
         }
     }
@@ -219,7 +219,7 @@ impl Near {
 impl Hears for Near {
     fn changed(&self, name: &[u8]) {
         let hash = self.hash(name);
-        let freed = self.shard(hash).lock().forget(hash, name);
+        let freed = self.shard(hash).write().forget(hash, name);
         self.give(freed);
     }
 

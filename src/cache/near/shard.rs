@@ -9,6 +9,7 @@ use crate::value::Value;
 use bytes::Bytes;
 use hashbrown::HashTable;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Instant;
 
 /// See the module's page.
@@ -28,8 +29,9 @@ struct Name {
     name: Box<[u8]>,
     /// Changes of it that are under way. While there is any, there are no copies.
     bars: u32,
-    /// How often since the hand came by, at most [`MOST_ASKED`].
-    asked: u8,
+    /// How often since the hand came by, at most [`MOST_ASKED`]: those who only look count it, and do not write to what is
+    /// asked for all the time.
+    asked: AtomicU8,
     copies: Vec<Copy>,
     /// Taken of the room; nothing while there are no copies.
     bytes: usize,
@@ -79,13 +81,17 @@ impl Shard {
 
     /// The value that is kept for a key.
     #[inline]
-    pub fn value(&mut self, hash: u64, key: Key<'_>, now: Instant) -> Option<&Value> {
+    pub fn value(&self, hash: u64, key: Key<'_>, now: Instant) -> Option<&Value> {
         let number = self.find(hash, key.name)?;
-        let name = self.seats[number as usize].as_mut()?;
+        let name = self.seats[number as usize].as_ref()?;
         let copy = name.copies.iter().find(|copy| copy.is_of(key))?;
         match &copy.state {
             State::Kept { value, until, .. } if now < *until => {
-                name.asked = MOST_ASKED.min(name.asked + 1);
+                let asked = name.asked.load(Relaxed);
+                if asked < MOST_ASKED {
+                    // Two at once may count as one.
+                    name.asked.store(asked + 1, Relaxed);
+                }
                 Some(value)
             }
             _ => None,
@@ -120,7 +126,7 @@ impl Shard {
         let state = State::Marked(self.last_marker);
         name.copies.push(Copy { db: key.db, user: key.user.cloned(), state });
         name.bytes = name.bytes + bytes - freed;
-        name.asked = 1;
+        name.asked = 1.into();
         Some((Place { number, marker: self.last_marker }, freed))
     }
 
@@ -131,7 +137,7 @@ impl Shard {
         name.copies[index].state = State::Kept { value, until, bytes: bytes + marker };
         name.bytes += bytes;
         // Whoever is asked for once makes way before those that are asked for again.
-        name.asked = 0;
+        name.asked = 0.into();
         true
     }
 
@@ -180,10 +186,11 @@ impl Shard {
         for _ in 0..self.seats.len() {
             self.hand = (self.hand + 1) % self.seats.len();
             let Some(name) = self.seats[self.hand].as_mut().filter(|name| name.bytes > 0) else { continue };
-            if name.asked == 0 {
+            let asked = name.asked.get_mut();
+            if *asked == 0 {
                 return self.drop_copies(self.hand as u32);
             }
-            name.asked -= 1;
+            *asked -= 1;
         }
         0
     }
@@ -202,7 +209,7 @@ impl Shard {
 
     /// A seat for a name that has none.
     fn seat(&mut self, hash: u64, name: &[u8]) -> u32 {
-        let name = Name { hash, name: name.into(), bars: 0, asked: 0, copies: Vec::new(), bytes: 0 };
+        let name = Name { hash, name: name.into(), bars: 0, asked: 0.into(), copies: Vec::new(), bytes: 0 };
         let number = match self.empty.pop() {
             Some(number) => {
                 self.seats[number as usize] = Some(name);
