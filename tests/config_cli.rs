@@ -95,6 +95,17 @@ route tree
 }
 
 #[test]
+fn over_the_embedded_store_nothing_is_kept_near() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let toml = "[database.main]\nurl = \"sqlite:x\"\n[[route]]\nkey = \"a:{id}\"\nload = \"SELECT 1\"\nnear = \"5s\"\n";
+    let path = file(folder.path(), toml);
+    let output = weir(&["check", path.to_str().expect("a plain path"), "--offline"]);
+    let (code, report, _) = outcome(&output);
+    assert_eq!(code, Some(0));
+    assert!(report.contains(", near off (the embedded store is as near)\n"), "{report}");
+}
+
+#[test]
 fn a_bad_file_is_78_and_its_errors_are_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = file(folder.path(), "[server]\nworkers = \"two\"\nport = 6380\n");
