@@ -24,15 +24,15 @@ struct Fleet {
 impl Fleet {
     /// Over the upstream of this URL. Its Weirs listen to each other, if they may.
     fn start(url: &str, weirs: usize) -> Fleet {
-        Fleet::with(url, weirs, "20s")
+        Fleet::with(url, "20s", weirs, "20s")
     }
 
-    /// The same, with leases that end a second after `load_timeout`.
-    fn with(url: &str, weirs: usize, load_timeout: &str) -> Fleet {
+    /// The same, where the upstream's answers may take `timeout`, and leases end a second after `load_timeout`.
+    fn with(url: &str, timeout: &str, weirs: usize, load_timeout: &str) -> Fleet {
         let Database::Postgres(postgres) = Database::shop(Pair::RedisPostgres) else { unreachable!("it is one") };
         let database = Database::Postgres(postgres);
         let config = format!(
-            "[upstream]\nurl = \"{url}\"\ntimeout = \"20s\"\n[database.main]\nurl = \"{}\"\ntimeout = \"20s\"\n\
+            "[upstream]\nurl = \"{url}\"\ntimeout = \"{timeout}\"\n[database.main]\nurl = \"{}\"\ntimeout = \"20s\"\n\
              [defaults]\ndatabase = \"main\"\n{}",
             database.url(),
             routes(&database, load_timeout)
@@ -115,7 +115,7 @@ fn one_query_answers_the_clients_of_three_proxies() {
 fn a_dead_loader_is_replaced_by_one() {
     many_descriptors();
     let redis = Redis::start();
-    let mut fleet = Fleet::with(&redis.url(), 3, "8s");
+    let mut fleet = Fleet::with(&redis.url(), "20s", 3, "8s");
     fleet.wait_until_all_listen();
     let gate = fleet.postgres.shut_gate();
     let mut first = fleet.weirs[0].client();
@@ -191,6 +191,52 @@ fn who_was_cut_off_listens_again() {
     assert_eq!(fleet.loads(), 1.0);
     fleet.wait_until_all_listen();
     assert_eq!(redis.client().run("PUBSUB NUMSUB weir:{lease}ended").items()[1], Reply::Int(2));
+}
+
+#[test]
+fn waiters_of_a_hung_redis_are_answered_by_the_database() {
+    let redis = Redis::start();
+    let fleet = Fleet::with(&redis.url(), "1s", 2, "20s");
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let mut first = fleet.weirs[0].client();
+    first.run_later("GET slow:1");
+    wait_until("it loads", || fleet.postgres.in_gate() == 1);
+    let mut second = fleet.weirs[1].client();
+    second.run_later("GET slow:1");
+    fleet.wait_until_coalesced(1);
+    redis.stop();
+    drop(gate);
+    assert_eq!(first.recv().json()["name"], "product 1");
+    assert_eq!(second.recv().json()["name"], "product 1");
+    assert_eq!(fleet.weirs[1].metric("weir_loads_total", &[("trigger", "unstored"), ("result", "row")]), 1.0);
+    assert_eq!(fleet.weirs[1].metric("weir_upstream_subscribed", &[]), 0.0, "silence was noticed");
+    redis.cont();
+    fleet.wait_until_all_listen();
+}
+
+#[test]
+fn behind_sentinels_who_listens_follows_the_master() {
+    let sentinels = Sentinels::start();
+    let fleet = Fleet::start(&sentinels.url(), 2);
+    fleet.wait_until_all_listen();
+    sentinels.settle();
+    let old = sentinels.master();
+    let links = |master| sentinels.server(master).run("CLIENT LIST").text().matches(" name=weir ").count();
+    let before = links(old);
+    sentinels.fail_over();
+    wait_until("all are at the new master", || {
+        let new = sentinels.master();
+        let listen = || sentinels.server(new).run("PUBSUB NUMSUB weir:{lease}ended").items()[1] == Reply::Int(2);
+        new != old && links(new) == before && listen()
+    });
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let mut clients = fleet.ask(20, "slow:1");
+    fleet.wait_until_coalesced(19);
+    drop(gate);
+    all_answered(&mut clients);
+    assert_eq!((fleet.loads(), fleet.coalesced("fleet")), (1.0, 10.0));
 }
 
 #[test]

@@ -202,11 +202,20 @@ fn a_cluster_s_clients_see_their_own_keys_only() {
         client.run("HELLO 3");
     }
     shows_clients_keys_only(&mut through, &mut compared);
+    for command in
+        [&["SET", LEASE, "x"][..], &["DEL", "plain:1", "plain:2", LEASE], &["MSET", "plain:1", "x", LEASE, "x"]]
+    {
+        refused(through.cmd(command));
+    }
     // Over a link of the client's own to one node.
     for client in [&mut through, &mut compared] {
         assert_eq!(client.run("WATCH nothing"), Reply::ok());
     }
     shows_clients_keys_only(&mut through, &mut compared);
+    for command in [&["SET", LEASE, "x"][..], &["DEL", "plain:1", "plain:2", LEASE]] {
+        refused(through.cmd(command));
+    }
+    assert_eq!(through.cmd(&["GET", LEASE]), Reply::bulk(LEASE_VALUE));
 }
 
 #[test]
@@ -251,6 +260,11 @@ fn a_large_database_s_size_is_an_estimate_that_is_near() {
     assert!(names(&shown).iter().all(|name| name.starts_with("plain:")));
 }
 
+#[track_caller]
+fn refused(reply: Reply) {
+    assert!(reply.is_error("ERR 'weir:{' begins the names of Weir's own keys"), "{reply:?}");
+}
+
 #[test]
 fn whoever_names_one_may_read_and_not_change_it() {
     let (redis, sqlite) = (Redis::start(), Sqlite::shop());
@@ -259,8 +273,6 @@ fn whoever_names_one_may_read_and_not_change_it() {
     assert_eq!(raw.cmd(&["SET", LEASE, LEASE_VALUE]), Reply::ok());
     assert_eq!(through.cmd(&["GET", LEASE]), Reply::bulk(LEASE_VALUE));
     assert_eq!(through.cmd(&["EXISTS", LEASE, "plain"]), Reply::Int(1));
-    let refused =
-        |reply: Reply| assert!(reply.is_error("ERR 'weir:{' begins the names of Weir's own keys"), "{reply:?}");
     for command in [
         &["SET", LEASE, "x"][..],
         &["DEL", LEASE],

@@ -7,7 +7,7 @@
 //!
 //! **DBSIZE.** Nothing that Weir kept would be right for long: other processes make and drop such keys, and most of them
 //! expire unseen. So they are counted where they are, in the same step as all keys: the script looks at 4,096 keys at most,
-//! which takes a server one or two milliseconds. Up to so many keys the answer is exact. Of more it is an estimate: a server
+//! which takes a server one to three milliseconds. Up to so many keys the answer is exact. Of more it is an estimate: a server
 //! walks its keys in the order of their hashes, so the first 4,096 are as good as a random sample, and the share of Weir's own among them
 //! is taken for that of all. A keyspace with none of them there is told as the server counts it. Where a hundredth of 10^6
 //! keys are Weir's, the answer is mostly within 2,000 (two thousandths) of the truth.
@@ -177,6 +177,14 @@ mod tests {
         let args: OwnedArgs = words.split(' ').collect();
         let args = args.as_args();
         hides(lookup(&args[0]).expect("a known command"), args)
+    }
+
+    #[test]
+    fn the_scripts_mean_the_reserved_prefix() {
+        let prefix = std::str::from_utf8(RESERVED_PREFIX).expect("it is text");
+        assert_eq!(prefix.len(), 6, "as the scripts compare it");
+        assert!(DBSIZE.contains(&format!("'MATCH', '{prefix}*'")));
+        assert!([RANDOMKEY, LIST].iter().all(|script| script.contains(&format!("1, 6) ~= '{prefix}'"))));
     }
 
     #[test]

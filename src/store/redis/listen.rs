@@ -142,6 +142,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ends_are_told_where_they_are_heard() {
+        assert!(super::super::scripts::FILL.text.contains(&format!("'PUBLISH', '{ENDED}'")));
+    }
+
+    #[test]
     fn only_a_message_with_a_token_is_an_end() {
         let frame = |words: [&str; 3]| Reply::Array(words.map(|word| Reply::Bulk(word.as_bytes().to_vec())).to_vec());
         assert_eq!(ended(&frame(["message", ENDED, "00000000000000ff"])), Some(Token(255)));
