@@ -26,7 +26,8 @@ after EXEC. Over a cluster CLIENT TRACKING and WAIT are refused altogether: each
 const OWN_KEYS: &str = "
 ## Weir's own keys
 
-Where there are routes over an upstream, Weir keeps keys of its own there, whose names begin with `weir:{`. Clients do not see them:
+Where there are routes over an upstream, or clients have named tags (WEIR SET, WEIR TAG), Weir keeps keys of its own there, whose
+names begin with `weir:{`. Clients do not see them:
 
 - SCAN, KEYS and PUBSUB CHANNELS leave such names out. A page of SCAN may then be empty while its cursor goes on, as with MATCH.
 - DBSIZE counts clients' keys. Up to 4,096 keys that is exact, of more an estimate, for only so many are looked at: with a

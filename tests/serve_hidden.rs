@@ -6,7 +6,8 @@ mod harness;
 use harness::*;
 use std::collections::BTreeSet;
 
-const ROUTE: &str = "[[route]]\nkey = \"product:{id}\"\nload = \"SELECT id, name FROM products WHERE id = :id\"\n";
+const ROUTE: &str = "[[route]]\nkey = \"product:{id}\"\nload = \"SELECT id, name FROM products WHERE id = :id\"\n\
+    tags = [\"products\", \"product {id}\"]\n";
 
 /// Weir on this upstream, with or without routes.
 fn start(url: &str, sqlite: &Sqlite, routes: &str) -> Weir {
@@ -21,7 +22,7 @@ fn clients_keys() -> Vec<(String, String)> {
     plain.chain(odd.map(|name| (name.to_owned(), "odd".to_owned()))).collect()
 }
 
-/// Keys of the clients, of rows that were loaded, and Weir's own beside them: absences that are remembered, a lease.
+/// Keys of the clients, of rows that were loaded, and Weir's own beside them: absences that are remembered, tags, a lease.
 #[track_caller]
 fn fill(client: &mut Client, mut raw: impl FnMut(&[&str]) -> Reply) {
     for (name, value) in clients_keys() {
@@ -33,6 +34,8 @@ fn fill(client: &mut Client, mut raw: impl FnMut(&[&str]) -> Reply) {
     for id in 0..60 {
         assert_eq!(client.run(&format!("GET product:{}", 900_000 + id)), Reply::Nil);
     }
+    assert_eq!(client.run("WEIR SET tagged 1 EX 1000 TAGS plain"), Reply::ok());
+    assert_eq!(client.run("WEIR INVALIDATE nothing"), Reply::Int(0));
     assert_eq!(raw(&["SET", LEASE, LEASE_VALUE, "PX", "600000"]), Reply::ok());
 }
 
@@ -42,8 +45,8 @@ const LEASE_VALUE: &str = "00000000000000010000000000000001";
 
 /// The names that clients must see.
 fn expected() -> BTreeSet<String> {
-    let loaded = (1..=5).map(|id| format!("product:{id}"));
-    clients_keys().into_iter().map(|(name, _)| name).chain(loaded).collect()
+    let others = (1..=5).map(|id| format!("product:{id}")).chain(["tagged".to_owned()]);
+    clients_keys().into_iter().map(|(name, _)| name).chain(others).collect()
 }
 
 fn names(reply: &Reply) -> Vec<String> {
@@ -139,6 +142,7 @@ fn bare() -> Redis {
     for id in 1..=5 {
         client.run(&format!("SET product:{id} loaded"));
     }
+    client.run("SET tagged 1");
     redis
 }
 
@@ -285,6 +289,8 @@ fn whoever_names_one_may_read_and_not_change_it() {
         &["EVAL", "return 1", "1", LEASE],
         &["BLMOVE", "list", LEASE, "LEFT", "LEFT", "1"],
         &["set", "weir:{anything", "x"],
+        &["WEIR", "SET", LEASE, "x", "TAGS", "t"],
+        &["WEIR", "TAG", LEASE, "t"],
     ] {
         refused(through.cmd(command));
     }
@@ -297,12 +303,16 @@ fn whoever_names_one_may_read_and_not_change_it() {
         assert_eq!(through.cmd(&["DEL", near]), Reply::Int(1));
     }
 
-    // A Weir without routes has no keys of its own.
+    // A Weir without routes has no keys of its own, but for those that tags need.
     let plain = start(&redis.url(), &sqlite, "");
     let mut through = plain.client();
     assert_eq!(through.cmd(&["SET", LEASE, "x"]), Reply::ok());
     assert_eq!(through.run("KEYS *"), Reply::Array(vec![Reply::bulk(LEASE)]));
     assert_eq!((through.run("DBSIZE"), through.run("RANDOMKEY")), (Reply::Int(1), Reply::bulk(LEASE)));
+    assert_eq!(through.run("WEIR SET tagged 1 EX 1000 TAGS t"), Reply::ok());
+    assert_eq!(through.run("KEYS *"), Reply::Array(vec![Reply::bulk("tagged")]));
+    assert_eq!((through.run("DBSIZE"), through.run("RANDOMKEY")), (Reply::Int(1), Reply::bulk("tagged")));
+    refused(through.cmd(&["DEL", LEASE]));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::store::redis::Privates;
 use crate::store::redis::handshake::Upstream;
 use crate::store::redis::tracking::Hearing;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The running proxy, as seen from every thread.
@@ -32,6 +33,8 @@ pub struct App {
     pub privates: Arc<Privates>,
     /// When the process began.
     pub started: Instant,
+    /// See [`App::has_own_keys`].
+    own_keys: AtomicBool,
 }
 
 /// Where the data lives.
@@ -55,7 +58,20 @@ impl App {
         let is_near = matches!(store, StoreKind::Redis(_)) && routes.iter().any(|route| route.has_near());
         let near = is_near.then(|| Arc::new(Near::new(config.limits.max_near)));
         let hearing = near.clone().map(|near| Hearing::new(near));
-        App { routes, access, clients, store, near, hearing, privates, started: Instant::now(), config }
+        let own_keys = AtomicBool::new(!routes.is_empty());
+        App { routes, access, clients, store, near, hearing, privates, started: Instant::now(), own_keys, config }
+    }
+
+    /// Whether keys of Weir's own may stand among the clients' at the upstream: where there are routes, or once a client has
+    /// named tags.
+    #[inline]
+    pub fn has_own_keys(&self) -> bool {
+        self.own_keys.load(Relaxed) && matches!(self.store, StoreKind::Redis(_))
+    }
+
+    /// A client names tags.
+    pub fn note_tags(&self) {
+        self.own_keys.store(true, Relaxed);
     }
 
     /// Whether clients may be sent here: the upstream can be reached.

@@ -501,7 +501,8 @@ impl Conn {
 
     /// A command on data.
     fn data(&mut self, spec: &'static Spec, request: Request<'_>) -> Flow {
-        if self.worker.app.routes.is_empty() && self.way.lane().is_none() {
+        let app = &self.worker.app;
+        if app.routes.is_empty() && self.way.lane().is_none() && !app.has_own_keys() {
             return self.forward(request);
         }
         let access = spec.access_of(request.args);

@@ -1,8 +1,8 @@
 //! Weir's own keys, as clients meet them: not at all in what lists or counts keys, and to be read but not changed by those
 //! who know their names. How they are kept out of an answer is told by [`hidden`].
 //!
-//! A Weir without routes makes no such keys, and passes everything on as it is. So does one over the embedded store, whose side
-//! entries are no keys.
+//! A Weir without routes, whose clients name no tags, makes no such keys, and passes everything on as it is. So does one over
+//! the embedded store, whose side entries are no keys.
 //!
 //! What the upstream's own users ask ([`super::as_user`]) is asked as they are, for the upstream to judge; Weir's own user
 //! then counts. Inside their transactions nothing is hidden.
@@ -13,20 +13,16 @@ use super::routed::{self, error, upstream_text};
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::{Access, Spec};
 use crate::resp::write;
+use crate::store::Way;
 use crate::store::redis::hidden::{self, Hides};
-use crate::store::{Backend, Way};
 
 const OWN: &str = "ERR 'weir:{' begins the names of Weir's own keys, which clients may read but not change; use another name, or \
      connect to Redis itself";
 
 impl Conn {
-    fn has_own_keys(&self) -> bool {
-        !self.worker.app.routes.is_empty() && matches!(self.worker.backend, Backend::Redis(_))
-    }
-
     /// How Weir's own keys are kept out of the answer to this command; `None`: there are none in it.
     pub(super) fn hides(&self, spec: &Spec, args: Args<'_>) -> Option<Hides> {
-        hidden::hides(spec, args).filter(|_| self.has_own_keys())
+        hidden::hides(spec, args).filter(|_| self.worker.app.has_own_keys())
     }
 
     /// A command without keys, which may be about all of them.
@@ -53,7 +49,7 @@ impl Conn {
     /// Refuses a command that might change Weir's own keys: it would break what they are for. `None`: it does not.
     pub(super) fn refuse_on_own_keys(&mut self, spec: &Spec, access: Access, request: Request<'_>) -> Option<Flow> {
         let changes = matches!(access, Access::Modify | Access::Write);
-        if !changes || !hidden::names_own(spec, request.args) || !self.has_own_keys() {
+        if !changes || !hidden::names_own(spec, request.args) || !self.worker.app.has_own_keys() {
             return None;
         }
         self.poison();

@@ -14,7 +14,14 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
     let args = request.args;
     let app = conn.worker.app.clone();
     let protocol = conn.protocol();
-    match spec.resolve(args).name {
+    let sub = spec.resolve(args);
+    if matches!(sub.name, "set" | "tag") {
+        app.note_tags();
+    }
+    if let Some(refusal) = conn.refuse_on_own_keys(spec, sub.access, request) {
+        return refusal;
+    }
+    match sub.name {
         "explain" => {
             return explain_key(conn, args);
         }

@@ -7,16 +7,18 @@
 //!
 //! **DBSIZE.** Nothing that Weir kept would be right for long: other processes make and drop such keys, and most of them
 //! expire unseen. So they are counted where they are, in the same step as all keys: the script looks at 4,096 keys at most,
-//! which takes a server one to three milliseconds. Up to so many keys the answer is exact. Of more it is an estimate: a server
-//! walks its keys in the order of their hashes, so the first 4,096 are as good as a random sample, and the share of Weir's own among them
-//! is taken for that of all. A keyspace with none of them there is told as the server counts it. Where a hundredth of 10^6
-//! keys are Weir's, the answer is mostly within 2,000 (two thousandths) of the truth.
+//! which takes a server one to three milliseconds. Up to so many keys the answer is exact. Of more it is an estimate: a
+//! server walks its keys in the order of their hashes, so the first 4,096 are as good as a random sample (of a cluster node
+//! newer than Redis 7.2 they are those of its first slots), and the share of Weir's own among them is taken for that of all.
+//! A keyspace with none of them there is told as the server counts it. Where a hundredth of 10^6 keys are Weir's, the answer
+//! is mostly within 2,000 (two thousandths) of the truth.
 //!
 //! **RANDOMKEY** asks again, 100 times, while it draws one of Weir's own, and then takes any other of the first 4,096 keys.
 //! Only if there is none, the answer is nil.
 //!
-//! Limits: what is no list of names is told as it is: INFO's keyspace section, CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT, MONITOR,
-//! keyspace events, invalidations of CLIENT TRACKING … BCAST, messages of Weir's own channel to whoever subscribes to a pattern of it, and what a client's own script finds.
+//! Limits: what is no list of names is told as it is: INFO's keyspace section, CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT,
+//! MONITOR, keyspace events, invalidations of CLIENT TRACKING … BCAST, messages of Weir's own channel to whoever subscribes
+//! to a pattern of it, and what a client's own script finds.
 //!
 //! tests/serve_hidden.rs compares with a server that never had such keys.
 
