@@ -60,6 +60,13 @@ negative_ttl = "0s"
 on_modify = "reject"
 tags = ["trees", "tree-{rest}"]
 near = "5s"
+[[route]]
+key = "report:{*rest}"
+ttl = "15m"
+wait_for_fill = "500ms"
+[[route]]
+key = "lock:{id}"
+jitter = "0%"
 "#,
     );
     let expected = "\
@@ -69,7 +76,7 @@ database  main: postgres, named statements, pool 16, timeout 2s
 database  side: sqlite:/var/side.sqlite, pool 16, timeout 2s
 limits    max_command 512MiB, max_arguments 1048576, max_inline 64KiB, max_command_before_auth 16KiB, \
 max_output 1MiB, max_output_total 1GiB, max_query_total 1GiB, max_subscriber_output 32MiB, max_private_links 10000, \
-max_pipeline 10000, max_negative 100000, max_tags 128, max_near 64MiB, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
+max_pipeline 10000, max_negative 100000, max_tags 128, max_near 64MiB, max_fill_waiters 10000, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
 
 route product
   key        product:{id}
@@ -89,6 +96,16 @@ route tree
   timeline   fresh 1h, negative off, load timeout 2s, near 5s
   on_modify  reject
   tags       trees, tree-{rest}
+
+route report
+  key        report:{*rest}
+  load       none: applications fill these keys themselves
+  timeline   at most 13.5m–15m, clients' TTLs jittered 10%, wait for fill 500ms, near off
+
+route lock
+  key        lock:{id}
+  load       none: applications fill these keys themselves
+  timeline   at most 5m, clients' TTLs jittered off, wait for fill off, near off
 ";
     let output = weir(&["check", path.to_str().expect("a plain path"), "--offline"]);
     assert_eq!(outcome(&output), (Some(0), expected, ""));

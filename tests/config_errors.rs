@@ -132,7 +132,7 @@ error: unknown key `name` in [defaults]
 2 | name = "x"
   | ^^^^
   |
-  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, near
+  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, near, wait_for_fill
 "##,
     );
 }
@@ -515,15 +515,101 @@ error: this route has no `key`
 3 | [[route]]
   | ^^^^^^^^^
   |
-  = help: write the keys it answers, as in `key = "product:{id}"`
+  = help: write the keys it is for, as in `key = "product:{id}"`
+"##,
+    );
+}
 
-error: this route has no `load`
- --> weir.toml:3:1
+#[test]
+fn what_is_said_of_a_load_needs_one() {
+    refused(
+        r##"[database.main]
+url = "sqlite:shop.sqlite"
+[defaults]
+max_value = "1KiB"
+[[route]]
+key = "report:{*rest}"
+ttl = "15m"
+database = "main"
+negative_ttl = "5s"
+on_modify = "load"
+tags = ["reports", "report:{rest}", "of:{owner}"]
+"##,
+        r##"
+error: `database` is said of a `load`, and this route has none
+ --> weir.toml:8:12
   |
-3 | [[route]]
-  | ^^^^^^^^^
+8 | database = "main"
+  |            ^^^^^^
   |
-  = help: write `load = "SELECT … WHERE id = :id"`; routes without it are not supported by this version
+  = help: write `load = "SELECT … WHERE id = :id"`, or remove this: without `load` the applications fill these keys themselves
+
+error: `negative_ttl` is said of a `load`, and this route has none
+ --> weir.toml:9:16
+  |
+9 | negative_ttl = "5s"
+  |                ^^^^
+  |
+  = help: write `load = "SELECT … WHERE id = :id"`, or remove this: without `load` the applications fill these keys themselves
+
+error: `on_modify` is said of a `load`, and this route has none
+  --> weir.toml:10:13
+   |
+10 | on_modify = "load"
+   |             ^^^^^^
+   |
+   = help: write `load = "SELECT … WHERE id = :id"`, or remove this: without `load` the applications fill these keys themselves
+
+error: `{owner}` is no part of the key, and without `load` there are no columns
+  --> weir.toml:11:37
+   |
+11 | tags = ["reports", "report:{rest}", "of:{owner}"]
+   |                                     ^^^^^^^^^^^^
+   |
+   = help: write tags of the key's parts for this route, or `tags = []`
+"##,
+    );
+}
+
+#[test]
+fn who_loads_waits_for_no_client() {
+    refused(
+        r##"[database.main]
+url = "sqlite:shop.sqlite"
+[defaults]
+wait_for_fill = "2m"
+[[route]]
+key = "product:{id}"
+load = "SELECT name FROM products WHERE id = :id"
+wait_for_fill = "500ms"
+[[route]]
+key = "report:{id}"
+wait_for_fill = "soon"
+"##,
+        r##"
+error: "2m" is too large
+ --> weir.toml:4:17
+  |
+4 | wait_for_fill = "2m"
+  |                 ^^^^
+  |
+  = help: write a value from "0s" to "1m"
+
+error: `wait_for_fill` is for routes without `load`: what has one, Weir fills itself
+ --> weir.toml:8:17
+  |
+8 | wait_for_fill = "500ms"
+  |                 ^^^^^^^
+  |
+  = help: remove it: whoever reads an absent key waits for its one load already, up to `load_timeout`
+
+error: `soon` is no duration
+  --> weir.toml:11:17
+   |
+11 | wait_for_fill = "soon"
+   |                 ^^^^^^
+   |
+   = help: write a whole number and one of ms, s, m, h, d, as in "5m"
 "##,
     );
 }
@@ -1802,7 +1888,7 @@ error: unknown key `max_pipelin` in [limits]
 2 | max_pipelin = 5
   | ^^^^^^^^^^^
   |
-  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, max_near, auth_timeout, command_timeout, idle_timeout, write_timeout
+  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, max_near, max_fill_waiters, auth_timeout, command_timeout, idle_timeout, write_timeout
 
 error: expected a whole number, found a string
  --> weir.toml:4:11
@@ -1874,7 +1960,7 @@ error: 0 is too small
 fn an_error_found_later_is_shown_at_its_place() {
     let toml = "[database.main]\nurl = \"sqlite:shop.sqlite\"\n[[route]]\nkey = \"a\"\nload = \"SELECT x\"\n";
     let config = config::parse(toml, Path::new("weir.toml"), env).expect("a valid file");
-    let error = config::Diagnostic::at(&config.routes[0].load_origin, "no such column: x", "");
+    let error = config::Diagnostic::at(&config.routes[0].load().expect("it has one").origin, "no such column: x", "");
     let expected = "error: no such column: x\n --> weir.toml:5:8\n  |\n5 | load = \"SELECT x\"\n  |        ^^^^^^^^^^";
     assert_eq!(error.render("weir.toml", toml, false), expected);
     assert_eq!(error.render("weir.toml", "", false), "error: no such column: x\n--> weir.toml");

@@ -36,7 +36,7 @@ fn an_empty_file_is_a_plain_embedded_store() {
     assert_eq!((config.limits.max_command, config.limits.max_arguments), (512 << 20, 1 << 20));
     assert_eq!((config.limits.max_inline, config.limits.max_command_before_auth), (64 << 10, 16 << 10));
     assert_eq!((config.limits.max_output, config.limits.max_pipeline), (1 << 20, 10_000));
-    assert_eq!(config.limits.max_negative, 100_000);
+    assert_eq!((config.limits.max_negative, config.limits.max_fill_waiters), (100_000, 10_000));
     assert_eq!(config.limits.max_tags, 128);
     assert_eq!(config.limits.max_near, 64 << 20);
     let (auth, command) = (config.limits.auth_timeout, config.limits.command_timeout);
@@ -52,12 +52,33 @@ fn a_route_says_less_than_it_means() {
     assert_eq!(database.url, DatabaseUrl::Sqlite("/etc/weir/a/shop.sqlite".into()));
     assert_eq!((database.pool, database.timeout, database.prepare), (16, Duration::from_secs(2), true));
     let route = &config.routes[0];
-    assert_eq!((route.name.as_str(), route.database.as_str()), ("a:b", "main"));
-    assert_eq!(route.parameters, Vec::<String>::new());
-    assert_eq!((route.rows, route.value, route.on_modify), (Rows::One, Encoding::Json, OnModify::Load));
-    assert_eq!((route.ttl, route.negative_ttl), (Duration::from_secs(300), Duration::from_secs(60)));
-    assert_eq!((route.jitter, route.max_value), (0.1, 1 << 20));
-    assert_eq!((route.load_timeout, route.near), (Duration::from_secs(2), Duration::ZERO));
+    let load = route.load().unwrap();
+    assert_eq!((route.name.as_str(), load.database.as_str()), ("a:b", "main"));
+    assert_eq!((load.sql.as_str(), load.parameters.len()), ("SELECT 1", 0));
+    assert_eq!((load.rows, load.value, load.on_modify), (Rows::One, Encoding::Json, OnModify::Load));
+    assert_eq!((route.ttl, load.negative_ttl), (Duration::from_secs(300), Duration::from_secs(60)));
+    assert_eq!((route.jitter, load.max_value), (0.1, 1 << 20));
+    assert_eq!((load.load_timeout, route.wait_for_fill()), (Duration::from_secs(2), Duration::ZERO));
+    assert_eq!(route.near, Duration::ZERO);
+}
+
+#[test]
+fn a_route_without_a_load_takes_only_what_concerns_it() {
+    let config = valid(
+        "[defaults]\nttl = \"1h\"\njitter = \"5%\"\nrows = \"many\"\nload_timeout = \"1s\"\nwait_for_fill = \"2s\"\n\
+         near = \"3s\"\n[[route]]\nkey = \"report:{*rest}\"\n\
+         [[route]]\nkey = \"lock:{id}\"\nttl = \"1m\"\nwait_for_fill = \"0s\"\n",
+    );
+    let [report, lock] = &config.routes[..] else { panic!("two routes") };
+    assert!(report.load().is_none() && lock.load().is_none() && config.databases.is_empty());
+    assert_eq!((report.ttl, report.jitter, report.near), (Duration::from_secs(3600), 0.05, Duration::from_secs(3)));
+    assert_eq!((report.wait_for_fill(), lock.wait_for_fill()), (Duration::from_secs(2), Duration::ZERO));
+    let both = valid(
+        "[database.main]\nurl = \"sqlite:x\"\n[defaults]\nwait_for_fill = \"2s\"\nrows = \"many\"\n\
+         [[route]]\nkey = \"a:{x}\"\nload = \"SELECT 1\"\n[[route]]\nkey = \"b:{x}\"\n",
+    );
+    assert_eq!(both.routes[0].load().unwrap().rows, Rows::Many);
+    assert_eq!(both.routes[1].wait_for_fill(), Duration::from_secs(2));
 }
 
 #[test]
@@ -109,6 +130,9 @@ max_value = "7B"
 load_timeout = "3s"
 on_modify = "reject"
 near = "250ms"
+[[route]]
+key = "c:{x}"
+wait_for_fill = "4s"
 [limits]
 max_command = "1MiB"
 max_arguments = 17
@@ -123,6 +147,7 @@ max_pipeline = 18
 max_negative = 19
 max_tags = 20
 max_near = "7MiB"
+max_fill_waiters = 21
 auth_timeout = "1s"
 command_timeout = "2s"
 idle_timeout = "3s"
@@ -147,27 +172,30 @@ write_timeout = "4s"
     assert_eq!((main.pool, main.timeout, main.prepare), (5, Duration::from_secs(3), false));
     assert_eq!(&toml[main.origin.0.clone()], "\"env:DATABASE_URL\"");
 
-    let [first, second] = &config.routes[..] else { panic!("two routes") };
-    assert_eq!((first.name.as_str(), first.database.as_str()), ("a", "other"));
-    assert_eq!((first.rows, first.value, first.on_modify), (Rows::Many, Encoding::MsgPack, OnModify::Pass));
-    assert_eq!((first.ttl, first.negative_ttl), (Duration::from_secs(3600), Duration::ZERO));
-    assert_eq!((first.jitter, first.max_value, first.load_timeout), (0.0, 4096, Duration::from_secs(1)));
-    assert_eq!((second.name.as_str(), second.database.as_str()), ("second", "main"));
-    assert_eq!((second.rows, second.value, second.on_modify), (Rows::One, Encoding::Hash, OnModify::Reject));
-    assert_eq!((second.ttl, second.negative_ttl), (Duration::from_secs(7200), Duration::from_millis(1)));
-    assert_eq!((second.jitter, second.max_value, second.load_timeout), (0.99, 7, Duration::from_secs(3)));
+    let [first, second, third] = &config.routes[..] else { panic!("three routes") };
+    let load = first.load().unwrap();
+    assert_eq!((first.name.as_str(), load.database.as_str()), ("a", "other"));
+    assert_eq!((load.rows, load.value, load.on_modify), (Rows::Many, Encoding::MsgPack, OnModify::Pass));
+    assert_eq!((first.ttl, load.negative_ttl), (Duration::from_secs(3600), Duration::ZERO));
+    assert_eq!((first.jitter, load.max_value, load.load_timeout), (0.0, 4096, Duration::from_secs(1)));
+    let load = second.load().unwrap();
+    assert_eq!((second.name.as_str(), load.database.as_str()), ("second", "main"));
+    assert_eq!((load.rows, load.value, load.on_modify), (Rows::One, Encoding::Hash, OnModify::Reject));
+    assert_eq!((second.ttl, load.negative_ttl), (Duration::from_secs(7200), Duration::from_millis(1)));
+    assert_eq!((second.jitter, load.max_value, load.load_timeout), (0.99, 7, Duration::from_secs(3)));
     assert_eq!((first.near, second.near), (Duration::from_secs(1), Duration::from_millis(250)));
-    assert_eq!(second.parameters, ["x", "z"], "in the order of the pattern");
+    assert_eq!(load.parameters, ["x", "z"], "in the order of the pattern");
+    assert_eq!(third.load().is_none().then(|| third.wait_for_fill()), Some(Duration::from_secs(4)));
     assert_eq!(second.key.parts.last(), Some(&Part::Rest("z".into())));
     assert_eq!(&toml[second.key_origin.0.clone()], "\"b:{x}:{y}:{*z}\"");
-    assert_eq!(&toml[second.load_origin.0.clone()], "\"SELECT :z, :x\"");
+    assert_eq!(&toml[load.origin.0.clone()], "\"SELECT :z, :x\"");
 
     let limits = &config.limits;
     assert_eq!((limits.max_command, limits.max_arguments, limits.max_inline), (1 << 20, 17, 1 << 10));
     assert_eq!((limits.max_command_before_auth, limits.max_output), (2 << 10, 3 << 10));
     assert_eq!((limits.max_output_total, limits.max_query_total), (4 << 20, 5 << 20));
     assert_eq!((limits.max_subscriber_output, limits.max_private_links), (6 << 20, 20));
-    assert_eq!((limits.max_pipeline, limits.max_negative, limits.max_tags), (18, 19, 20));
+    assert_eq!((limits.max_pipeline, limits.max_negative, limits.max_tags, limits.max_fill_waiters), (18, 19, 20, 21));
     assert_eq!(limits.max_near, 7 << 20);
 }
 
@@ -195,7 +223,7 @@ fn routes_that_overlap_only_in_part_are_accepted() {
 fn the_manual_is_a_valid_file() {
     let config = valid(MANUAL);
     let names: Vec<&str> = config.routes.iter().map(|route| route.name.as_str()).collect();
-    assert_eq!(names, ["product", "user", "category"]);
+    assert_eq!(names, ["product", "user", "category", "report"]);
 }
 
 /// The manual with every default that it shows as a comment.
@@ -276,5 +304,5 @@ fn the_schema_describes_every_key_and_knows_no_null() {
     }
     walk(&config::schema(), "");
     assert!(!config::schema().to_string().contains("null"));
-    assert_eq!(config::schema()["properties"]["route"]["items"]["required"], serde_json::json!(["key", "load"]));
+    assert_eq!(config::schema()["properties"]["route"]["items"]["required"], serde_json::json!(["key"]));
 }

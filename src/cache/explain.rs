@@ -1,45 +1,61 @@
 //! What answers a key, in words: for `WEIR EXPLAIN`, the admin API and `weir explain`.
 
-use super::route::Route;
+use super::route::{Loading, Route};
 use crate::config::{self, Encoding, OnModify, Rows};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Field names and texts, in the order in which people read them.
 pub type Explanation = Vec<(&'static str, String)>;
 
 /// All that the configuration says of `key` on `route`.
-pub fn explain(route: &Route, key: &[u8]) -> Explanation {
+pub fn explain(route: &Arc<Route>, key: &[u8]) -> Explanation {
     let config = &route.config;
+    let mut explanation = vec![("route", config.name.clone()), ("pattern", config.key.text.clone())];
+    match route.loading() {
+        Some(loading) => explanation.extend(of_load(&loading, key)),
+        None => explanation.extend(of_clients(route)),
+    }
+    explanation
+}
+
+fn of_load(route: &Loading, key: &[u8]) -> Explanation {
+    let (load, statement) = (&route.load.config, &route.load.statement);
     let arguments = route.arguments(key).unwrap_or_default();
-    let bound: Vec<String> = config
+    let bound: Vec<String> = load
         .parameters
         .iter()
-        .zip(route.statement.parameter_types())
+        .zip(statement.parameter_types())
         .zip(&arguments)
         .map(|((name, kind), argument)| format!(":{name} = {argument:?} ({kind})"))
         .collect();
     let fitting: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let fits = route.statement.fits(&fitting);
+    let fits = statement.fits(&fitting);
     vec![
-        ("route", config.name.clone()),
-        ("pattern", config.key.text.clone()),
-        ("database", config.database.clone()),
-        ("load", config.load.clone()),
+        ("database", load.database.clone()),
+        ("load", load.sql.clone()),
         ("parameters", bound.join(", ")),
         (
             "loads",
             if fits { "yes".into() } else { "no: a parameter does not fit its type, so there is no such row".into() },
         ),
-        ("value", value(config.value, config.rows).into()),
-        ("fresh", span(config.ttl, config.jitter)),
-        (
-            "negative",
-            if config.negative_ttl.is_zero() { "not remembered".into() } else { duration(config.negative_ttl) },
-        ),
-        ("max_value", format!("{} bytes", config.max_value)),
-        ("load_timeout", duration(config.load_timeout)),
-        ("on_modify", on_modify(config.on_modify).into()),
-        ("tags", tags(config)),
+        ("value", value(load.value, load.rows).into()),
+        ("fresh", span(route.config.ttl, route.config.jitter)),
+        ("negative", if load.negative_ttl.is_zero() { "not remembered".into() } else { duration(load.negative_ttl) }),
+        ("max_value", format!("{} bytes", load.max_value)),
+        ("load_timeout", duration(load.load_timeout)),
+        ("on_modify", on_modify(load.on_modify).into()),
+        ("tags", tags(&route.config)),
+    ]
+}
+
+fn of_clients(route: &Route) -> Explanation {
+    let wait = route.config.wait_for_fill();
+    vec![
+        ("loads", "no: the route has no `load`, applications fill the key themselves".into()),
+        ("ttl", format!("{} at most, and where a client sets none", span(route.config.ttl, route.config.jitter))),
+        ("wait_for_fill", if wait.is_zero() { "off".into() } else { duration(wait) }),
+        ("tags", tags(&route.config)),
     ]
 }
 

@@ -4,7 +4,7 @@ use super::Engine;
 use super::Found;
 use super::error::Kind;
 use super::flight::{Landed, Pilot};
-use super::route::Route;
+use super::route::{Loading, Route};
 use super::tags::Untagged;
 use crate::clock::Clock;
 use crate::database::{Arguments, Loaded};
@@ -21,7 +21,7 @@ const TRIGGER: &str = "miss";
 
 /// One key that a flight was granted the lease of.
 pub struct Leading {
-    pub route: Arc<Route>,
+    pub route: Loading,
     pub key: StoreKey,
     pub token: Token,
     pub arguments: Arguments,
@@ -51,11 +51,12 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// Runs the statement on the loads' runtime, which also catches its panic; at the time limit it is cancelled.
-    pub(super) async fn load(&self, route: &Arc<Route>, batch: Vec<Arguments>) -> Result<Vec<Loaded>, Kind> {
+    pub(super) async fn load(&self, route: &Loading, batch: Vec<Arguments>) -> Result<Vec<Loaded>, Kind> {
         let keys = batch.len();
-        let statement = route.statement.clone();
+        let load = &route.load;
+        let statement = load.statement.clone();
         let begun = self.clock.now();
-        route.metrics.in_flight.increment(1.0);
+        load.in_flight.increment(1.0);
         let mut task = CancelOnDrop(self.loads.spawn(async move { statement.load(batch).await }));
         // In this order, not a random one: a seed replays a test.
         let result = tokio::select! {
@@ -66,10 +67,10 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                 Ok(Err(error)) => Err(Kind::Database(error)),
                 Err(_) => Err(Kind::Panicked),
             },
-            () = self.clock.sleep(route.config.load_timeout) => Err(Kind::TimedOut),
+            () = self.clock.sleep(load.config.load_timeout) => Err(Kind::TimedOut),
         };
-        route.metrics.in_flight.decrement(1.0);
-        route.metrics.load_duration.record((self.clock.now() - begun).as_secs_f64());
+        load.in_flight.decrement(1.0);
+        load.duration.record((self.clock.now() - begun).as_secs_f64());
         result
     }
 
@@ -98,13 +99,14 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// What to store, and the reason if it is nothing.
-    fn fill_of(&self, route: &Route, value: &Option<Value>) -> (Fill, Option<&'static str>) {
+    fn fill_of(&self, route: &Loading, value: &Option<Value>) -> (Fill, Option<&'static str>) {
+        let load = &route.load.config;
         match value {
-            Some(value) if value.len() > route.config.max_value => (Fill::Nothing, Some("too_big")),
+            Some(value) if value.len() > load.max_value => (Fill::Nothing, Some("too_big")),
             Some(value) => (Fill::Value { value: value.clone(), ttl: self.jittered(&route.config) }, None),
-            None if route.config.negative_ttl.is_zero() => (Fill::Nothing, Some("off")),
+            None if load.negative_ttl.is_zero() => (Fill::Nothing, Some("off")),
             None => {
-                let ttl = route.config.negative_ttl;
+                let ttl = load.negative_ttl;
                 let room = self.shared.negative.lock().take(self.clock.now(), ttl);
                 if room { (Fill::Negative { ttl }, None) } else { (Fill::Nothing, Some("negative_full")) }
             }
@@ -113,7 +115,12 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// A route's TTL, shortened by a random share up to its jitter.
     pub fn jittered(&self, route: &crate::config::Route) -> Duration {
-        route.ttl.mul_f64(1.0 - route.jitter * self.clock.random())
+        route.ttl.mul_f64(1.0 - self.share(route))
+    }
+
+    /// A random share up to a route's jitter.
+    pub fn share(&self, route: &crate::config::Route) -> f64 {
+        route.jitter * self.clock.random()
     }
 
     /// Gives the lease back and tells everybody the same error; the key is left alone for a while.

@@ -20,11 +20,13 @@
 //! which is when the waiters look. They look too once the lease's time is over, for its holder may have died; then one of
 //! them leads. Where the end is not told they look after pauses that grow.
 //!
-//! While the store cannot be asked there are no leases; reads are then answered as `unstored` tells.
+//! While the store cannot be asked there are no leases; reads are then answered as `unstored` tells. Keys of routes without a
+//! `load` are filled by the applications: see [`aside`].
 //!
 //! Promises G1, G2 and G4 of the product page; `tests/model` runs seeded interleavings of this very engine over a
 //! simulated store, database and clock. The engine knows nothing of sockets, commands or SQL.
 
+pub mod aside;
 mod backoff;
 pub mod error;
 pub mod explain;
@@ -38,12 +40,13 @@ pub mod route;
 mod tags;
 mod unstored;
 
+use self::aside::Fills;
 use self::backoff::Backoff;
 use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
 use self::load::Leading;
 use self::negative::NegativeBudget;
-use self::route::{Route, RouteMetrics};
+use self::route::{Loading, Route, RouteMetrics};
 use self::unstored::Turns;
 use crate::clock::Clock;
 use crate::database::Arguments;
@@ -57,11 +60,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-/// A key that a client needs, and the route that answers it.
+/// A key that a client needs, and the route that loads it.
 #[derive(Clone)]
 pub struct Wanted {
     /// The route that matched.
-    pub route: Arc<Route>,
+    pub route: Loading,
     /// The key.
     pub key: StoreKey,
 }
@@ -99,17 +102,20 @@ pub struct Shared {
     backoff: Mutex<Backoff>,
     negative: Mutex<NegativeBudget>,
     max_tags: usize,
+    fills: Fills,
 }
 
 impl Shared {
-    /// `max_negative`: most negative entries that this process keeps alive; `max_tags`: most tags of one key.
-    pub fn new(max_negative: usize, max_tags: usize, now: Instant) -> Self {
+    /// `max_negative`: most negative entries that this process keeps alive; `max_tags`: most tags of one key;
+    /// `max_fill_waiters`: most reads that wait for a client's SET at once.
+    pub fn new(max_negative: usize, max_tags: usize, max_fill_waiters: usize, now: Instant) -> Self {
         Shared {
             flights: Flights::default(),
             turns: Turns::default(),
             backoff: Mutex::default(),
             negative: Mutex::new(NegativeBudget::new(max_negative, now)),
             max_tags,
+            fills: Fills::new(max_fill_waiters),
         }
     }
 }
@@ -242,10 +248,10 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// What to load a key with; `Err` with the answer, if it is known without the store and the database.
-    fn arguments(&self, route: &Route, key: &StoreKey) -> Result<Arguments, Result<Found, LoadError>> {
+    fn arguments(&self, route: &Loading, key: &StoreKey) -> Result<Arguments, Result<Found, LoadError>> {
         let arguments = route.arguments(&key.name).filter(|arguments| {
             let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            route.statement.fits(&arguments)
+            route.load.statement.fits(&arguments)
         });
         let Some(arguments) = arguments else {
             route.metrics.lookups.bypass.increment(1);
@@ -269,7 +275,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Begun::Lead(leading, ticket) => {
                 let together = |flight: &&mut Vec<Leading>| {
                     let first = &flight[0];
-                    let alike = Arc::ptr_eq(&first.route, &leading.route) && first.key.db == leading.key.db;
+                    let alike = first.route.is(&leading.route) && first.key.db == leading.key.db;
                     alike && flight.len() < MOST_BATCH
                 };
                 match flights.iter_mut().find(together) {

@@ -1,6 +1,6 @@
-//! From the configuration to routes that can load: connects the databases and prepares every statement on them.
+//! From the configuration to routes: connects the databases and prepares every statement on them.
 
-use super::route::{Route, Routes};
+use super::route::{Load, Loading, Route, Routes};
 use crate::config::{self, Config, Diagnostic};
 use crate::database::{Database, DatabaseError};
 use futures_util::future::join_all;
@@ -20,10 +20,14 @@ pub async fn prepare(config: &Config) -> Result<Routes, Vec<Diagnostic>> {
     }
     let mut routes = Vec::new();
     for route in &config.routes {
-        let Some(database) = databases.get(route.database.as_str()) else { continue };
-        match database.prepare(Route::load_spec(route)).await {
-            Ok(statement) => routes.push(Arc::new(Route::new(route.clone(), statement))),
-            Err(error) => wrong.push(of_statement(route, &config.databases[&route.database], &error)),
+        let Some(load) = route.load() else {
+            routes.push(Arc::new(Route::of_clients(route.clone())));
+            continue;
+        };
+        let Some(database) = databases.get(load.database.as_str()) else { continue };
+        match database.prepare(Load::spec(route, load)).await {
+            Ok(statement) => routes.push(Loading::new(route.clone(), load.clone(), statement).route().clone()),
+            Err(error) => wrong.push(of_statement(route, load, &config.databases[&load.database], &error)),
         }
     }
     if wrong.is_empty() { Ok(Routes::new(routes)) } else { Err(wrong) }
@@ -40,11 +44,16 @@ fn of_database(settings: &config::Database, error: &DatabaseError) -> Diagnostic
     Diagnostic::unreachable(&settings.origin, message, hint)
 }
 
-fn of_statement(route: &config::Route, settings: &config::Database, error: &DatabaseError) -> Diagnostic {
+fn of_statement(
+    route: &config::Route,
+    load: &config::Load,
+    settings: &config::Database,
+    error: &DatabaseError,
+) -> Diagnostic {
     if error.is_transient() {
         return of_database(settings, error);
     }
     let message = format!("route '{}': {error}", route.name);
     let hint = format!("run the statement on database '{}' by hand, with values for its parameters", settings.name);
-    Diagnostic::at(&route.load_origin, message, hint)
+    Diagnostic::at(&load.origin, message, hint)
 }

@@ -1,12 +1,14 @@
-//! Routes as the engine uses them: a pattern to match keys with, a prepared statement, and the metrics that bear its name.
+//! Routes as the engine uses them: a pattern to match keys with, the metrics that bear its name, and its prepared statement
+//! if it has one. Only of a [`Loading`] route can a key be loaded: the others are filled by the applications themselves.
 
 use super::matcher::Matcher;
 use super::tags::{RouteTags, tag_columns};
 use crate::config::{self, OnModify, Part};
 use crate::database::{Arguments, LoadSpec, Loaded, Statement};
 use bytes::Bytes;
-use metrics::Counter;
+use metrics::{Counter, Gauge, Histogram};
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +16,53 @@ use std::time::Duration;
 pub struct Route {
     /// What the file says of it.
     pub config: config::Route,
-    /// Its `load`, prepared.
-    pub statement: Arc<dyn Statement>,
     /// Its counters.
     pub metrics: RouteMetrics,
     /// Under which names its keys are invalidated together.
     pub tags: RouteTags,
     matcher: Matcher,
+    load: Option<Arc<Load>>,
+}
+
+/// A route's `load`, ready for use.
+pub struct Load {
+    /// What the file says of it.
+    pub config: config::Load,
+    /// Its statement, prepared.
+    pub statement: Arc<dyn Statement>,
     /// For each parameter of the statement, which part of the pattern it is.
     captures: Vec<usize>,
+    /// `weir_loads_in_flight{database}`.
+    pub in_flight: Gauge,
+    /// `weir_load_duration_seconds{route}`.
+    pub duration: Histogram,
+}
+
+/// When a lease is dropped on account of a change of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Before it: a load under way must not fill the key after it.
+    Ahead,
+    /// After it: those who wait for a client to fill the key must find it filled.
+    Behind,
+    /// There is no lease.
+    Needless,
+}
+
+/// A route that has a `load`.
+#[derive(Clone)]
+pub struct Loading {
+    route: Arc<Route>,
+    /// It.
+    pub load: Arc<Load>,
+}
+
+impl Deref for Loading {
+    type Target = Route;
+
+    fn deref(&self) -> &Route {
+        &self.route
+    }
 }
 
 /// Counters of one route, looked up once; labels are the route's name and nothing a client chose.
@@ -35,10 +75,6 @@ pub struct RouteMetrics {
     pub coalesced_fleet: Counter,
     /// `weir_invalidations_total{source="command"}`: a client's command changed a routed key.
     pub invalidations: Counter,
-    /// `weir_loads_in_flight{database}`.
-    pub in_flight: metrics::Gauge,
-    /// `weir_load_duration_seconds{route}`.
-    pub load_duration: metrics::Histogram,
 }
 
 /// `weir_lookups_total{route,outcome}`.
@@ -49,7 +85,7 @@ pub struct Lookups {
     pub hit: Counter,
     /// The absence was remembered.
     pub negative_hit: Counter,
-    /// A load was needed, own or somebody else's.
+    /// A load was needed, own or somebody else's; of a route without `load`: the client was left to fill the key.
     pub miss: Counter,
     /// Not looked up: `on_modify = "pass"`, or an argument that fits no row.
     pub bypass: Counter,
@@ -62,38 +98,82 @@ pub struct Lookups {
 /// Where a lease outlives its load: the fill must still find it. Clocks play no part, only the load's hard limit.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
-impl Route {
-    /// Joins a route of the file with its prepared statement.
-    pub fn new(config: config::Route, statement: Arc<dyn Statement>) -> Self {
+impl Loading {
+    /// Joins a route of the file, its `load` and the statement that this was prepared as.
+    pub fn new(config: config::Route, load: config::Load, statement: Arc<dyn Statement>) -> Self {
         let names: Vec<&str> = config.key.parts.iter().filter_map(parameter_name).collect();
-        let captures = config.parameters.iter().map(|wanted| {
+        let captures = load.parameters.iter().map(|wanted| {
             names.iter().position(|name| name == wanted).expect("the configuration checked every parameter")
         });
-        Route {
+        let load = Arc::new(Load {
             captures: captures.collect(),
-            tags: RouteTags::new(&config.tags, &names),
-            matcher: Matcher::new(&config.key),
-            metrics: RouteMetrics::new(&config.name, &config.database),
-            config,
+            in_flight: metrics::gauge!("weir_loads_in_flight", "database" => load.database.clone()),
+            duration: metrics::histogram!("weir_load_duration_seconds", "route" => config.name.clone()),
+            config: load,
             statement,
-        }
+        });
+        Loading { route: Arc::new(Route::new(config, Some(load.clone()))), load }
     }
 
-    /// What the route wants of its database.
-    pub fn load_spec(config: &config::Route) -> LoadSpec {
-        LoadSpec {
-            sql: config.load.clone(),
-            parameters: config.parameters.clone(),
-            rows: config.rows,
-            encoding: config.value,
-            tag_columns: tag_columns(&config.tags),
-        }
+    /// The route, as one among all.
+    pub fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// Whether both are the same route.
+    pub fn is(&self, other: &Loading) -> bool {
+        Arc::ptr_eq(&self.route, &other.route)
     }
 
     /// The statement's arguments, if `key` is one of this route's.
     pub fn arguments(&self, key: &[u8]) -> Option<Arguments> {
         let parts = self.parts(key)?;
-        Some(self.captures.iter().map(|&index| parts[index].to_string()).collect())
+        Some(self.load.captures.iter().map(|&index| parts[index].to_string()).collect())
+    }
+
+    /// How long a lease for one of its loads stands: past the moment at which the load is cancelled.
+    pub fn lease_time(&self) -> Duration {
+        self.load.lease_time()
+    }
+}
+
+impl Load {
+    /// What a route wants of its database.
+    pub fn spec(route: &config::Route, load: &config::Load) -> LoadSpec {
+        LoadSpec {
+            sql: load.sql.clone(),
+            parameters: load.parameters.clone(),
+            rows: load.rows,
+            encoding: load.value,
+            tag_columns: tag_columns(&route.tags),
+        }
+    }
+
+    fn lease_time(&self) -> Duration {
+        self.config.load_timeout + LEASE_MARGIN
+    }
+}
+
+impl Route {
+    /// A route that applications fill themselves.
+    pub fn of_clients(config: config::Route) -> Self {
+        Route::new(config, None)
+    }
+
+    fn new(config: config::Route, load: Option<Arc<Load>>) -> Self {
+        let names: Vec<&str> = config.key.parts.iter().filter_map(parameter_name).collect();
+        Route {
+            matcher: Matcher::new(&config.key),
+            metrics: RouteMetrics::new(&config.name),
+            tags: RouteTags::new(&config.tags, &names),
+            config,
+            load,
+        }
+    }
+
+    /// The same as one whose keys can be loaded, if it has a `load`.
+    pub fn loading(self: &Arc<Self>) -> Option<Loading> {
+        Some(Loading { route: self.clone(), load: self.load.clone()? })
     }
 
     /// The tags of what was loaded for `key`, each once.
@@ -118,14 +198,29 @@ impl Route {
         self.matcher.walk(key, &mut |_| ()) && std::str::from_utf8(key).is_ok()
     }
 
-    /// How long a lease for one of its loads stands: past the moment at which the load is cancelled.
-    pub fn lease_time(&self) -> Duration {
-        self.config.load_timeout + LEASE_MARGIN
+    /// What a command that needs the old value does on an absent key. Where nothing can be loaded, nothing is.
+    pub fn on_modify(&self) -> OnModify {
+        self.load.as_ref().map_or(OnModify::Pass, |load| load.config.on_modify)
     }
 
-    /// No value or negative entry that is stored from now on by a load under way lives longer.
+    /// When a client's change of a key drops its lease; `leaves_a_value`: the key may hold one after it.
+    pub fn fence(&self, leaves_a_value: bool) -> Fence {
+        match (&self.load, self.config.wait_for_fill().is_zero(), leaves_a_value) {
+            (None, true, _) => Fence::Needless,
+            (None, false, true) => Fence::Behind,
+            _ => Fence::Ahead,
+        }
+    }
+
+    /// Whether its keys can be loaded.
+    pub fn has_load(&self) -> bool {
+        self.load.is_some()
+    }
+
+    /// No value or negative entry that is stored from now on, by a client or by a load under way, lives longer.
     pub fn longest_life(&self) -> Duration {
-        self.config.ttl.max(self.config.negative_ttl) + self.lease_time()
+        let of_load = |load: &Arc<Load>| self.config.ttl.max(load.config.negative_ttl) + load.lease_time();
+        self.load.as_ref().map_or(self.config.ttl + LEASE_MARGIN, of_load)
     }
 
     /// Counts one load, by what made it run and what it came to.
@@ -151,15 +246,10 @@ impl Route {
     pub fn has_near(&self) -> bool {
         !self.config.near.is_zero()
     }
-
-    /// What a command that needs the old value does on an absent key.
-    pub fn on_modify(&self) -> OnModify {
-        self.config.on_modify
-    }
 }
 
 impl RouteMetrics {
-    fn new(route: &str, database: &str) -> Self {
+    fn new(route: &str) -> Self {
         let lookup = |outcome: &'static str| metrics::counter!("weir_lookups_total", "route" => route.to_string(), "outcome" => outcome);
         let coalesced = |scope: &'static str| metrics::counter!("weir_coalesced_total", "route" => route.to_string(), "scope" => scope);
         RouteMetrics {
@@ -175,8 +265,6 @@ impl RouteMetrics {
             coalesced: coalesced("process"),
             coalesced_fleet: coalesced("fleet"),
             invalidations: metrics::counter!("weir_invalidations_total", "source" => "command"),
-            in_flight: metrics::gauge!("weir_loads_in_flight", "database" => database.to_string()),
-            load_duration: metrics::histogram!("weir_load_duration_seconds", "route" => route.to_string()),
         }
     }
 }

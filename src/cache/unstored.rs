@@ -11,7 +11,7 @@
 
 use super::error::{Kind, LoadError};
 use super::load::count_failure;
-use super::route::Route;
+use super::route::{Loading, Route};
 use super::{Engine, Found, MOST_BATCH, Wanted};
 use crate::clock::Clock;
 use crate::database::Arguments;
@@ -34,7 +34,7 @@ type Running = Arc<Mutex<HashMap<StoreKey, Option<watch::Sender<Outcome>>, Rando
 
 /// What one statement loads of what a read wants.
 struct Batch<'a> {
-    route: &'a Arc<Route>,
+    route: &'a Loading,
     places: Vec<usize>,
     keys: Vec<&'a StoreKey>,
     arguments: Vec<Arguments>,
@@ -125,7 +125,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             answers.push(arguments.as_ref().err().cloned());
             let Ok(arguments) = arguments else { continue };
             route.metrics.lookups.unstored.increment(1);
-            let room = |batch: &&mut Batch<'_>| Arc::ptr_eq(batch.route, route) && batch.places.len() < MOST_BATCH;
+            let room = |batch: &&mut Batch<'_>| batch.route.is(route) && batch.places.len() < MOST_BATCH;
             match batches.iter_mut().find(room) {
                 Some(batch) => batch.push(place, key, arguments),
                 None => {
@@ -180,7 +180,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// Runs one statement for all keys of a route.
-    async fn load_now(&self, route: &Arc<Route>, keys: &[&StoreKey], batch: Vec<Arguments>) -> Vec<Answer> {
+    async fn load_now(&self, route: &Loading, keys: &[&StoreKey], batch: Vec<Arguments>) -> Vec<Answer> {
         match self.load(route, batch).await {
             Ok(loaded) => loaded
                 .into_iter()

@@ -153,7 +153,7 @@ Your own file: weir serve --config weir.toml. Ctrl-C ends it.
         let config = prepare_in(folder.path()).unwrap();
         let connection = Connection::open(folder.path().join(demo::SHOP)).unwrap();
         for route in &config.routes {
-            connection.prepare(&route.load).unwrap();
+            connection.prepare(&route.load().unwrap().sql).unwrap();
         }
     }
 

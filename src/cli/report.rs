@@ -1,7 +1,9 @@
 //! What a configuration comes to, for people: every default filled in, no secret shown.
 
 use crate::config::durations::{show, show_rounded};
-use crate::config::{Auth, Config, Database, DatabaseUrl, Limits, Listen, Route, Rows, Server, sizes};
+use crate::config::{
+    Auth, Config, Database, DatabaseUrl, Filler, Limits, Listen, Load, Route, Rows, Server, shares, sizes,
+};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -71,7 +73,7 @@ fn database(database: &Database) -> String {
 fn limits(limits: &Limits) -> String {
     format!(
         "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
-         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, max_near {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
+         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, max_near {}, max_fill_waiters {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
         sizes::show(limits.max_command),
         limits.max_arguments,
         sizes::show(limits.max_inline),
@@ -85,6 +87,7 @@ fn limits(limits: &Limits) -> String {
         limits.max_negative,
         limits.max_tags,
         sizes::show(limits.max_near),
+        limits.max_fill_waiters,
         show(limits.auth_timeout),
         show(limits.command_timeout),
         if limits.idle_timeout.is_zero() { "off".into() } else { show(limits.idle_timeout) },
@@ -93,45 +96,67 @@ fn limits(limits: &Limits) -> String {
 }
 
 fn block(route: &Route, embedded: bool) -> String {
-    let parameters: Vec<String> = route.parameters.iter().map(|name| format!(":{name}")).collect();
-    let parameters = if parameters.is_empty() { "none".into() } else { parameters.join(" ") };
+    let mut rows = vec![("key", route.key.text.clone())];
+    match &route.filler {
+        Filler::Load(load) => rows.extend(of_load(route, load, embedded)),
+        Filler::Clients { wait_for_fill } => rows.extend(of_clients(route, *wait_for_fill, embedded)),
+    }
     let mut text = format!("\nroute {}\n", route.name);
-    let rows = [
-        ("key", route.key.text.clone()),
-        ("database", route.database.clone()),
-        ("load", route.load.split_whitespace().collect::<Vec<_>>().join(" ")),
-        ("parameters", parameters),
-        ("value", value(route)),
-        ("timeline", timeline(route, embedded)),
-        ("on_modify", route.on_modify.word().into()),
-        ("tags", route.tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>().join(", ")),
-    ];
+    rows.push(("tags", route.tags.iter().map(|tag| tag.text.as_str()).collect::<Vec<_>>().join(", ")));
     for (label, value) in rows.into_iter().filter(|(_, value)| !value.is_empty()) {
         writeln!(text, "  {label:<10} {value}").expect("a String takes everything");
     }
     text
 }
 
-fn value(route: &Route) -> String {
-    let rows = match route.rows {
+fn of_load(route: &Route, load: &Load, embedded: bool) -> [(&'static str, String); 6] {
+    let parameters: Vec<String> = load.parameters.iter().map(|name| format!(":{name}")).collect();
+    [
+        ("database", load.database.clone()),
+        ("load", load.sql.split_whitespace().collect::<Vec<_>>().join(" ")),
+        ("parameters", if parameters.is_empty() { "none".into() } else { parameters.join(" ") }),
+        ("value", value(load)),
+        ("timeline", timeline(route, load, embedded)),
+        ("on_modify", load.on_modify.word().into()),
+    ]
+}
+
+fn of_clients(route: &Route, wait_for_fill: Duration, embedded: bool) -> [(&'static str, String); 2] {
+    let wait = if wait_for_fill.is_zero() { "off".into() } else { show(wait_for_fill) };
+    let jitter = if route.jitter == 0.0 { "off".into() } else { shares::show(route.jitter) };
+    let (fresh, near) = (fresh(route), near(route, embedded));
+    let timeline = format!("at most {fresh}, clients' TTLs jittered {jitter}, wait for fill {wait}, near {near}");
+    [("load", "none: applications fill these keys themselves".into()), ("timeline", timeline)]
+}
+
+fn value(load: &Load) -> String {
+    let rows = match load.rows {
         Rows::One => "one row",
         Rows::Many => "many rows",
     };
-    format!("{} of {rows}, max_value {}", route.value.word(), sizes::show(route.max_value))
+    format!("{} of {rows}, max_value {}", load.value.word(), sizes::show(load.max_value))
 }
 
 /// `fresh 4.5m–5m, negative 60s, load timeout 2s, near 5s`.
-fn timeline(route: &Route, embedded: bool) -> String {
-    let shortest = route.ttl.mul_f64(1.0 - route.jitter);
-    let fresh = match shortest == route.ttl {
-        true => show_rounded(route.ttl),
-        false => format!("{}–{}", show_rounded(shortest), show_rounded(route.ttl)),
-    };
-    let negative = if route.negative_ttl == Duration::ZERO { "off".into() } else { show(route.negative_ttl) };
-    let near = match route.near {
+fn timeline(route: &Route, load: &Load, embedded: bool) -> String {
+    let negative = if load.negative_ttl == Duration::ZERO { "off".into() } else { show(load.negative_ttl) };
+    let (fresh, timeout, near) = (fresh(route), show(load.load_timeout), near(route, embedded));
+    format!("fresh {fresh}, negative {negative}, load timeout {timeout}, near {near}")
+}
+
+fn near(route: &Route, embedded: bool) -> String {
+    match route.near {
         Duration::ZERO => "off".into(),
         _ if embedded => "off (the embedded store is as near)".into(),
         near => show(near),
-    };
-    format!("fresh {fresh}, negative {negative}, load timeout {}, near {near}", show(route.load_timeout))
+    }
+}
+
+/// `4.5m–5m`.
+fn fresh(route: &Route) -> String {
+    let shortest = route.ttl.mul_f64(1.0 - route.jitter);
+    match shortest == route.ttl {
+        true => show_rounded(route.ttl),
+        false => format!("{}–{}", show_rounded(shortest), show_rounded(route.ttl)),
+    }
 }

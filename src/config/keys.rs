@@ -17,19 +17,8 @@ const LATER: &[(&str, &[&str])] = &[
     ("[defaults]", LATER_IN_ROUTES),
     ("[[route]]", LATER_IN_ROUTES),
 ];
-const LATER_IN_ROUTES: &[&str] = &[
-    "grace",
-    "early_refresh",
-    "sliding",
-    "tags",
-    "compress",
-    "warm",
-    "write",
-    "save",
-    "remove",
-    "watch",
-    "wait_for_fill",
-];
+const LATER_IN_ROUTES: &[&str] =
+    &["grace", "early_refresh", "sliding", "tags", "compress", "warm", "write", "save", "remove", "watch"];
 
 /// Takes what the schema does not know out of `table`; one error for each.
 pub fn prune(table: &mut DeTable<'_>, schema: &Value) -> Vec<Diagnostic> {

@@ -25,7 +25,7 @@ mod secret;
 mod server;
 mod setting;
 pub mod shadow;
-mod shares;
+pub mod shares;
 pub mod sizes;
 pub mod sql;
 pub mod tags;
@@ -329,20 +329,63 @@ pub struct Route {
     pub name: String,
     /// Which keys.
     pub key: Pattern,
-    /// Name of the `[database.NAME]` that `load` runs on.
+    /// The longest a value is fresh; default 5 min.
+    pub ttl: Duration,
+    /// Each TTL is shortened by a random share up to this, in `[0, 1)`; default 0.1.
+    pub jitter: f64,
+    /// Who fills its keys.
+    pub filler: Filler,
+    /// Under which names its keys can be invalidated together; default none.
+    pub tags: Vec<TagPattern>,
+    /// How long an entry of the near cache lives at most; zero, the default: there is none.
+    pub near: Duration,
+    /// Where `key` stands in the file.
+    pub key_origin: Origin,
+}
+
+/// Who fills the keys of a route.
+#[derive(Clone, Debug)]
+pub enum Filler {
+    /// Weir, from a database: the route has a `load`.
+    Load(Load),
+    /// The applications themselves (cache-aside).
+    Clients {
+        /// How long a read of an absent key waits for another client's SET; zero, the default: not at all.
+        wait_for_fill: Duration,
+    },
+}
+
+impl Route {
+    /// Its `load`, if it has one.
+    pub fn load(&self) -> Option<&Load> {
+        match &self.filler {
+            Filler::Load(load) => Some(load),
+            Filler::Clients { .. } => None,
+        }
+    }
+
+    /// How long a read of one of its absent keys waits for a client's SET; zero: not at all.
+    pub fn wait_for_fill(&self) -> Duration {
+        match &self.filler {
+            Filler::Load(_) => Duration::ZERO,
+            Filler::Clients { wait_for_fill } => *wait_for_fill,
+        }
+    }
+}
+
+/// `load`, and what is said of it.
+#[derive(Clone, Debug)]
+pub struct Load {
+    /// Name of the `[database.NAME]` that it runs on.
     pub database: String,
     /// SQL with named parameters, each of them a part of the pattern.
-    pub load: String,
-    /// The names of the parameters of `load`, each once, in the order of the pattern.
+    pub sql: String,
+    /// The names of its parameters, each once, in the order of the pattern.
     pub parameters: Vec<String>,
     /// One row or many; default one.
     pub rows: Rows,
     /// How rows are written; default JSON.
     pub value: Encoding,
-    /// The longest a value is fresh; default 5 min.
-    pub ttl: Duration,
-    /// Each TTL is shortened by a random share up to this, in `[0, 1)`; default 0.1.
-    pub jitter: f64,
     /// How long "no such row" is remembered; zero: not; default 60 s.
     pub negative_ttl: Duration,
     /// Larger values are served and not stored, in bytes; default 1 MiB.
@@ -351,14 +394,8 @@ pub struct Route {
     pub load_timeout: Duration,
     /// What INCR, APPEND, HSET … do on an absent key; default load.
     pub on_modify: OnModify,
-    /// Under which names its keys can be invalidated together; default none.
-    pub tags: Vec<TagPattern>,
-    /// How long an entry of the near cache lives at most; zero, the default: there is none.
-    pub near: Duration,
-    /// Where `key` stands in the file.
-    pub key_origin: Origin,
-    /// Where `load` stands in the file.
-    pub load_origin: Origin,
+    /// Where the statement stands in the file.
+    pub origin: Origin,
 }
 
 /// A key pattern: literals and parts that match.
@@ -444,6 +481,8 @@ pub struct Limits {
     pub max_tags: usize,
     /// Most bytes of the near cache, with what holding its keys and values costs; default 64 MiB.
     pub max_near: usize,
+    /// Most reads of one Weir process that wait for a client's SET at once; default 10,000.
+    pub max_fill_waiters: usize,
     /// The longest until a client has shaken hands and, where it must, given AUTH; default 10 s.
     pub auth_timeout: Duration,
     /// The longest from a command's first byte to its last; default 30 s.

@@ -27,9 +27,10 @@ pub struct File {
     /// The SQL databases, each under a name of its own: [database.main].
     #[schemars(with = "BTreeMap<String, Database>")]
     pub database: BTreeMap<String, Spanned<Database>>,
-    /// Any key of a route but name, key and load: what routes that do not say otherwise use.
+    /// Any key of a route but name, key and load: what routes that do not say otherwise use, as far as it concerns them.
     pub defaults: Defaults,
-    /// Which statement answers which keys. The first route that matches a key wins.
+    /// Which keys, and what is said of them: which statement answers them, or how long clients' own values may live. The
+    /// first route that matches a key wins.
     #[schemars(with = "Vec<Route>")]
     pub route: Vec<Spanned<Route>>,
     /// Bounds on what a client may ask.
@@ -192,18 +193,22 @@ pub struct Defaults {
     pub tags: Option<Setting<Vec<At<String>>>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
+    /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
+    /// they do not wait. Default: "0s".
+    pub wait_for_fill: Option<Setting<Duration>>,
 }
 
 /// `[[route]]`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["key", "load"]))]
+#[schemars(extend("required" = ["key"]))]
 pub struct Route {
     /// Label in metrics and errors. Default: the pattern's literal head without its last colon.
     pub name: Option<Setting<String>>,
     /// Which keys, as in "product:{id}": {x} matches anything but a colon, {*x} the rest.
     pub key: Option<Setting<String>>,
-    /// The statement, with parts of the key as named parameters: "SELECT … WHERE id = :id".
+    /// The statement, with parts of the key as named parameters: "SELECT … WHERE id = :id". Default: none, the applications
+    /// fill these keys themselves.
     pub load: Option<Setting<String>>,
     /// The [database.NAME] that the load runs on. Default: the only one there is.
     pub database: Option<Setting<String>>,
@@ -228,27 +233,46 @@ pub struct Route {
     pub tags: Option<Setting<Vec<At<String>>>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
+    /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
+    /// they do not wait. Default: "0s".
+    pub wait_for_fill: Option<Setting<Duration>>,
 }
 
 impl Route {
-    /// Takes from `[defaults]` what the route does not say itself.
+    /// Takes from `[defaults]` what the route does not say itself, and what concerns a route of its kind.
     pub fn inherit(&mut self, defaults: &Defaults) {
-        fn or<T: Clone>(own: &mut Option<T>, default: &Option<T>) {
-            if own.is_none() {
-                own.clone_from(default);
-            }
+        or(&mut self.ttl, &defaults.ttl);
+        or(&mut self.jitter, &defaults.jitter);
+        or(&mut self.tags, &defaults.tags);
+        or(&mut self.near, &defaults.near);
+        match self.load {
+            Some(_) => self.inherit_for_load(defaults),
+            None => or(&mut self.wait_for_fill, &defaults.wait_for_fill),
         }
+    }
+
+    /// All that `[defaults]` says, whatever kind of route it is for.
+    pub fn of_defaults(defaults: &Defaults) -> Self {
+        let mut route = Route::default();
+        route.inherit(defaults);
+        route.inherit_for_load(defaults);
+        route
+    }
+
+    fn inherit_for_load(&mut self, defaults: &Defaults) {
         or(&mut self.database, &defaults.database);
         or(&mut self.rows, &defaults.rows);
         or(&mut self.value, &defaults.value);
-        or(&mut self.ttl, &defaults.ttl);
-        or(&mut self.jitter, &defaults.jitter);
         or(&mut self.negative_ttl, &defaults.negative_ttl);
         or(&mut self.max_value, &defaults.max_value);
         or(&mut self.load_timeout, &defaults.load_timeout);
         or(&mut self.on_modify, &defaults.on_modify);
-        or(&mut self.tags, &defaults.tags);
-        or(&mut self.near, &defaults.near);
+    }
+}
+
+fn or<T: Clone>(own: &mut Option<T>, default: &Option<T>) {
+    if own.is_none() {
+        own.clone_from(default);
     }
 }
 
@@ -282,6 +306,8 @@ pub struct Limits {
     pub max_tags: Option<Setting<usize>>,
     /// Most memory of the near cache. Default: "64MiB".
     pub max_near: Option<Setting<Size>>,
+    /// Most reads of one process that wait for a client's SET at once (wait_for_fill). Default: 10000.
+    pub max_fill_waiters: Option<Setting<usize>>,
     /// How long a new client may take for the TLS handshake, and how long until AUTH where that is asked for. Default: "10s".
     pub auth_timeout: Option<Setting<Duration>>,
     /// How long a command may take to arrive once it has begun. Default: "30s".

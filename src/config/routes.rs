@@ -7,7 +7,10 @@ use super::shares::{self, Share};
 use super::sizes::{self, Size};
 use super::sql::NamedSql;
 use super::tags::{self, TagPattern};
-use super::{Database, Encoding, OnModify, Origin, Pattern, Route, Rows, durations, keys, pattern, raw, shadow, sql};
+use super::{
+    Database, Encoding, Filler, Load, OnModify, Origin, Pattern, Route, Rows, durations, keys, pattern, raw, shadow,
+    sql,
+};
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +18,8 @@ use std::time::Duration;
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// What nobody tells the near cache of is served for this long.
 const LONGEST_NEAR: Duration = Duration::from_secs(3600);
+/// Clients have time limits of their own, and few that are longer.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What is known of the file's databases: those that are valid, and the names of all.
 pub struct Databases<'a> {
@@ -48,16 +53,19 @@ pub fn routes(
 
 /// What `[defaults]` says may be wrong though no route takes it. Errors that routes repeat are told once in the end.
 fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults: &raw::Defaults) -> Duration {
-    let mut raw = raw::Route::default();
-    raw.inherit(defaults);
+    let raw = raw::Route::of_defaults(defaults);
     let database =
         raw.database.as_ref().and_then(|_| read_database(context, databases, &raw.database, &Origin::default()));
+    let (ttl, _) = lifetime(context, &raw);
     shape(context, &raw);
-    let timing = timing(context, &raw, databases, database.as_deref());
+    negative_ttl(context, &raw);
+    load_timeout(context, &raw, databases.valid.get(database.as_deref().unwrap_or_default()));
     max_value(context, &raw);
     context.read(&raw.on_modify);
-    read_tags(context, &raw.tags, &[]);
-    timing.ttl
+    read_tags(context, &raw.tags, &[], true);
+    near(context, &raw);
+    wait_for_fill(context, &raw);
+    ttl
 }
 
 /// A route and the place of its name, which is its key's where it has none of its own.
@@ -67,44 +75,86 @@ struct Named {
 }
 
 fn route(context: &mut Context<'_>, databases: &Databases<'_>, raw: &raw::Route, section: &Origin) -> Option<Named> {
-    let key = required(context, &raw.key, section, "key", "write the keys it answers, as in `key = \"product:{id}\"`");
-    let load_hint = "write `load = \"SELECT … WHERE id = :id\"`; routes without it are not supported by this version";
-    let load = required(context, &raw.load, section, "load", load_hint);
+    if raw.key.is_none() {
+        let hint = "write the keys it is for, as in `key = \"product:{id}\"`";
+        context.complain(section, "this route has no `key`", hint);
+    }
+    let key = context.read(&raw.key);
     let pattern = key.as_ref().and_then(|key| read_pattern(context, key));
+    let filler = match raw.load {
+        Some(_) => load(context, databases, raw, pattern.as_ref(), section).map(Filler::Load),
+        None => Some(clients(context, raw)),
+    };
+    let (ttl, jitter) = lifetime(context, raw);
+    let parts: Vec<&str> = pattern.iter().flat_map(Pattern::names).collect();
+    let tags = read_tags(context, &raw.tags, &parts, raw.load.is_some());
+    let near = near(context, raw);
+    let (name, name_origin) = name(context, &raw.name, key.as_ref(), pattern.as_ref());
+    let route = Route { name, key: pattern?, ttl, jitter, filler: filler?, tags, near, key_origin: key?.origin };
+    Some(Named { route, name_origin })
+}
+
+/// `load`, and all that is said of it.
+fn load(
+    context: &mut Context<'_>,
+    databases: &Databases<'_>,
+    raw: &raw::Route,
+    pattern: Option<&Pattern>,
+    section: &Origin,
+) -> Option<Load> {
+    if let Some(setting) = &raw.wait_for_fill {
+        let message = "`wait_for_fill` is for routes without `load`: what has one, Weir fills itself";
+        let hint = "remove it: whoever reads an absent key waits for its one load already, up to `load_timeout`";
+        context.complain(&setting.origin, message, hint);
+    }
+    let load = context.read(&raw.load);
     let statement = load.as_ref().and_then(|load| read_statement(context, load));
     let database = read_database(context, databases, &raw.database, section);
-    let parameters = match (&pattern, &statement, &load) {
+    let parameters = match (pattern, &statement, &load) {
         (Some(pattern), Some(statement), Some(load)) => read_parameters(context, pattern, statement, load),
         _ => Vec::new(),
     };
     let (rows, value) = shape(context, raw);
-    let timing = timing(context, raw, databases, database.as_deref());
+    let negative_ttl = negative_ttl(context, raw);
+    let load_timeout = load_timeout(context, raw, databases.valid.get(database.as_deref().unwrap_or_default()));
     let max_value = max_value(context, raw);
     let on_modify = context.read_or(&raw.on_modify, OnModify::Load).value;
-    let parts: Vec<&str> = pattern.iter().flat_map(Pattern::names).collect();
-    let tags = read_tags(context, &raw.tags, &parts);
-    let (name, name_origin) = name(context, &raw.name, key.as_ref(), pattern.as_ref());
-    let (key, load) = (key?, load?);
-    let route = Route {
-        name,
-        key: pattern?,
-        database: database?,
-        load: load.value,
+    let (load, database) = (load?, database?);
+    Some(Load {
+        database,
+        sql: load.value,
         parameters,
         rows,
         value,
-        ttl: timing.ttl,
-        jitter: timing.jitter,
-        negative_ttl: timing.negative_ttl,
+        negative_ttl,
         max_value,
-        load_timeout: timing.load_timeout,
+        load_timeout,
         on_modify,
-        tags,
-        near: timing.near,
-        key_origin: key.origin,
-        load_origin: load.origin,
-    };
-    Some(Named { route, name_origin })
+        origin: load.origin,
+    })
+}
+
+/// What is said of keys that the applications fill themselves; nothing of a load that there is not.
+fn clients(context: &mut Context<'_>, raw: &raw::Route) -> Filler {
+    fn place<T>(setting: &Option<Setting<T>>) -> Option<Origin> {
+        setting.as_ref().map(|setting| setting.origin.clone())
+    }
+    let of_loads = [
+        ("database", place(&raw.database)),
+        ("rows", place(&raw.rows)),
+        ("value", place(&raw.value)),
+        ("negative_ttl", place(&raw.negative_ttl)),
+        ("max_value", place(&raw.max_value)),
+        ("load_timeout", place(&raw.load_timeout)),
+        ("on_modify", place(&raw.on_modify)),
+    ];
+    for (key, origin) in of_loads.into_iter().filter_map(|(key, origin)| Some((key, origin?))) {
+        let message = format!("`{key}` is said of a `load`, and this route has none");
+        let hint = "write `load = \"SELECT … WHERE id = :id\"`, or remove this: without `load` the applications fill these \
+                    keys themselves";
+        context.complain(&origin, message, hint);
+    }
+    Filler::Clients { wait_for_fill: wait_for_fill(context, raw) }
 }
 
 fn max_value(context: &mut Context<'_>, raw: &raw::Route) -> usize {
@@ -113,19 +163,6 @@ fn max_value(context: &mut Context<'_>, raw: &raw::Route) -> usize {
             format!("{:?}", sizes::show(size.0))
         })
         .0
-}
-
-fn required<T: Clone>(
-    context: &mut Context<'_>,
-    setting: &Option<Setting<T>>,
-    section: &Origin,
-    key: &str,
-    hint: &str,
-) -> Option<At<T>> {
-    if setting.is_none() {
-        context.complain(section, format!("this route has no `{key}`"), hint);
-    }
-    context.read(setting)
 }
 
 fn read_pattern(context: &mut Context<'_>, key: &At<String>) -> Option<Pattern> {
@@ -179,8 +216,13 @@ fn read_parameters(
     used.map(|part| (*part).to_owned()).collect()
 }
 
-/// Each tag once.
-fn read_tags(context: &mut Context<'_>, setting: &Option<Setting<Vec<At<String>>>>, names: &[&str]) -> Vec<TagPattern> {
+/// Each tag once. `names`: of the key's parts; `columns`: whether there are rows for others to be columns of.
+fn read_tags(
+    context: &mut Context<'_>,
+    setting: &Option<Setting<Vec<At<String>>>>,
+    names: &[&str],
+    columns: bool,
+) -> Vec<TagPattern> {
     let Some(written) = context.read(setting) else { return Vec::new() };
     if written.value.len() > tags::MOST {
         context.complain(&written.origin, format!("more than {} tags", tags::MOST), "write fewer");
@@ -195,7 +237,18 @@ fn read_tags(context: &mut Context<'_>, setting: &Option<Setting<Vec<At<String>>
                     "remove one of them",
                 );
             }
-            Ok(pattern) => tags.push(pattern),
+            Ok(pattern) => {
+                if let (Some(column), false) = (pattern.columns().next(), columns) {
+                    let message =
+                        format!("`{{{column}}}` is no part of the key, and without `load` there are no columns");
+                    context.complain(
+                        &tag.origin,
+                        message,
+                        "write tags of the key's parts for this route, or `tags = []`",
+                    );
+                }
+                tags.push(pattern);
+            }
             Err((span, problem)) => {
                 let origin = inside(context.text, tag, span);
                 context.complain(&origin, problem.message, problem.hint);
@@ -273,38 +326,38 @@ fn shape(context: &mut Context<'_>, raw: &raw::Route) -> (Rows, Encoding) {
     (rows.value, value.value)
 }
 
-/// The durations of a route, and its jitter.
-struct Timing {
-    ttl: Duration,
-    jitter: f64,
-    negative_ttl: Duration,
-    load_timeout: Duration,
-    near: Duration,
+fn show(duration: &Duration) -> String {
+    format!("{:?}", durations::show(*duration))
 }
 
-fn timing(context: &mut Context<'_>, raw: &raw::Route, databases: &Databases<'_>, database: Option<&str>) -> Timing {
-    let show = |duration: &Duration| format!("{:?}", durations::show(*duration));
-    let shortest = Duration::from_millis(1);
+/// `ttl` and `jitter`.
+fn lifetime(context: &mut Context<'_>, raw: &raw::Route) -> (Duration, f64) {
     let jitter = context.read_or(&raw.jitter, Share(0.1));
     if jitter.value >= Share(1.0) {
         let message = format!("a jitter of {} may leave no TTL at all", shares::show(jitter.value.0));
         context.complain(&jitter.origin, message, "write a share below \"100%\", as in \"10%\"");
     }
-    Timing {
-        ttl: context.read_within(&raw.ttl, Duration::from_secs(300), (shortest, YEAR), show),
-        jitter: jitter.value.0,
-        negative_ttl: context.read_within(&raw.negative_ttl, Duration::from_secs(60), (Duration::ZERO, YEAR), show),
-        load_timeout: load_timeout(context, raw, databases.valid.get(database.unwrap_or_default())),
-        near: context.read_within(&raw.near, Duration::ZERO, (Duration::ZERO, LONGEST_NEAR), show),
-    }
+    let bounds = (Duration::from_millis(1), YEAR);
+    (context.read_within(&raw.ttl, Duration::from_secs(300), bounds, show), jitter.value.0)
+}
+
+fn negative_ttl(context: &mut Context<'_>, raw: &raw::Route) -> Duration {
+    context.read_within(&raw.negative_ttl, Duration::from_secs(60), (Duration::ZERO, YEAR), show)
+}
+
+fn near(context: &mut Context<'_>, raw: &raw::Route) -> Duration {
+    context.read_within(&raw.near, Duration::ZERO, (Duration::ZERO, LONGEST_NEAR), show)
+}
+
+fn wait_for_fill(context: &mut Context<'_>, raw: &raw::Route) -> Duration {
+    context.read_within(&raw.wait_for_fill, Duration::ZERO, (Duration::ZERO, LONGEST_WAIT), show)
 }
 
 /// The database ends a statement after its own timeout: a load cannot take longer.
 fn load_timeout(context: &mut Context<'_>, raw: &raw::Route, database: Option<&Database>) -> Duration {
     let default = database.map_or(Duration::from_secs(2), |database| database.timeout);
     let bounds = (Duration::from_millis(1), Duration::from_secs(3600));
-    let At { origin, value } =
-        context.read_within_at(&raw.load_timeout, default, bounds, |&d| format!("{:?}", durations::show(d)));
+    let At { origin, value } = context.read_within_at(&raw.load_timeout, default, bounds, show);
     if let Some(database) = database.filter(|database| value > database.timeout) {
         let (name, limit) = (&database.name, durations::show(database.timeout));
         let message = format!("{} is longer than the timeout of [database.{name}], {limit}", durations::show(value));

@@ -12,7 +12,9 @@
 //!   a client that the upstream says (ACL DRYRUN) may not run the command.
 //! - what Weir itself answers (CLIENT LIST …) is answered if ACL DRYRUN allows it.
 
+use super::aside;
 use super::conn::{Conn, Flow, Request};
+use super::lifetime::{Leaves, Written};
 use super::replies::KeyHashes;
 use super::routed::{self, Modify, upstream_text};
 use crate::cache::route::Route;
@@ -120,11 +122,11 @@ impl Conn {
         request: Request<'_>,
         keys: Vec<(Vec<u8>, Arc<Route>)>,
         hashes: KeyHashes,
-        caps: bool,
+        leaves: Leaves,
     ) -> Flow {
         self.send_run(request.bytes);
         let write =
-            Modify { keys, lone: false, command: request.command().into_owned(), caps, way: self.way().clone() };
+            Modify { keys, lone: false, command: request.command().into_owned(), leaves, way: self.way().clone() };
         let slot = self.replies.open_slow(hashes, self.command_index());
         let worker = self.worker.clone();
         self.run_errand(async move {
@@ -135,11 +137,14 @@ impl Conn {
     }
 
     /// Caps the keys that a transaction has written, once it is executed.
-    pub fn cap_as_weir(&mut self, writes: Vec<(Vec<u8>, Arc<Route>)>) {
+    pub fn cap_as_weir(&mut self, writes: Vec<Written>) {
         let (worker, way) = (self.worker.clone(), self.way().clone());
         let capped = async move {
-            for (key, route) in writes {
-                way.cap_behind(&key, worker.engine.jittered(&route.config)).await;
+            for (key, route, leaves) in writes {
+                if let Some(ttl) = leaves.cap(&route, &worker.engine) {
+                    way.cap_behind(&key, ttl).await;
+                }
+                aside::release(&worker, &route, &key, &way, leaves);
             }
             |_: &mut Conn| {}
         };

@@ -3,8 +3,9 @@
 //! A command whose keys share a slot, or that has none, goes on as usual, to the node that [`Conn::slot`] tells. One on keys
 //! in several slots, or about all of them, is run as a future and answered in its turn.
 
-use super::conn::{Conn, Flow, Request, RoutedKey, RoutedKeys, hashes, leaves_a_value};
+use super::conn::{Conn, Flow, Request, RoutedKey, RoutedKeys, hashes};
 use super::facade;
+use super::lifetime::Leaves;
 use super::listing;
 use super::output::Output;
 use super::private::barred;
@@ -113,7 +114,7 @@ impl Conn {
         match RoutedKeys::find(&worker, spec, request.args) {
             Some(keys) if access == Access::Read && self.read_near(spec, request, &keys) => {}
             Some(keys) if access == Access::Read => self.read_split(spec, request, keys),
-            Some(keys) => self.write_in_steps(request, keys, leaves_a_value(spec)),
+            Some(keys) => self.write_in_steps(request, keys, Leaves::of(spec, request.args)),
             None => {
                 let (command, way) = (request.command().into_owned(), self.way.clone());
                 let slot = self.replies.open_slow(hashes, self.command_index());
@@ -135,6 +136,7 @@ impl Conn {
             seen: false,
             opts_in: false,
             timed: None,
+            patience: None,
         };
         let slot = self.replies.open_slow(keys.hashes, self.command_index());
         let worker = self.worker.clone();
@@ -143,9 +145,9 @@ impl Conn {
 
     /// A routed write that is sent once its keys are tagged and its fences acknowledged: in a cluster they might meet
     /// different nodes.
-    pub(super) fn write_in_steps(&mut self, request: Request<'_>, keys: RoutedKeys<'_>, caps: bool) {
+    pub(super) fn write_in_steps(&mut self, request: Request<'_>, keys: RoutedKeys<'_>, leaves: Leaves) {
         let routed = keys.iter().map(|RoutedKey { key, route, .. }| (key.to_vec(), Arc::clone(route))).collect();
-        self.write_fenced(request, routed, keys.hashes, caps);
+        self.write_fenced(request, routed, keys.hashes, leaves);
     }
 
     /// A command of a module, or of a newer Redis, whose first argument is a routed key.
@@ -157,16 +159,23 @@ impl Conn {
         let routes: Vec<(Vec<u8>, Arc<Route>)> =
             self.worker.app.routes.find(key).map(|route| (key.to_vec(), route.clone())).into_iter().collect();
         let hashes = KeyHashes { first: self.worker.hash(key), others: Vec::new() };
-        self.write_fenced(request, routes, hashes, false);
+        self.write_fenced(request, routes, hashes, Leaves::Nothing);
         Flow::Next
     }
 
-    fn write_fenced(&mut self, request: Request<'_>, keys: Vec<(Vec<u8>, Arc<Route>)>, hashes: KeyHashes, caps: bool) {
+    fn write_fenced(
+        &mut self,
+        request: Request<'_>,
+        keys: Vec<(Vec<u8>, Arc<Route>)>,
+        hashes: KeyHashes,
+        leaves: Leaves,
+    ) {
         if self.is_upstream_user() {
-            self.write_as_user(request, keys, hashes, caps);
+            self.write_as_user(request, keys, hashes, leaves);
             return;
         }
-        let write = Modify { keys, lone: false, command: request.command().into_owned(), caps, way: self.way.clone() };
+        let write =
+            Modify { keys, lone: false, command: request.command().into_owned(), leaves, way: self.way.clone() };
         let slot = self.replies.open_slow(hashes, self.command_index());
         let worker: Rc<_> = self.worker.clone();
         self.replies.finish_with(slot, async move { routed::write(&worker, write).await });
@@ -283,10 +292,10 @@ impl Conn {
         let hides = spec.and_then(|spec| self.hides(spec, request.args));
         let keys = spec.map(|spec| self.routed_keys(spec, request.args)).unwrap_or_default();
         let all_keys = spec.map_or(0, |spec| spec.key_positions(request.args).count());
+        let leaves = spec.map_or(Leaves::Nothing, |spec| Leaves::of(spec, request.args));
         let hashes = KeyHashes { first: 0, others: Vec::new() };
         let slot = self.replies.open_slow(hashes.clone(), self.command_index());
         self.run_errand(async move {
-            let caps = spec.is_some_and(leaves_a_value);
             let answer = match (keys.is_empty(), access) {
                 (false, Access::Read) if loads => {
                     let routes: Vec<usize> =
@@ -302,14 +311,15 @@ impl Conn {
                         seen: false,
                         opts_in: false,
                         timed: None,
+                        patience: None,
                     };
                     routed::read_from_store(&worker, read).await
                 }
                 (true, _) | (_, Access::Read) => listing::run_everywhere(hides, command, way).await,
                 (_, Access::Modify) if loads => {
-                    routed::modify(&worker, Modify { keys, lone: all_keys == 1, command, caps, way }).await
+                    routed::modify(&worker, Modify { keys, lone: all_keys == 1, command, leaves, way }).await
                 }
-                _ => routed::write(&worker, Modify { keys, lone: false, command, caps, way }).await,
+                _ => routed::write(&worker, Modify { keys, lone: false, command, leaves, way }).await,
             };
             move |conn: &mut Conn| conn.replies.finish(slot, answer)
         });

@@ -11,9 +11,11 @@
 
 use super::access::User;
 use super::as_user::Verdict;
+use super::aside::{Batches, Patience};
 use super::clients::Client;
 use super::clustered::Pending;
 use super::learned::Word;
+use super::lifetime::{self, Bounds, Leaves};
 use super::metrics::{self, CommandCounts, Path};
 use super::near::{Change, NearHits};
 use super::private::{self, Hold};
@@ -22,10 +24,10 @@ use super::rights::Rights;
 use super::routed::{self, Modify};
 use super::worker::Worker;
 use super::{embedded_server, own};
-use crate::cache::route::Route;
+use crate::cache::route::{Fence, Route};
 use crate::config::OnModify;
-use crate::resp::args::Args;
-use crate::resp::command::{Access, Flags, Handling, Spec, lookup_indexed};
+use crate::resp::args::{Args, OwnedArgs};
+use crate::resp::command::{Access, Flags, Handling, Spec, lookup, lookup_indexed};
 use crate::resp::scan::{ScanLimits, may_be_absent_among};
 use crate::resp::write::{self, Protocol};
 use crate::store::redis::cluster::lane::Target;
@@ -83,6 +85,8 @@ pub struct Conn {
     pub(super) slot: Option<u16>,
     /// In a cluster: a transaction that has no node yet.
     pub(super) pending: Option<Pending>,
+    /// Which of its commands came together.
+    batches: Rc<Batches>,
     /// Index of the command being acted on, for the counters.
     command: u16,
     /// Commands that the embedded store has answered since the last [`Conn::end_batch`]: plain ones, and routed reads.
@@ -131,7 +135,7 @@ pub struct Request<'a> {
     pub end: usize,
     /// Its arguments.
     pub args: Args<'a>,
-    /// In the telnet style: the upstream is sent another form of it.
+    /// In the telnet style, or with another TTL than its client has said: the upstream is sent another form of it.
     pub inline: bool,
 }
 
@@ -210,6 +214,7 @@ impl Conn {
             run: Run::default(),
             slot: None,
             pending: None,
+            batches: Rc::default(),
             command: CommandCounts::UNKNOWN,
             embedded: (0, 0),
             near_hits: NearHits::default(),
@@ -269,6 +274,8 @@ impl Conn {
         if flow != Flow::Wait {
             // Nothing that was asked for one command may be said of the next.
             self.verdict = None;
+        } else {
+            self.hurry();
         }
         flow
     }
@@ -314,6 +321,28 @@ impl Conn {
                 Word::New => return Flow::Wait,
             },
         };
+        match spec.and_then(|spec| self.shortened(spec, request.args)) {
+            Some(other) => {
+                let args = other.as_args();
+                self.proceed(args.get(0).and_then(lookup), Request { args, inline: true, ..request })
+            }
+            None => self.proceed(spec, request),
+        }
+    }
+
+    /// The command that a client's command becomes on a route, by its TTL; `None`: it is as it should be.
+    fn shortened(&self, spec: &Spec, args: Args<'_>) -> Option<OwnedArgs> {
+        if !lifetime::says(spec) {
+            return None;
+        }
+        let route = self.worker.app.routes.find(args.get(1)?)?;
+        let share = self.worker.engine.share(&route.config);
+        let bounds = Bounds { most: route.config.ttl, share, finely: !self.is_upstream_user() };
+        lifetime::shortened(spec, args, bounds)
+    }
+
+    /// Acts on a command that its client may give.
+    fn proceed(&mut self, spec: Option<&'static Spec>, request: Request<'_>) -> Flow {
         // Before anything of it is sent, whichever way it goes.
         let change = self.begin_change(spec, request.args);
         let queues = self.queues();
@@ -534,7 +563,7 @@ impl Conn {
             }
             _ if self.is_upstream_user() => {
                 let routed = keys.iter().map(|key| (key.key.to_vec(), key.route.clone())).collect();
-                return self.write_as_user(request, routed, keys.hashes, leaves_a_value(spec));
+                return self.write_as_user(request, routed, keys.hashes, Leaves::of(spec, request.args));
             }
             _ => self.write(spec, request, keys),
         }
@@ -546,7 +575,9 @@ impl Conn {
         self.send_run(request.bytes);
         let command = request.command();
         let (way, RoutedKey { key, index, route }) = (self.way.clone(), keys.first);
-        let caps = (spec.name == "getex" && request.args.len() > 2).then(|| (route.clone(), key.to_vec()));
+        let caps = (spec.name == "getex" && request.args.len() > 2)
+            .then(|| (route.clone(), key.to_vec(), Leaves::of(spec, request.args)));
+        let patience = self.patience(route);
         let other_routes: Vec<usize> = keys.others.iter().map(|key| key.index).collect();
         let all_keys = if spec.first == spec.last { 1 } else { spec.key_positions(request.args).count() };
         let count_hits = || {
@@ -566,6 +597,7 @@ impl Conn {
             seen,
             opts_in,
             timed,
+            patience,
         };
         match &self.worker.backend {
             Backend::Redis(_) => {
@@ -575,8 +607,8 @@ impl Conn {
                     None => self.send(&command, &[command.len() as u32], slot),
                     Some((commands, ends)) => self.send(&commands, &ends, slot),
                 }
-                if let Some((route, key)) = caps {
-                    routed::cap(&self.worker, &route, &key, &self.way);
+                if let Some((route, key, leaves)) = caps {
+                    routed::cap(&self.worker, &route, &key, &self.way, leaves);
                 }
             }
             Backend::Embedded(embedded) => {
@@ -586,8 +618,8 @@ impl Conn {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
                     return self.start_read(Missed { slot, read: read(keys.hashes, None), reply: Ok(reply) });
                 }
-                if let Some((route, key)) = caps {
-                    routed::cap(&self.worker, &route, &key, &self.way);
+                if let Some((route, key, leaves)) = caps {
+                    routed::cap(&self.worker, &route, &key, &self.way, leaves);
                 }
                 count_hits();
                 self.embedded.1 += 1;
@@ -603,7 +635,7 @@ impl Conn {
             keys: keys.iter().map(|key| (key.key.to_vec(), key.route.clone())).collect(),
             lone: spec.key_positions(request.args).count() == 1,
             command: request.command().into_owned(),
-            caps: leaves_a_value(spec),
+            leaves: Leaves::of(spec, request.args),
             way: self.way.clone(),
         };
         let slot = self.replies.open_slow(keys.hashes, self.command);
@@ -614,18 +646,37 @@ impl Conn {
     /// A routed write: fenced, as it is, and capped.
     fn write(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
-        let tagged = leaves_a_value(spec) && keys.iter().any(|key| key.route.tags.has_key_tags());
+        let leaves = Leaves::of(spec, request.args);
+        let tagged = leaves.a_value() && keys.iter().any(|key| key.route.tags.has_key_tags());
         if tagged || self.way.lane().is_some() {
-            return self.write_in_steps(request, keys, leaves_a_value(spec));
+            return self.write_in_steps(request, keys, leaves);
         }
         for key in keys.iter() {
             key.route.metrics.invalidations.increment(1);
-            self.way.fence(key.key);
+            if key.route.fence(leaves.a_value()) == Fence::Ahead {
+                self.way.fence(key.key);
+            }
         }
         self.forward(request);
         self.send_run(request.bytes);
-        if leaves_a_value(spec) {
-            keys.iter().for_each(|key| routed::cap(&self.worker, key.route, key.key, &self.way));
+        keys.iter().for_each(|key| routed::settle(&self.worker, key.key, key.route, leaves, &self.way));
+    }
+
+    /// How a read of a key of this route waits for another client to fill it.
+    fn patience(&self, route: &Route) -> Option<Patience> {
+        let waits = !route.config.wait_for_fill().is_zero() && !self.is_private() && self.muting == Muting::Off;
+        waits.then(|| Patience::new(self.worker.engine.reader(self.client.id), &self.batches))
+    }
+
+    /// The client has sent more.
+    pub fn begin_batch(&self) {
+        self.batches.begin();
+    }
+
+    /// What it has sent cannot be done yet: it must not be other clients that this waits for.
+    pub fn hurry(&self) {
+        if self.batches.waiting() > 0 && self.batches.waiting() == self.replies.unanswered() {
+            self.batches.begin();
         }
     }
 
@@ -783,8 +834,9 @@ impl Conn {
 }
 
 impl Drop for Conn {
-    /// Nobody is left who would take the reply to a command that may take for ever.
+    /// Nobody is left who would take the reply to a command that may take its time, or for ever.
     fn drop(&mut self) {
+        self.batches.begin();
         if let (Some(_), Some(link)) = (&self.hold, self.way.link()) {
             link.close();
         }
@@ -794,11 +846,6 @@ impl Drop for Conn {
 /// A web page must not make a browser send commands: the body of a POST would be some. Redis's guard, before AUTH too.
 fn is_http(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
-}
-
-/// Whether the key may hold a value after this command, which the route's TTL then caps.
-pub(super) fn leaves_a_value(spec: &Spec) -> bool {
-    !matches!(spec.name, "del" | "unlink" | "getdel")
 }
 
 /// A command's name with its subcommand, as people write it.

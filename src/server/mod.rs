@@ -7,6 +7,7 @@
 mod access;
 mod app;
 mod as_user;
+mod aside;
 mod buffers;
 mod client_command;
 mod client_list;
@@ -19,6 +20,7 @@ mod facade;
 mod incoming;
 mod info;
 mod learned;
+mod lifetime;
 pub mod listener;
 mod listing;
 pub mod metrics;

@@ -10,10 +10,11 @@
 //! Weir's own link: inside the transaction the fence would change EXEC's reply.
 
 use super::conn::{Conn, Flow, Muting, Request};
+use super::lifetime::{Leaves, Written};
 use super::near::Touched;
 use super::output::Output;
 use super::own;
-use crate::cache::route::Route;
+use crate::cache::route::Fence;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::{Access, Handling, Spec, lookup};
 use crate::resp::frame::{self, Reply};
@@ -26,7 +27,6 @@ use crate::store::{Backend, Identity, StoreError, Way};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What the server remembers of a client's connection, and so why the client keeps a link of its own.
@@ -59,7 +59,7 @@ struct Transaction {
     /// A command in it changes what the server remembers of the connection.
     changes_connection: bool,
     /// Routed keys that it writes.
-    writes: Vec<(Vec<u8>, Arc<Route>)>,
+    writes: Vec<Written>,
     /// Databases that a SELECT in it names. Which of them a write meets only the server will know: all are fenced.
     selects: BTreeSet<u32>,
     /// … and whose leases are dropped already.
@@ -463,7 +463,11 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
     }
     let writes = match spec.access_of(request.args) {
         Access::None | Access::Read => Vec::new(),
-        Access::Modify | Access::Write => conn.routed_keys(spec, request.args),
+        Access::Modify | Access::Write => {
+            let leaves = Leaves::of(spec, request.args);
+            let keys = conn.routed_keys(spec, request.args).into_iter();
+            keys.map(|(key, route)| (key, route, leaves)).collect()
+        }
     };
     let selected = request.args.get(1).filter(|_| spec.name == "select").and_then(number::parse);
     if let Some(transaction) = conn.transaction() {
@@ -503,9 +507,10 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     if transaction.poisoned {
         return abort(conn, request, "EXECABORT Transaction discarded because of previous errors.");
     }
-    if !transaction.fenced && !transaction.writes.is_empty() {
+    let ahead = |written: &&Written| written.1.fence(written.2.a_value()) == Fence::Ahead;
+    let keys: Vec<Vec<u8>> = transaction.writes.iter().filter(ahead).map(|(key, ..)| key.clone()).collect();
+    if !transaction.fenced && !keys.is_empty() {
         transaction.fenced = true;
-        let keys: Vec<Vec<u8>> = transaction.writes.iter().map(|(key, _)| key.clone()).collect();
         let dbs: Vec<u32> = transaction.selects.iter().copied().chain([db]).collect();
         conn.run_errand(async move {
             let fences = dbs.into_iter().map(|db| worker.backend.fence_all(db, keys.clone()));
@@ -526,10 +531,10 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     }
     let flow = conn.forward(request);
     conn.send_run(request.bytes);
-    for (key, route) in &writes {
+    for (key, route, leaves) in &writes {
         route.metrics.invalidations.increment(1);
         if !conn.is_upstream_user() && !changes_connection {
-            super::routed::cap(&conn.worker, route, key, conn.way());
+            super::routed::settle(&conn.worker, key, route, *leaves, conn.way());
         }
     }
     if changes_connection {
@@ -565,7 +570,7 @@ fn abort(conn: &mut Conn, request: Request<'_>, text: &str) -> Flow {
 
 /// After an EXEC that has changed what the server remembers of the connection: the server is asked what that is now.
 /// The keys that it wrote are capped then, in every database that it may have written them to.
-fn learn_connection(conn: &mut Conn, dbs: BTreeSet<u32>, writes: Vec<(Vec<u8>, Arc<Route>)>) {
+fn learn_connection(conn: &mut Conn, dbs: BTreeSet<u32>, writes: Vec<Written>) {
     let worker = conn.worker.clone();
     let (Some(link), Backend::Redis(redis)) = (conn.way().link().cloned(), conn.worker.backend.clone()) else { return };
     conn.run_errand(async move {
@@ -578,7 +583,7 @@ fn learn_connection(conn: &mut Conn, dbs: BTreeSet<u32>, writes: Vec<(Vec<u8>, A
         }
         for db in if writes.is_empty() { BTreeSet::new() } else { dbs } {
             let way = worker.backend.way(&Identity { db, ..Identity::default() });
-            writes.iter().for_each(|(key, route)| super::routed::cap(&worker, route, key, &way));
+            writes.iter().for_each(|(key, route, leaves)| super::routed::settle(&worker, key, route, *leaves, &way));
         }
         move |conn: &mut Conn| match reply.ok().and_then(|reply| frame::decode(&reply, 2).ok()) {
             Some(Reply::Bulk(text)) if !text.is_empty() => apply(conn, &String::from_utf8_lossy(&text)),

@@ -7,6 +7,7 @@
 //!
 //! Holds no socket and starts nothing: it only keeps order, and wakes the session when there is something to do.
 
+use super::aside::Patience;
 use super::metrics::{CommandCounts, Path};
 use super::near::Change;
 use super::output::Output;
@@ -74,6 +75,8 @@ pub struct Read {
     pub opts_in: bool,
     /// What was asked with it, and is answered behind its own reply.
     pub timed: Option<Box<Timed>>,
+    /// How it waits for another client to fill its key; `None`: not at all.
+    pub patience: Option<Patience>,
 }
 
 /// A routed read that found nothing, or not even the store, and the slot that waits for its answer.
@@ -303,6 +306,11 @@ impl Replies {
     /// Whether any request is open.
     pub fn any_open(&self) -> bool {
         !self.state.borrow().slots.is_empty()
+    }
+
+    /// How many requests are not answered yet; a run counts as one.
+    pub fn unanswered(&self) -> usize {
+        self.state.borrow().slots.iter().filter(|slot| !slot.done).count()
     }
 
     /// The slot that is to be answered next, if any is open.

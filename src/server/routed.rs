@@ -2,11 +2,13 @@
 //!
 //! Everything here is a miss or a change of an absent key, in a task of its own; a hit never comes this way.
 
+use super::aside;
+use super::lifetime::Leaves;
 use super::output::Output;
 use super::unstored;
 use super::worker::Worker;
 use crate::cache::error::{Kind, LoadError, upstream_error};
-use crate::cache::route::Route;
+use crate::cache::route::{Fence, Route};
 use crate::cache::{Found, Wanted};
 use crate::config::OnModify;
 use crate::resp::args::{Args, OwnedArgs};
@@ -45,8 +47,12 @@ pub async fn read(worker: &Worker, read: Read, reply: Result<Vec<u8>, StoreError
     let spec = lookup(&args[0]).expect("only known commands are routed");
     let answer = match reply {
         Ok(reply) => {
-            count_hits(worker, args, &reply);
-            answer_read(worker, &read, spec, args, reply).await
+            count_elements(worker, args, &reply);
+            let mut routes = std::iter::once(&read.route).chain(&read.other_routes);
+            match routes.any(|&route| worker.app.routes.get(route).has_load()) {
+                true => answer_read(worker, &read, spec, args, reply).await,
+                false => Ok(aside::read(worker, &read, spec, args, reply).await),
+            }
         }
         Err(failure) => Err(Failure::Store(failure)),
     };
@@ -80,8 +86,10 @@ async fn answer_read(
     mut reply: Vec<u8>,
 ) -> Result<Output, Failure> {
     for _ in 0..ATTEMPTS {
-        let suspects = suspects(worker, spec, args, &reply);
-        let wanted: Vec<Wanted> = suspects.iter().map(|&position| wanted(worker, read, &args[position])).collect();
+        let (suspects, wanted): (Vec<usize>, Vec<Wanted>) = suspects(worker, spec, args, &reply)
+            .into_iter()
+            .filter_map(|position| Some((position, wanted(worker, read, &args[position])?)))
+            .unzip();
         let mut found = Vec::with_capacity(wanted.len());
         for answer in worker.engine.ensure(&wanted).await {
             found.push(answer?);
@@ -102,7 +110,7 @@ async fn answer_read(
         }
         reply = read.way.run(args).await.map_err(Failure::Store)?;
         if spec.name == "getex" {
-            found.iter().for_each(|(position, _)| cap_read(worker, read, &args[*position]));
+            found.iter().for_each(|(position, _)| cap_read(worker, read, spec, args, *position));
         }
         if unstored > 0 {
             return Ok(whole(with_unstored(spec, reply, unstored)));
@@ -117,9 +125,10 @@ async fn answer_read(
 }
 
 /// GETEX may have set a longer TTL than the route's.
-fn cap_read(worker: &Worker, read: &Read, key: &[u8]) {
+fn cap_read(worker: &Worker, read: &Read, spec: &Spec, args: Args<'_>, position: usize) {
+    let key = &args[position];
     if let Some(route) = worker.app.routes.find(key) {
-        cap(worker, route, key, &read.way);
+        cap(worker, route, key, &read.way, Leaves::of(spec, args));
     }
 }
 
@@ -132,14 +141,18 @@ fn with_unstored(spec: &Spec, reply: Vec<u8>, unstored: usize) -> Vec<u8> {
     }
 }
 
-/// An MGET that missed some of its keys has found the others.
-fn count_hits(worker: &Worker, args: Args<'_>, reply: &[u8]) {
+/// An MGET that missed some of its keys has found the others; and of those that are missing nobody will look for what has
+/// no `load`.
+fn count_elements(worker: &Worker, args: Args<'_>, reply: &[u8]) {
     if !args[0].eq_ignore_ascii_case(b"mget") {
         return;
     }
     for (key, element) in args.from(1).iter().zip(elements(reply)) {
-        if let Some(route) = worker.app.routes.find(key).filter(|_| !is_nil(&reply[element])) {
-            route.metrics.lookups.hit.increment(1);
+        let Some(route) = worker.app.routes.find(key) else { continue };
+        match is_nil(&reply[element]) {
+            false => route.metrics.lookups.hit.increment(1),
+            true if !route.has_load() => route.metrics.lookups.miss.increment(1),
+            true => {}
         }
     }
 }
@@ -155,10 +168,10 @@ fn suspects(worker: &Worker, spec: &Spec, args: Args<'_>, reply: &[u8]) -> Vec<u
     positions.zip(elements).filter(|(_, nil)| *nil).map(|(position, _)| position).filter(routed).collect()
 }
 
-/// A routed key of a read.
-pub fn wanted(worker: &Worker, read: &Read, key: &[u8]) -> Wanted {
-    let route = worker.app.routes.find(key).expect("only routed keys are wanted").clone();
-    Wanted { route, key: StoreKey { db: read.way.identity.db, name: Bytes::copy_from_slice(key) } }
+/// A key of a read, if it is one that can be loaded.
+pub fn wanted(worker: &Worker, read: &Read, key: &[u8]) -> Option<Wanted> {
+    let route = worker.app.routes.find(key)?.loading()?;
+    Some(Wanted { route, key: StoreKey { db: read.way.identity.db, name: Bytes::copy_from_slice(key) } })
 }
 
 /// The answer as far as the loads themselves give it, so that it needs no second look at the store, where the value may
@@ -233,8 +246,8 @@ pub struct Modify {
     pub lone: bool,
     /// The whole command, not inline.
     pub command: Vec<u8>,
-    /// Whether the route's TTL caps the key's afterwards.
-    pub caps: bool,
+    /// What it leaves at its keys.
+    pub leaves: Leaves,
     /// Where it runs.
     pub way: Way,
 }
@@ -245,7 +258,7 @@ pub async fn modify(worker: &Worker, mut modify: Modify) -> Output {
     modify.lone &= modify.way.identity.user.is_none();
     let args = parse(&modify.command);
     let answer = answer_modify(worker, &modify, args.as_args()).await;
-    cap_written(worker, &modify, answer.as_deref().ok()).await;
+    settle_written(worker, &modify, answer.as_deref().ok()).await;
     match answer {
         Ok(reply) => whole(reply),
         Err(text) => error(&text),
@@ -258,16 +271,11 @@ pub async fn write(worker: &Worker, write: Modify) -> Output {
     if let Err(failure) = tag_written(worker, &write).await {
         return error(&upstream_text(failure));
     }
-    let fences = write.keys.iter().map(|(key, route)| {
-        route.metrics.invalidations.increment(1);
-        write.way.fenced(key)
-    });
-    let fenced: Result<Vec<()>, StoreError> = join_all(fences).await.into_iter().collect();
-    let answer = match fenced {
-        Ok(_) => write.way.run(args.as_args()).await,
+    let answer = match fence(&write).await {
+        Ok(()) => write.way.run(args.as_args()).await,
         Err(error) => Err(error),
     };
-    cap_written(worker, &write, answer.as_deref().ok()).await;
+    settle_written(worker, &write, answer.as_deref().ok()).await;
     let answer = match answer {
         Ok(reply) => tag_written(worker, &write).await.map(|()| reply),
         failed => failed,
@@ -279,7 +287,8 @@ pub async fn write(worker: &Worker, write: Modify) -> Output {
 /// that a proxy which dies leaves no value without its tags, and again after it, for an invalidation may have set the index
 /// aside in between.
 async fn tag_written(worker: &Worker, write: &Modify) -> Result<(), StoreError> {
-    let tagged = write.keys.iter().filter(|(_, route)| write.caps && route.tags.has_key_tags()).map(|(key, route)| {
+    let tagged = |(_, route): &&(Vec<u8>, Arc<Route>)| write.leaves.a_value() && route.tags.has_key_tags();
+    let tagged = write.keys.iter().filter(tagged).map(|(key, route)| {
         let key = StoreKey { db: write.way.identity.db, name: Bytes::copy_from_slice(key) };
         async move {
             let tags = route.tags_of_key(&key.name);
@@ -290,12 +299,28 @@ async fn tag_written(worker: &Worker, write: &Modify) -> Result<(), StoreError> 
     try_join_all(tagged).await.map(drop)
 }
 
-/// Caps the keys of a command that was not refused.
-async fn cap_written(worker: &Worker, command: &Modify, reply: Option<&[u8]>) {
-    if command.caps && reply.is_some_and(|reply| !reply.starts_with(b"-")) {
-        for (key, route) in &command.keys {
-            command.way.capped(key, worker.engine.jittered(&route.config)).await;
+/// Drops the leases that must be gone before the command runs.
+async fn fence(command: &Modify) -> Result<(), StoreError> {
+    let fences = command.keys.iter().map(|(key, route)| async move {
+        route.metrics.invalidations.increment(1);
+        match route.fence(command.leaves.a_value()) {
+            Fence::Ahead => command.way.fenced(key).await,
+            Fence::Behind | Fence::Needless => Ok(()),
         }
+    });
+    join_all(fences).await.into_iter().collect()
+}
+
+/// Caps the keys of a command that was not refused; and those who wait for one of them look.
+async fn settle_written(worker: &Worker, command: &Modify, reply: Option<&[u8]>) {
+    if reply.is_none_or(|reply| reply.starts_with(b"-")) {
+        return;
+    }
+    for (key, route) in &command.keys {
+        if let Some(ttl) = command.leaves.cap(route, &worker.engine) {
+            command.way.capped(key, ttl).await;
+        }
+        aside::release(worker, route, key, &command.way, command.leaves);
     }
 }
 
@@ -319,10 +344,7 @@ async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Resu
         }
         let all_known = make_present(worker, modify).await?;
         if all_known || !modify.lone {
-            for (key, route) in &modify.keys {
-                route.metrics.invalidations.increment(1);
-                way.fenced(key).await.map_err(upstream_text)?;
-            }
+            fence(modify).await.map_err(upstream_text)?;
             return way.run(args).await.map_err(upstream_text);
         }
     }
@@ -334,10 +356,10 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
     let mut wanted = Vec::new();
     for (key, route) in &modify.keys {
         match route.on_modify() {
-            OnModify::Load => wanted.push(Wanted {
-                route: route.clone(),
+            OnModify::Load => wanted.extend(route.loading().map(|route| Wanted {
+                route,
                 key: StoreKey { db: modify.way.identity.db, name: Bytes::copy_from_slice(key) },
-            }),
+            })),
             OnModify::Pass => {}
             OnModify::Reject if !modify.lone && exists(modify, key).await? => {}
             OnModify::Reject => {
@@ -352,7 +374,7 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
     for (answer, wanted) in worker.engine.ensure(&wanted).await.into_iter().zip(&wanted) {
         match answer.map_err(|error| told(&wanted.route, &error))? {
             Found::Absent => {}
-            Found::Loaded { value, stored: false } if value.len() > wanted.route.config.max_value => {
+            Found::Loaded { value, stored: false } if value.len() > wanted.route.load.config.max_value => {
                 let name = &wanted.route.config.name;
                 return Err(format!(
                     "LOAD route '{name}': the value is larger than max_value, so it cannot be changed here"
@@ -381,9 +403,17 @@ async fn exists(modify: &Modify, key: &[u8]) -> Result<bool, String> {
     Ok(reply == b":1\r\n")
 }
 
-/// After a routed write: no key of a route outlives the route's TTL, whoever set it.
-pub fn cap(worker: &Worker, route: &Route, key: &[u8], way: &Way) {
-    way.cap(key, worker.engine.jittered(&route.config));
+/// After a routed command is sent: no key of a route outlives the route's TTL, whoever set it.
+pub fn cap(worker: &Worker, route: &Route, key: &[u8], way: &Way, leaves: Leaves) {
+    if let Some(ttl) = leaves.cap(route, &worker.engine) {
+        way.cap(key, ttl);
+    }
+}
+
+/// After a routed write is sent.
+pub fn settle(worker: &Worker, key: &[u8], route: &Arc<Route>, leaves: Leaves, way: &Way) {
+    cap(worker, route, key, way, leaves);
+    aside::release(worker, route, key, way, leaves);
 }
 
 /// A command that was scanned once already.

@@ -225,6 +225,7 @@ impl Session {
             return Poll::Ready(Ok(0));
         }
         self.progress.read = true;
+        self.conn.begin_batch();
         if self.input.is_empty() {
             let used = self.act(fresh, cx);
             self.input.extend_from_slice(&fresh[used..]);
@@ -299,6 +300,7 @@ impl Session {
     /// Notes that the commands wait for room, and counts it once where it is a limit that is reached.
     fn wait_for_room(&mut self) {
         self.waits = Waits::Room;
+        self.conn.hurry();
         let reached = self.conn.replies.reached(self.conn.gathered()).filter(|_| !self.paused);
         reached.inspect(|limit| metrics::paused(limit));
         self.paused |= reached.is_some();

@@ -6,6 +6,7 @@
 //! A later EXPIRE of a key of no route does not prolong its tags.
 
 use super::conn::{Conn, Flow, Request};
+use super::lifetime::Leaves;
 use super::output::Output;
 use super::replies::KeyHashes;
 use super::routed::{self, Modify, error, upstream_text};
@@ -123,7 +124,7 @@ async fn store(
     let route: Option<Arc<Route>> = app.routes.find(&key.name).cloned();
     let longest = route.as_ref().map_or(app.config.default_ttl, |route| route.config.ttl);
     let ttl = match &route {
-        Some(_) => ttl.unwrap_or(longest).min(longest),
+        Some(route) => ttl.unwrap_or(longest).min(longest).mul_f64(1.0 - worker.engine.share(&route.config)),
         None => ttl.unwrap_or(longest),
     };
     tags.extend(route.iter().flat_map(|route| route.tags_of_key(&key.name)));
@@ -139,7 +140,7 @@ async fn store(
         None => routed::run(bytes, way).await,
         Some(route) => {
             let keys = vec![(key.name.to_vec(), route)];
-            routed::write(worker, Modify { keys, lone: false, command: bytes, caps: true, way }).await
+            routed::write(worker, Modify { keys, lone: false, command: bytes, leaves: Leaves::Bounded, way }).await
         }
     };
     match worker.engine.add_tags(&key, &names, ttl.saturating_add(SLACK)).await {

@@ -48,11 +48,9 @@ enum Task {
 impl Workers {
     /// Starts `[server] workers` threads.
     pub fn start(app: &Arc<App>, loads: Handle) -> io::Result<Self> {
-        let shared = Arc::new(Shared::new(
-            app.config.limits.max_negative,
-            app.config.limits.max_tags,
-            tokio::time::Instant::now(),
-        ));
+        let limits = &app.config.limits;
+        let now = tokio::time::Instant::now();
+        let shared = Arc::new(Shared::new(limits.max_negative, limits.max_tags, limits.max_fill_waiters, now));
         if let StoreKind::Redis(upstream) = &app.store {
             upstream.follow(&loads);
             if !app.routes.is_empty() {

@@ -46,11 +46,11 @@ pub async fn from_database(
     let keys: Vec<&[u8]> = spec.key_positions(args).filter_map(|position| args.get(position)).collect();
     let protocol = read.way.identity.protocol;
     let absent: Vec<Held<'_>> = keys.iter().map(|&key| (key, None)).collect();
-    let all_routed = keys.iter().all(|key| worker.app.routes.find(key).is_some());
-    if !all_routed || tells_what_the_store_knows(spec) || !evaluate(&absent, args, protocol, &mut Vec::new()) {
+    let wanted: Option<Vec<Wanted>> = keys.iter().map(|key| wanted(worker, read, key)).collect();
+    let Some(wanted) = wanted.filter(|_| !tells_what_the_store_knows(spec)) else { return Ok(None) };
+    if !evaluate(&absent, args, protocol, &mut Vec::new()) {
         return Ok(None);
     }
-    let wanted: Vec<Wanted> = keys.iter().map(|key| wanted(worker, read, key)).collect();
     let mut found = Vec::with_capacity(wanted.len());
     for answer in worker.engine.load_unstored(&wanted).await {
         found.push(match answer? {

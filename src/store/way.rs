@@ -171,6 +171,21 @@ impl Way {
         }
     }
 
+    /// Drops them once what was sent before on this way is done, and returns then. The embedded store has done so in the
+    /// change itself.
+    pub async fn release(&self, key: &[u8]) -> Result<(), StoreError> {
+        match &self.to {
+            To::Redis(redis, _) if self.identity.user.is_some() => {
+                // Weir's own link is another one. Whatever the answer is, it comes behind those to what was sent before.
+                let question = OwnedArgs::from_iter([&b"EXISTS"[..], key]);
+                self.run(question.as_args()).await?;
+                redis.release(None, self.identity.db, key).await
+            }
+            To::Redis(redis, links) => redis.release(Some(links), self.identity.db, key).await,
+            To::Embedded(_) => Ok(()),
+        }
+    }
+
     /// Whether the client may run this command at all, as far as the upstream says so: only then is a load worth its while.
     pub async fn may_run(&self, args: Args<'_>) -> bool {
         match (&self.to, &self.identity.user) {

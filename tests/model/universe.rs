@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 use weir::cache::error::{self, LoadError};
-use weir::cache::route::{Route, Routes};
+use weir::cache::route::{Loading, Routes};
 use weir::cache::{Engine, Found, Shared, Wanted};
 use weir::clock::Clock;
 use weir::store::ends::Ends;
@@ -176,7 +176,7 @@ struct World {
     chance: Chance,
     table: Rc<RefCell<Table>>,
     rows: Arc<Mutex<Rows>>,
-    route: Arc<Route>,
+    route: Loading,
     routes: Rc<Routes>,
     /// Of each row: who may move it to another category, one writer at a time; and the categories that it was in since an
     /// invalidation by category was last acknowledged.
@@ -198,9 +198,9 @@ async fn universe(seed: u64, kind: Kind) -> Report {
     let table = Rc::new(RefCell::new(Table::new(processes, kind.hearing())));
     let rows = Arc::new(Mutex::new(Rows::default()));
     let statement = SimStatement { rows: rows.clone(), chance: chance.clone(), faulty: kind == Kind::Stormy };
-    let route = Arc::new(Route::new(route(kind), Arc::new(statement)));
+    let route = loading(statement, kind);
     let world = World {
-        routes: Rc::new(Routes::new(vec![route.clone()])),
+        routes: Rc::new(Routes::new(vec![route.route().clone()])),
         writers: Rc::new((0..KEYS).map(|_| tokio::sync::Mutex::default()).collect()),
         route,
         history: Rc::default(),
@@ -238,6 +238,12 @@ async fn universe(seed: u64, kind: Kind) -> Report {
     world.report(&table.borrow(), kind)
 }
 
+fn loading(statement: SimStatement, kind: Kind) -> Loading {
+    let config = route(kind);
+    let load = config.load().expect("it has a load").clone();
+    Loading::new(config, load, Arc::new(statement))
+}
+
 /// A route with short times, so that loads hang, and values expire, within a universe that is not calm.
 fn route(kind: Kind) -> weir::config::Route {
     let ttl = if kind.is_calm() { "1m" } else { "400ms" };
@@ -252,7 +258,7 @@ fn route(kind: Kind) -> weir::config::Route {
 impl World {
     /// Two workers of one process, and another process.
     fn engines(&self) -> Vec<Engine<SimStore, Chance>> {
-        let processes = [0, 1].map(|_| Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, Instant::now())));
+        let processes = [0, 1].map(|_| Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, 0, Instant::now())));
         let granted = [Rc::default(), Rc::default()];
         let loads = tokio::runtime::Handle::current();
         let engine = |process: usize| {

@@ -5,7 +5,7 @@ use super::dial;
 use super::failure;
 use super::listen;
 use super::master::{Moves, Whereabouts};
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, SET_ASIDE, Script};
+use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, RELEASE, SET_ASIDE, Script};
 use super::sentinel;
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
@@ -57,7 +57,7 @@ struct Said {
 }
 
 /// The scripts that every handshake loads.
-static SCRIPTS: [&Script; 6] = [&ACQUIRE, &FILL, &INVALIDATE, &IF_PRESENT, &INDEX, &SET_ASIDE];
+static SCRIPTS: [&Script; 7] = [&ACQUIRE, &FILL, &INVALIDATE, &RELEASE, &IF_PRESENT, &INDEX, &SET_ASIDE];
 
 /// A connection attempt, handshake included, may take this long, or `timeout` if that is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

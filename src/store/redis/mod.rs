@@ -26,7 +26,7 @@ use self::link::Link;
 use self::privates::Permit;
 pub use self::privates::Privates;
 use self::request::request;
-use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, Script};
+use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, RELEASE, Script};
 use self::side_key::SideKeys;
 use super::{
     Acquired, Credentials, Fill, Filled, Held, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token,
@@ -188,6 +188,15 @@ impl Redis {
         let mut command = Vec::with_capacity(64 + 2 * side.lease.len());
         write::command(&mut command, [&b"UNLINK"[..], &side.lease, &side.negative]);
         link.send_and_forget(&command, 1);
+    }
+
+    /// Drops them behind a change, over the links that the change was sent over, or over Weir's own; whoever waits for the
+    /// lease in another process is told.
+    pub async fn release(&self, links: Option<&Links>, db: u32, key: &[u8]) -> Result<(), StoreError> {
+        match links {
+            Some(links) => self.call(links, &RELEASE, key, &[]).await.map(drop),
+            None => self.call(&self.own(db), &RELEASE, key, &[]).await.map(drop),
+        }
     }
 
     /// The same for many keys, over Weir's own links; returns once it is done.

@@ -8,7 +8,7 @@
 use super::failure;
 use super::handshake::{self, Upstream};
 use super::listen;
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, SET_ASIDE, Script};
+use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, RELEASE, SET_ASIDE, Script};
 use super::side_key::{SideKeys, TagKeys};
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
@@ -158,6 +158,7 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         by_hash(&ACQUIRE, beside, &[LEASE, SHORT]),
         by_hash(&FILL, beside, &[LEASE, "string", SHORT, "1"]),
         by_hash(&IF_PRESENT, beside, &["GET", KEY]),
+        by_hash(&RELEASE, beside, &[]),
         by_hash(&INVALIDATE, beside, &[]),
     ];
     if needs >= Needs::Tags {

@@ -72,6 +72,16 @@ pub static INVALIDATE: Script = Script {
 return redis.call('UNLINK', KEYS[1])",
 };
 
+/// KEYS as above. Drops lease and negative entry behind a client's change of the value; if somebody waits for the lease in
+/// another process, its end is told.
+pub static RELEASE: Script = Script {
+    keys: 3,
+    text: "local held = redis.call('GET', KEYS[2])
+redis.call('UNLINK', KEYS[2], KEYS[3])
+if held and #held > 32 then redis.pcall('PUBLISH', 'weir:{lease}ended', string.sub(held, 1, 16)) end
+return redis.status_reply('released')",
+};
+
 /// KEYS as above; ARGV a whole command on the value's key. Runs it only if that key is present, else answers
 /// `+weir:absent`; so that no INCR of a routed counter ever begins from nothing between a check and the command.
 pub static IF_PRESENT: Script = Script {
