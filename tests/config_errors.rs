@@ -72,7 +72,7 @@ error: unknown section `sever`
 1 | [sever]
   |  ^^^^^
   |
-  = help: did you mean `server`? accepted here: server, upstream, embedded, database, defaults, route, limits
+  = help: did you mean `server`? accepted here: server, upstream, embedded, database, defaults, route, invalidation, limits
 "##,
     );
 }
@@ -82,8 +82,6 @@ fn what_a_later_version_accepts_says_so() {
     refused(
         r##"[embedded]
 snapshot = "weir.snapshot"
-[invalidation]
-channel = "x"
 [database.main]
 url = "sqlite:shop.sqlite"
 [[route]]
@@ -100,21 +98,13 @@ error: `snapshot` in [embedded] is not supported by this version
   |
   = help: remove it
 
-error: `invalidation` is not supported by this version
- --> weir.toml:3:2
+error: `grace` in [[route]] is not supported by this version
+ --> weir.toml:8:1
   |
-3 | [invalidation]
-  |  ^^^^^^^^^^^^
+8 | grace = "10m"
+  | ^^^^^
   |
   = help: remove it
-
-error: `grace` in [[route]] is not supported by this version
-  --> weir.toml:10:1
-   |
-10 | grace = "10m"
-   | ^^^^^
-   |
-   = help: remove it
 "##,
     );
 }

@@ -21,6 +21,9 @@ pub fn report(config: &Config, warnings: &[String]) -> String {
     for database in config.databases.values() {
         line(&mut text, "database", &self::database(database));
     }
+    if let Some(channel) = &config.invalidation_channel {
+        line(&mut text, "events", &format!("invalidation channel {channel}"));
+    }
     line(&mut text, "limits", &limits(&config.limits));
     for route in &config.routes {
         text.push_str(&block(route, config.upstream.is_none()));

@@ -11,14 +11,10 @@ use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// Sections and keys of the design that this version does not have.
-const LATER: &[(&str, &[&str])] = &[
-    ("", &["invalidation"]),
-    ("[embedded]", &["snapshot"]),
-    ("[defaults]", LATER_IN_ROUTES),
-    ("[[route]]", LATER_IN_ROUTES),
-];
+const LATER: &[(&str, &[&str])] =
+    &[("[embedded]", &["snapshot"]), ("[defaults]", LATER_IN_ROUTES), ("[[route]]", LATER_IN_ROUTES)];
 const LATER_IN_ROUTES: &[&str] =
-    &["grace", "early_refresh", "sliding", "tags", "compress", "warm", "write", "save", "remove", "watch"];
+    &["grace", "early_refresh", "sliding", "compress", "warm", "write", "save", "remove", "watch"];
 
 /// Takes what the schema does not know out of `table`; one error for each.
 pub fn prune(table: &mut DeTable<'_>, schema: &Value) -> Vec<Diagnostic> {

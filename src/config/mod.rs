@@ -63,6 +63,8 @@ pub struct Config {
     pub default_ttl: Duration,
     /// `[[route]]`, in the order of the file: the first that matches wins.
     pub routes: Vec<Route>,
+    /// `[invalidation] channel`: on which others tell what they have changed; default none.
+    pub invalidation_channel: Option<String>,
     /// `[limits]`.
     pub limits: Limits,
 }

@@ -71,7 +71,9 @@ fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
     let databases = databases(context, &raw.database);
     let known = Databases { valid: &databases, names: raw.database.keys().map(String::as_str).collect() };
     let (default_ttl, routes) = routes::routes(context, &known, &raw.defaults, raw.route);
+    let invalidation_channel = invalidation_channel(context, &raw.invalidation, raw.upstream.is_some());
     Config {
+        invalidation_channel,
         server: server::server(context, &raw.server, raw.upstream.is_some()),
         upstream: raw.upstream.and_then(|at| upstream::upstream(context, at.get_ref(), &Origin(at.span()))),
         embedded: server::embedded(context, &raw.embedded),
@@ -80,6 +82,17 @@ fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
         routes,
         databases,
     }
+}
+
+fn invalidation_channel(context: &mut Context<'_>, raw: &raw::Invalidation, has_upstream: bool) -> Option<String> {
+    let channel = context.read(&raw.channel)?;
+    if channel.value.is_empty() {
+        context.complain(&channel.origin, "an empty channel", "write its name, as in \"cache:invalidate\"");
+    } else if !has_upstream {
+        let hint = "add [upstream], or remove this: the embedded store has no channels";
+        context.complain(&channel.origin, "there is no upstream whose channel this could be", hint);
+    }
+    Some(channel.value)
 }
 
 fn databases(context: &mut Context<'_>, raw: &BTreeMap<String, Spanned<raw::Database>>) -> BTreeMap<String, Database> {

@@ -33,6 +33,8 @@ pub struct File {
     /// first route that matches a key wins.
     #[schemars(with = "Vec<Route>")]
     pub route: Vec<Spanned<Route>>,
+    /// What others tell of changes.
+    pub invalidation: Invalidation,
     /// Bounds on what a client may ask.
     pub limits: Limits,
 }
@@ -274,6 +276,14 @@ fn or<T: Clone>(own: &mut Option<T>, default: &Option<T>) {
     if own.is_none() {
         own.clone_from(default);
     }
+}
+
+/// `[invalidation]`.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Invalidation {
+    /// A channel of the upstream on which others tell what they have changed: {"keys": [...], "tags": [...]}. Default: none.
+    pub channel: Option<Setting<String>>,
 }
 
 /// `[limits]`.

@@ -15,6 +15,7 @@ mod clients;
 mod clustered;
 mod conn;
 mod embedded_server;
+mod events;
 mod explain;
 mod facade;
 mod incoming;

@@ -2,6 +2,7 @@
 
 use super::app::{App, StoreKind};
 use super::clients::Client;
+use super::events;
 use super::explain::explain;
 use super::incoming::{Moved, Socket};
 use super::metrics::{self, CommandCounts};
@@ -13,6 +14,7 @@ use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
 use crate::store::redis::Redis;
 use crate::store::{Backend, Identity};
+use bytes::Bytes;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,16 +47,30 @@ enum Task {
     Explain(Vec<u8>, oneshot::Sender<Explanation>),
 }
 
+/// Where a worker hears what it is to do.
+struct Orders {
+    assigned: mpsc::UnboundedReceiver<Task>,
+    draining: watch::Receiver<bool>,
+    /// What others tell of changes; one worker sees to it for all.
+    events: Option<mpsc::Receiver<Bytes>>,
+}
+
 impl Workers {
     /// Starts `[server] workers` threads.
     pub fn start(app: &Arc<App>, loads: Handle) -> io::Result<Self> {
         let limits = &app.config.limits;
         let now = tokio::time::Instant::now();
         let shared = Arc::new(Shared::new(limits.max_negative, limits.max_tags, limits.max_fill_waiters, now));
+        let mut events = None;
         if let StoreKind::Redis(upstream) = &app.store {
             upstream.follow(&loads);
             if !app.routes.is_empty() {
                 upstream.listen(&loads);
+            }
+            if let Some(channel) = &app.config.invalidation_channel {
+                let (told, messages) = mpsc::channel(events::MOST_WAITING);
+                upstream.hear_events(channel, told, &loads);
+                events = Some(messages);
             }
             if let Some(hearing) = &app.hearing {
                 let routes = app.routes.iter().filter(|route| route.has_near());
@@ -63,7 +79,9 @@ impl Workers {
             }
         }
         let (drain, draining) = watch::channel(false);
-        let start = |number| start_one(number, app.clone(), shared.clone(), loads.clone(), draining.clone());
+        // The first worker does what is told.
+        let start =
+            |number| start_one(number, app.clone(), shared.clone(), loads.clone(), draining.clone(), events.take());
         Ok(Workers { handles: (0..app.config.server.workers).map(start).collect::<io::Result<_>>()?, drain })
     }
 
@@ -105,8 +123,10 @@ fn start_one(
     shared: Arc<Shared>,
     loads: Handle,
     draining: watch::Receiver<bool>,
+    events: Option<mpsc::Receiver<Bytes>>,
 ) -> io::Result<WorkerHandle> {
     let (tasks, assigned) = mpsc::unbounded_channel();
+    let orders = Orders { assigned, draining, events };
     let (end, ended) = oneshot::channel();
     let count = Arc::new(AtomicUsize::new(0));
     let counts: Arc<CommandCounts> = Arc::default();
@@ -115,7 +135,7 @@ fn start_one(
         move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
             match runtime {
-                Ok(runtime) => runtime.block_on(work(app, shared, loads, counts, count, assigned, draining)),
+                Ok(runtime) => runtime.block_on(work(app, shared, loads, counts, count, orders)),
                 Err(error) => tracing::error!(%error, "a worker does not start"),
             }
             // Nobody waits for it any more if the grace period has passed.
@@ -133,8 +153,7 @@ async fn work(
     loads: Handle,
     counts: Arc<CommandCounts>,
     count: Arc<AtomicUsize>,
-    mut assigned: mpsc::UnboundedReceiver<Task>,
-    mut draining: watch::Receiver<bool>,
+    Orders { mut assigned, mut draining, events }: Orders,
 ) {
     let backend = match &app.store {
         StoreKind::Redis(upstream) => Backend::Redis(Redis::open(upstream.clone(), app.privates.clone())),
@@ -142,6 +161,9 @@ async fn work(
     };
     let engine = Engine::new(backend.clone(), SystemClock, shared, loads);
     let worker = Rc::new(Worker::new(app, backend, engine, counts));
+    if let Some(events) = events {
+        tokio::task::spawn_local(events::follow(worker.clone(), events));
+    }
     let mut ticks = tokio::time::interval(tick(&worker.app.config.limits));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

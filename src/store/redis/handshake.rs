@@ -2,11 +2,13 @@
 
 use super::cluster::shared as cluster;
 use super::dial;
+use super::events::Events;
 use super::failure;
-use super::listen;
+use super::listen::Waiters;
 use super::master::{Moves, Whereabouts};
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, RELEASE, SET_ASIDE, Script};
 use super::sentinel;
+use super::subscriber;
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
 use crate::resp::frame::Reply;
@@ -14,11 +16,12 @@ use crate::resp::write::Protocol;
 use crate::store::ends::Ends;
 use crate::store::{Credentials, Identity, StoreError};
 use crate::transport::Transport;
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// What all links of the process share: where the upstream is, and what it said of itself.
 #[derive(Debug)]
@@ -130,7 +133,12 @@ impl Upstream {
 
     /// Begins to hear of the ends of other processes' leases. Call it once, where there are routes.
     pub fn listen(self: &Arc<Self>, runtime: &Handle) {
-        runtime.spawn(listen::listen(self.clone()));
+        runtime.spawn(subscriber::subscribe(self.clone(), Waiters::new(self.clone())));
+    }
+
+    /// Begins to pass on what is told on `channel`. Call it once.
+    pub fn hear_events(self: &Arc<Self>, channel: &str, to: mpsc::Sender<Bytes>, runtime: &Handle) {
+        runtime.spawn(subscriber::subscribe(self.clone(), Events::new(channel, to)));
     }
 
     /// Ends of other processes' leases.

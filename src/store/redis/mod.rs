@@ -2,6 +2,7 @@
 
 pub mod cluster;
 mod dial;
+mod events;
 mod failure;
 mod frames;
 pub mod handshake;
@@ -15,6 +16,7 @@ pub mod request;
 pub mod scripts;
 mod sentinel;
 pub mod side_key;
+mod subscriber;
 mod tags;
 mod talk;
 pub mod tracking;
