@@ -71,6 +71,19 @@ fn a_redis_that_comes_back_has_nothing_kept_of_it() {
     wait_until("pushes arrive again", || client.run("GET text:1") == Reply::bulk("new"));
 }
 
+/// Clients' connections may lead to another server as soon as they are made anew.
+#[test]
+fn a_server_that_has_become_a_replica_is_not_believed() {
+    let (scene, other) = (Scene::start(1), Redis::start());
+    let (mut client, mut direct) = (scene.weir().client(), scene.redis.client());
+    bring_in(&scene.redis, &mut client, "GET text:1");
+    assert_eq!(direct.run(&format!("REPLICAOF 127.0.0.1 {}", other.port())), Reply::ok());
+    wait_until("the cache is closed", || !is_open(scene.weir()));
+    wait_until("it is told why", || flushes(scene.weir(), "no_master") >= 1.0);
+    assert_eq!(direct.run("REPLICAOF NO ONE"), Reply::ok());
+    wait_until_open(scene.weir());
+}
+
 /// An upstream that tells nothing leaves a Weir without a near cache, and says why once.
 #[test]
 fn without_the_right_to_track_the_cache_stays_closed() {

@@ -253,14 +253,18 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let is_error = frame.starts_with(b"-") || frame.starts_with(b"!");
+        let refused = |reason| {
+            Err(Ended { reason, error: StoreError::Refused(String::from_utf8_lossy(frame).trim_end().to_owned()) })
+        };
         match self.asked.pop_front() {
-            Some(Asked::ToTell) if is_error => {
-                let text = String::from_utf8_lossy(frame).trim_end().to_owned();
-                return Err(Ended { reason: "refused", error: StoreError::Refused(text) });
-            }
+            Some(Asked::ToTell) if is_error => return refused("refused"),
             Some(Asked::ToTell) => {
                 tracing::debug!(upstream = %self.ear.upstream.address(), "changes are heard of");
                 self.heard = Some(self.ear.coverage.heard(self.door.clone()));
+            }
+            // It has become a replica, or lost the probe's slot: what changes now may change elsewhere.
+            Some(Asked::Probe) if frame.starts_with(b"-READONLY") || frame.starts_with(b"-MOVED") => {
+                return refused("no_master");
             }
             Some(Asked::Probe) => self.probe.answered(is_error),
             // Whatever the answer is, it came behind all that was told before.

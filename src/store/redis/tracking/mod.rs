@@ -7,6 +7,7 @@
 //! the answers are not in order: whoever keeps answers must be ready for that ([`Hears`]).
 //!
 //! Promises:
+//! - A server that turns out to be no master is not listened to: clients' links may lead to another by now.
 //! - [`Hears::hears`] is called only while every master of the upstream is being listened to; [`Hears::is_deaf`] at once when
 //!   that ends: a connection is lost or made anew, a node becomes a master or is one no more, slots move, a push is
 //!   longer than any that could be held.

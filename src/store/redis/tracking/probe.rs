@@ -1,8 +1,8 @@
 //! Whether changes are still heard of, and how soon: once a second Weir changes a small key of its own over the very
 //! connection that it listens on, and waits until it is told of that change.
 //!
-//! The key lives for ten seconds, so that it ends with the process. Where the server does not let it be written (no memory,
-//! no right), the answer alone shows that the connection carries what comes before it, and no delay is measured.
+//! The key lives for ten seconds, so that it ends with the process. Where a master does not let it be written (no memory, no
+//! right), the answer alone shows that the connection carries what comes before it, and no delay is measured.
 
 use super::super::side_key;
 use crate::resp::write;
