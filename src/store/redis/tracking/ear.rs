@@ -58,9 +58,10 @@ impl Ear {
         // The probe's database; changes are told of all.
         let identity = Identity { protocol: Protocol::Resp3, db: self.upstream.db(), user: None };
         loop {
-            let begun = Instant::now();
+            let mut begun = None;
             let ended = match handshake::connect_private(&self.upstream, &identity, &mut moves).await {
                 Ok((stream, _)) => {
+                    begun = Some(Instant::now());
                     let session = Session::new(&self, stream);
                     let heard = async {
                         tokio::select! {
@@ -75,8 +76,8 @@ impl Ear {
                 }
                 Err(error) => Ended { reason: "lost", error },
             };
-            if begun.elapsed() > LONGEST_PAUSE {
-                // It has been well meanwhile: the trouble is new.
+            if begun.is_some_and(|begun| begun.elapsed() > LONGEST_PAUSE) {
+                // All was well meanwhile: the trouble is new.
                 pause = FIRST_PAUSE;
                 self.told.clear();
             }
