@@ -36,6 +36,13 @@ fn what_changes_on_any_master_is_heard_of() {
     }
     bring_all_in(&mut elsewhere, &mut reader);
     for key in keys() {
+        let words = |text: &str| text.replace("KEY", &key).split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let replies = writer.pipeline(&["MULTI", "PING", "SET KEY queued", "EXEC"].map(words));
+        assert_eq!(replies[3].items()[1], Reply::ok());
+        assert_eq!(reader.cmd(&["GET", &key]), Reply::bulk("queued"), "{key}, at once");
+    }
+    bring_all_in(&mut elsewhere, &mut reader);
+    for key in keys() {
         elsewhere.cmd(&["SET", &key, "new"]);
     }
     wait_until("every change is heard of", || keys().iter().all(|key| reader.cmd(&["GET", key]) == Reply::bulk("new")));

@@ -124,6 +124,8 @@ impl Shard {
         }
         self.last_marker += 1;
         let state = State::Marked(self.last_marker);
+        // Most names have one, and a row would make room for four.
+        name.copies.reserve_exact(1);
         name.copies.push(Copy { db: key.db, user: key.user.cloned(), state });
         name.bytes = name.bytes + bytes - freed;
         name.asked = 1.into();
