@@ -115,7 +115,7 @@ fn one_query_answers_the_clients_of_three_proxies() {
 fn a_dead_loader_is_replaced_by_one() {
     many_descriptors();
     let redis = Redis::start();
-    let mut fleet = Fleet::with(&redis.url(), "20s", 3, "8s");
+    let mut fleet = Fleet::with(&redis.url(), "20s", 3, "12s");
     fleet.wait_until_all_listen();
     let gate = fleet.postgres.shut_gate();
     let mut first = fleet.weirs[0].client();

@@ -243,6 +243,22 @@ fn a_random_key_is_found_among_many_of_weir_s() {
     assert_eq!(through.run("DBSIZE"), Reply::Int(1));
 }
 
+#[test]
+fn who_subscribes_to_everything_hears_nothing_of_weir_s_own_channel() {
+    let (redis, sqlite) = (Redis::start(), Sqlite::shop());
+    let weir = start(&redis.url(), &sqlite, ROUTE);
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let (mut raw, mut listener) = (redis.client(), weir.client());
+        listener.run(hello);
+        listener.run("PSUBSCRIBE *");
+        for channel in ["weir:{lease}ended", "news"] {
+            assert!(raw.run(&format!("PUBLISH {channel} text")).int() > 0);
+        }
+        let heard: Vec<String> = listener.recv().items().iter().map(Reply::text).collect();
+        assert_eq!(heard, ["pmessage", "*", "news", "text"], "{hello}");
+    }
+}
+
 /// Of so many keys only a part is looked at.
 #[test]
 fn a_large_database_s_size_is_an_estimate_that_is_near() {

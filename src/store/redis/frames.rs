@@ -4,6 +4,7 @@
 //! RESP3 marks such frames (`>`). RESP2 does not: there the first element tells, and only while the connection is
 //! subscribed, for then no command answers an array that begins so.
 
+use super::side_key::RESERVED_PREFIX;
 use crate::resp::scan::elements;
 use crate::resp::write::Protocol;
 
@@ -87,11 +88,21 @@ impl Hearing {
     }
 }
 
+/// Whether a frame is a message on a channel of Weir's own to somebody who has subscribed to a pattern: such as `*`, by which
+/// nobody means that.
+pub(super) fn is_own_message(frame: &[u8]) -> bool {
+    let channel = || bulk(&frame[elements(frame).nth(2)?]);
+    word(frame) == Some(b"pmessage") && channel().is_some_and(|channel| channel.starts_with(RESERVED_PREFIX))
+}
+
 /// The first element, if it is a bulk string.
 fn word(frame: &[u8]) -> Option<&[u8]> {
-    let first = &frame[elements(frame).next()?];
-    let start = memchr::memchr(b'\n', first)? + 1;
-    first.starts_with(b"$").then(|| first.get(start..first.len() - 2)).flatten()
+    bulk(&frame[elements(frame).next()?])
+}
+
+fn bulk(element: &[u8]) -> Option<&[u8]> {
+    let start = memchr::memchr(b'\n', element)? + 1;
+    element.starts_with(b"$").then(|| element.get(start..element.len() - 2)).flatten()
 }
 
 fn integer(element: &[u8]) -> Option<u64> {
@@ -117,6 +128,18 @@ mod tests {
         assert_eq!(QUIET.tell(message), Frame::Reply);
         assert_eq!(SUBSCRIBED.tell(b"*2\r\n$4\r\npong\r\n$0\r\n\r\n"), Frame::Reply);
         assert_eq!(SUBSCRIBED.tell(b"-ERR Can't execute 'get'\r\n"), Frame::Reply);
+    }
+
+    #[test]
+    fn only_patterns_meet_messages_that_are_weir_s_own() {
+        let pmessage =
+            |channel: &str| format!("4\r\n$8\r\npmessage\r\n$1\r\n*\r\n${}\r\n{channel}\r\n$1\r\nm\r\n", channel.len());
+        for kind in ["*", ">"] {
+            let is_own = |rest: &str| is_own_message(format!("{kind}{rest}").as_bytes());
+            assert!(is_own(&pmessage("weir:{lease}ended")));
+            assert!(!is_own(&pmessage("weir:news")));
+            assert!(!is_own("3\r\n$7\r\nmessage\r\n$17\r\nweir:{lease}ended\r\n$1\r\nm\r\n"), "it asked for that");
+        }
     }
 
     #[test]

@@ -17,8 +17,8 @@
 //! Only if there is none, the answer is nil.
 //!
 //! Limits: what is no list of names is told as it is: INFO's keyspace section, CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT,
-//! MONITOR, keyspace events, invalidations of CLIENT TRACKING … BCAST, messages of Weir's own channel to whoever subscribes
-//! to a pattern of it, and what a client's own script finds.
+//! MONITOR, keyspace events, invalidations of CLIENT TRACKING … BCAST, and what a client's own script finds. Messages on
+//! Weir's own channel do not reach who subscribes to a pattern (`frames`).
 //!
 //! tests/serve_hidden.rs compares with a server that never had such keys.
 

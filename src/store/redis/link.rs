@@ -16,7 +16,7 @@
 //! halt its reading; and it ends with its last handle, at once.
 //! Everything here stays on one thread. tests/serve_upstream.rs holds it to this with a stopped and a restarted Redis.
 
-use super::frames::{Frame, Hearing};
+use super::frames::{Frame, Hearing, is_own_message};
 use super::handshake::{self, Upstream};
 use super::privates::Permit;
 use crate::resp::scan::{Advanced, ReplyScanner};
@@ -463,6 +463,9 @@ impl Inner {
             private.subscriptions.set(subscriptions);
         }
         if told == Frame::OutOfBand || (told != Frame::Reply && !hearing.confirms) {
+            if is_own_message(frame) {
+                return Ok(());
+            }
             // The handle is cloned, for the owner may let go of the link.
             let owner = private.owner.borrow().clone();
             owner.inspect(|owner| owner.push(frame));
