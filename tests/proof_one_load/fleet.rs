@@ -60,8 +60,16 @@ impl Fleet {
 
     /// Reads that have met another proxy's lease.
     pub fn waited_elsewhere(&self) -> u64 {
-        let waited = |weir: &Weir| weir.metric("weir_coalesced_total", &[("scope", "fleet")]) as u64;
-        self.weirs.iter().map(waited).sum()
+        self.coalesced(&[("scope", "fleet")])
+    }
+
+    /// Reads that have met anybody's.
+    pub fn waiting(&self) -> u64 {
+        self.coalesced(&[])
+    }
+
+    fn coalesced(&self, labels: &[(&str, &str)]) -> u64 {
+        self.weirs.iter().map(|weir| weir.metric("weir_coalesced_total", labels) as u64).sum()
     }
 
     /// Steps of the cache protocol that Redis has run.
