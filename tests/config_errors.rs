@@ -35,7 +35,7 @@ error: unknown key `lisen` in [server]
 2 | lisen = ["127.0.0.1:6380"]
   | ^^^^^
   |
-  = help: did you mean `listen`? accepted here: listen, admin, workers, max_clients, password, users, auth, tls
+  = help: did you mean `listen`? accepted here: listen, admin, workers, max_clients, password, users, auth, ready_after_warm, tls
 "##,
     );
 }

@@ -89,6 +89,7 @@ listen = ["0.0.0.0:7000", "[::1]:7000", "tcp:localhost:0", "unix:weir.sock", "un
 admin = "0.0.0.0:7001"
 workers = 3
 max_clients = 4
+ready_after_warm = true
 password = "env:WEIR_PASSWORD"
 [upstream]
 url = "redis://app:pw@cache:6390/2"
@@ -130,6 +131,7 @@ max_value = "7B"
 load_timeout = "3s"
 on_modify = "reject"
 near = "250ms"
+warm = "SELECT x, y, z FROM b"
 [[route]]
 key = "c:{x}"
 wait_for_fill = "4s"
@@ -159,7 +161,7 @@ write_timeout = "4s"
     let sockets = ["/etc/weir/weir.sock", "/run/weir.sock"].map(|path| Listen::Unix(path.into()));
     assert_eq!(server.listen, [&addresses[..], &sockets].concat());
     assert_eq!(server.admin, "0.0.0.0:7001".parse().unwrap());
-    assert_eq!((server.workers, server.max_clients), (3, 4));
+    assert_eq!((server.workers, server.max_clients, server.ready_after_warm), (3, 4, true));
     assert!(matches!(&server.auth, Auth::Password(Secret(password)) if password == "hunter2"));
     let upstream = config.upstream.as_ref().unwrap();
     assert_eq!((&upstream.place, upstream.db), (&Place::Tcp(Address { host: "cache".into(), port: 6390 }), 2));
@@ -185,6 +187,7 @@ write_timeout = "4s"
     assert_eq!((second.jitter, load.max_value, load.load_timeout), (0.99, 7, Duration::from_secs(3)));
     assert_eq!((first.near, second.near), (Duration::from_secs(1), Duration::from_millis(250)));
     assert_eq!(load.parameters, ["x", "z"], "in the order of the pattern");
+    assert_eq!(load.warm.as_ref().map(|warm| warm.sql.as_str()), Some("SELECT x, y, z FROM b"));
     assert_eq!(third.load().is_none().then(|| third.wait_for_fill()), Some(Duration::from_secs(4)));
     assert_eq!(second.key.parts.last(), Some(&Part::Rest("z".into())));
     assert_eq!(&toml[second.key_origin.0.clone()], "\"b:{x}:{y}:{*z}\"");
@@ -271,7 +274,7 @@ fn the_manual_shows_every_key_of_the_schema_and_no_other() {
     }
     // What routes share stands in the manual once, under [[route]].
     let shared: Vec<String> = shown.iter().filter_map(|key| key.strip_prefix("route.").map(str::to_owned)).collect();
-    let own = ["name", "key", "load"];
+    let own = ["name", "key", "load", "warm"];
     shown.extend(shared.iter().filter(|key| !own.contains(&key.as_str())).map(|key| format!("defaults.{key}")));
     assert_eq!(shown, schema_keys());
 }

@@ -47,6 +47,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, workers: Arc<Workers>, 
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/api/explain", get(explain_key))
+        .route("/api/warm", get(warming))
         .with_state(Admin { app, workers, recorder });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the admin port has ended");
@@ -61,7 +62,7 @@ async fn status(State(admin): State<Admin>) -> String {
         .map(|route| format!("  {} -> {}\n", route.config.key.text, route.config.name))
         .collect();
     format!(
-        "weir {}\nclients: {}\nready: {}\nroutes:\n{routes}see /metrics, /healthz, /readyz, /api/explain?key=KEY\n",
+        "weir {}\nclients: {}\nready: {}\nroutes:\n{routes}see /metrics, /healthz, /readyz, /api/warm, /api/explain?key=KEY\n",
         env!("CARGO_PKG_VERSION"),
         admin.app.clients.count(),
         admin.app.is_ready(),
@@ -80,12 +81,22 @@ async fn render_metrics(State(admin): State<Admin>) -> String {
 async fn ready(State(admin): State<Admin>) -> Response {
     match &admin.app.store {
         _ if admin.app.is_ready() => "ready\n".into_response(),
+        _ if admin.app.is_connected() => (StatusCode::SERVICE_UNAVAILABLE, "warming: see /api/warm\n").into_response(),
         StoreKind::Redis(upstream) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("upstream {} is not connected\n", upstream.address()))
                 .into_response()
         }
         StoreKind::Embedded(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
     }
+}
+
+/// How far each route is that is warmed, by its name.
+async fn warming(State(admin): State<Admin>) -> Response {
+    let routes = admin.app.warming.report().into_iter().map(|(name, progress)| {
+        let progress = serde_json::to_value(progress).expect("numbers and words are JSON");
+        (name, progress)
+    });
+    axum::Json(serde_json::Value::Object(routes.collect())).into_response()
 }
 
 #[derive(Deserialize)]

@@ -17,7 +17,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// The label of loads for reads that missed.
-const TRIGGER: &str = "miss";
+pub const MISS: &str = "miss";
+/// The label of loads that nobody has asked for yet.
+pub const WARM: &str = "warm";
 
 /// One key that a flight was granted the lease of.
 pub struct Leading {
@@ -29,6 +31,8 @@ pub struct Leading {
     pub asked: Instant,
     /// False where the store refused to hold a lease: then nothing is filled.
     pub leased: bool,
+    /// What made it run: a label.
+    pub trigger: &'static str,
     pub pilot: Pilot,
 }
 
@@ -44,7 +48,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                 join_all(each.map(|(leading, loaded)| self.land(leading, loaded, noted))).await;
             }
             Err(kind) => {
-                count_failure(&route, TRIGGER, &kind, flight.len());
+                count_failure(&route, flight[0].trigger, &kind, flight.len());
                 join_all(flight.into_iter().map(|leading| self.crash(leading, kind.clone()))).await;
             }
         }
@@ -76,8 +80,8 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// Fills what was loaded and tells everybody.
     async fn land(&self, leading: Leading, loaded: Loaded, noted: Result<Sequence, Untagged>) {
-        let Leading { route, key, token, asked, leased, pilot, .. } = leading;
-        route.count_load(TRIGGER, if loaded.value.is_some() { "row" } else { "empty" }, 1);
+        let Leading { route, key, token, asked, leased, trigger, pilot, .. } = leading;
+        route.count_load(trigger, if loaded.value.is_some() { "row" } else { "empty" }, 1);
         let tagged = if leased { self.tag(&route, &key, &loaded, noted).await } else { Ok(()) };
         let (fill, unstored) = match tagged {
             Ok(()) => self.fill_of(&route, &loaded.value),

@@ -39,12 +39,13 @@ pub mod prepare;
 pub mod route;
 mod tags;
 mod unstored;
+pub mod warm;
 
 use self::aside::Fills;
 use self::backoff::Backoff;
 use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
-use self::load::Leading;
+use self::load::{Leading, MISS};
 use self::negative::NegativeBudget;
 use self::route::{Loading, Route, RouteMetrics};
 use self::unstored::Turns;
@@ -221,14 +222,14 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
                 let (route, key) = (route.clone(), key.clone());
-                let leading = Leading { route, key, token, arguments, asked, leased: true, pilot };
+                let leading = Leading { route, key, token, arguments, asked, leased: true, trigger: MISS, pilot };
                 Begun::Lead(leading, ticket.of_leader())
             }
             // It can be read and not written (full, or a replica): the row is served to this reader alone.
             Err(StoreError::Refused(text)) => {
                 tracing::debug!(route = route.config.name, text, "the upstream refuses leases");
                 let (route, key) = (route.clone(), key.clone());
-                let leading = Leading { route, key, token, arguments, asked, leased: false, pilot };
+                let leading = Leading { route, key, token, arguments, asked, leased: false, trigger: MISS, pilot };
                 Begun::Lead(leading, ticket.of_leader())
             }
             Ok(Acquired::Present) => Begun::Answer(Ok(Found::Present)),

@@ -1,8 +1,8 @@
 //! From the configuration to routes: connects the databases and prepares every statement on them.
 
-use super::route::{Load, Loading, Route, Routes};
-use crate::config::{self, Config, Diagnostic};
-use crate::database::{Database, DatabaseError};
+use super::route::{Load, Loading, Route, Routes, Warm};
+use crate::config::{self, Config, Diagnostic, Encoding, Origin, Rows};
+use crate::database::{Database, DatabaseError, LoadSpec};
 use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,12 +25,42 @@ pub async fn prepare(config: &Config) -> Result<Routes, Vec<Diagnostic>> {
             continue;
         };
         let Some(database) = databases.get(load.database.as_str()) else { continue };
+        let settings = &config.databases[&load.database];
+        let warm = match prepare_warm(database, route, load, settings).await {
+            Ok(warm) => warm,
+            Err(error) => {
+                wrong.push(error);
+                continue;
+            }
+        };
         match database.prepare(Load::spec(route, load)).await {
-            Ok(statement) => routes.push(Loading::new(route.clone(), load.clone(), statement).route().clone()),
-            Err(error) => wrong.push(of_statement(route, load, &config.databases[&load.database], &error)),
+            Ok(statement) => routes.push(Loading::new(route.clone(), load.clone(), statement, warm).route().clone()),
+            Err(error) => wrong.push(of_statement(route, &load.origin, settings, &error)),
         }
     }
     if wrong.is_empty() { Ok(Routes::new(routes)) } else { Err(wrong) }
+}
+
+async fn prepare_warm(
+    database: &Database,
+    route: &config::Route,
+    load: &config::Load,
+    settings: &config::Database,
+) -> Result<Option<Warm>, Diagnostic> {
+    let Some(warm) = &load.warm else { return Ok(None) };
+    let names: Vec<String> = route.key.names().map(str::to_owned).collect();
+    let hint = format!("its columns must be named like the key's parts: {}; name them with AS", names.join(", "));
+    let (sql, parameters) = (warm.sql.clone(), Vec::new());
+    let spec = LoadSpec { sql, parameters, rows: Rows::Many, encoding: Encoding::Json, tag_columns: names };
+    match database.prepare(spec).await {
+        // Clients have the rest of the connections.
+        Ok(statement) => Ok(Some(Warm { statement, flights: (settings.pool * 3 / 4).max(1) })),
+        Err(DatabaseError::Encoding(_)) => {
+            let message = format!("route '{}': `warm` does not tell the keys", route.name);
+            Err(Diagnostic::at(&warm.origin, message, hint))
+        }
+        Err(error) => Err(of_statement(route, &warm.origin, settings, &error)),
+    }
 }
 
 fn of_database(settings: &config::Database, error: &DatabaseError) -> Diagnostic {
@@ -46,7 +76,7 @@ fn of_database(settings: &config::Database, error: &DatabaseError) -> Diagnostic
 
 fn of_statement(
     route: &config::Route,
-    load: &config::Load,
+    origin: &Origin,
     settings: &config::Database,
     error: &DatabaseError,
 ) -> Diagnostic {
@@ -55,5 +85,5 @@ fn of_statement(
     }
     let message = format!("route '{}': {error}", route.name);
     let hint = format!("run the statement on database '{}' by hand, with values for its parameters", settings.name);
-    Diagnostic::at(&load.origin, message, hint)
+    Diagnostic::at(origin, message, hint)
 }

@@ -32,10 +32,20 @@ pub struct Load {
     pub statement: Arc<dyn Statement>,
     /// For each parameter of the statement, which part of the pattern it is.
     captures: Vec<usize>,
+    /// Which keys are loaded before anybody asks for them.
+    pub warm: Option<Arc<Warm>>,
     /// `weir_loads_in_flight{database}`.
     pub in_flight: Gauge,
     /// `weir_load_duration_seconds{route}`.
     pub duration: Histogram,
+}
+
+/// A route's `warm`, ready for use.
+pub struct Warm {
+    /// Its statement, which answers for each row the texts of the key's parts, in the pattern's order.
+    pub statement: Arc<dyn Statement>,
+    /// So many batches are loaded at once.
+    pub flights: usize,
 }
 
 /// When a lease is dropped on account of a change of its key.
@@ -99,8 +109,8 @@ pub struct Lookups {
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 impl Loading {
-    /// Joins a route of the file, its `load` and the statement that this was prepared as.
-    pub fn new(config: config::Route, load: config::Load, statement: Arc<dyn Statement>) -> Self {
+    /// Joins a route of the file, its `load` and what this was prepared as.
+    pub fn new(config: config::Route, load: config::Load, statement: Arc<dyn Statement>, warm: Option<Warm>) -> Self {
         let names: Vec<&str> = config.key.parts.iter().filter_map(parameter_name).collect();
         let captures = load.parameters.iter().map(|wanted| {
             names.iter().position(|name| name == wanted).expect("the configuration checked every parameter")
@@ -111,6 +121,7 @@ impl Loading {
             duration: metrics::histogram!("weir_load_duration_seconds", "route" => config.name.clone()),
             config: load,
             statement,
+            warm: warm.map(Arc::new),
         });
         Loading { route: Arc::new(Route::new(config, Some(load.clone()))), load }
     }
@@ -129,6 +140,18 @@ impl Loading {
     pub fn arguments(&self, key: &[u8]) -> Option<Arguments> {
         let parts = self.parts(key)?;
         Some(self.load.captures.iter().map(|&index| parts[index].to_string()).collect())
+    }
+
+    /// The key whose parts are these; `None` if one is missing, or there is no such key.
+    pub fn key_of(&self, parts: &[Option<Bytes>]) -> Option<Vec<u8>> {
+        let (mut parts, mut key) = (parts.iter(), Vec::new());
+        for part in &self.config.key.parts {
+            match part {
+                Part::Literal(text) => key.extend_from_slice(text.as_bytes()),
+                Part::Segment(_) | Part::Rest(_) => key.extend_from_slice(parts.next()?.as_ref()?),
+            }
+        }
+        self.matches(&key).then_some(key)
     }
 
     /// How long a lease for one of its loads stands: past the moment at which the load is cancelled.

@@ -112,16 +112,21 @@ fn block(route: &Route, embedded: bool) -> String {
     text
 }
 
-fn of_load(route: &Route, load: &Load, embedded: bool) -> [(&'static str, String); 6] {
+fn of_load(route: &Route, load: &Load, embedded: bool) -> [(&'static str, String); 7] {
     let parameters: Vec<String> = load.parameters.iter().map(|name| format!(":{name}")).collect();
     [
         ("database", load.database.clone()),
-        ("load", load.sql.split_whitespace().collect::<Vec<_>>().join(" ")),
+        ("load", one_line(&load.sql)),
         ("parameters", if parameters.is_empty() { "none".into() } else { parameters.join(" ") }),
         ("value", value(load)),
         ("timeline", timeline(route, load, embedded)),
         ("on_modify", load.on_modify.word().into()),
+        ("warm", load.warm.as_ref().map(|warm| one_line(&warm.sql)).unwrap_or_default()),
     ]
+}
+
+fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn of_clients(route: &Route, wait_for_fill: Duration, embedded: bool) -> [(&'static str, String); 2] {

@@ -94,6 +94,8 @@ pub struct Server {
     pub auth: Auth,
     /// For the places of `listen` that speak TLS.
     pub tls: Option<Tls>,
+    /// Clients are sent here only once `warm` of every route is done; default: at once.
+    pub ready_after_warm: bool,
 }
 
 impl Server {
@@ -397,6 +399,17 @@ pub struct Load {
     /// What INCR, APPEND, HSET … do on an absent key; default load.
     pub on_modify: OnModify,
     /// Where the statement stands in the file.
+    pub origin: Origin,
+    /// Which keys are loaded at start; `None`, the default: none.
+    pub warm: Option<Warm>,
+}
+
+/// `warm`: a statement without parameters, whose columns are named like the key's parts.
+#[derive(Clone, Debug)]
+pub struct Warm {
+    /// It.
+    pub sql: String,
+    /// Where it stands in the file.
     pub origin: Origin,
 }
 

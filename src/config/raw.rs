@@ -27,7 +27,7 @@ pub struct File {
     /// The SQL databases, each under a name of its own: [database.main].
     #[schemars(with = "BTreeMap<String, Database>")]
     pub database: BTreeMap<String, Spanned<Database>>,
-    /// Any key of a route but name, key and load: what routes that do not say otherwise use, as far as it concerns them.
+    /// Any key of a route but name, key, load and warm: what routes that do not say otherwise use, as far as it concerns them.
     pub defaults: Defaults,
     /// Which keys, and what is said of them: which statement answers them, or how long clients' own values may live. The
     /// first route that matches a key wins.
@@ -58,6 +58,8 @@ pub struct Server {
     pub users: Option<Setting<String>>,
     /// "upstream": the upstream checks what clients give to AUTH, and keeps their rights. Default: Weir checks it.
     pub auth: Option<Setting<String>>,
+    /// Whether /readyz waits until `warm` of every route is done. Default: false.
+    pub ready_after_warm: Option<Setting<bool>>,
     /// Certificate and key: every address of `listen` then speaks TLS, but those written as tcp:address:port.
     #[schemars(with = "Option<Tls>")]
     pub tls: Option<Spanned<Tls>>,
@@ -212,6 +214,8 @@ pub struct Route {
     /// The statement, with parts of the key as named parameters: "SELECT … WHERE id = :id". Default: none, the applications
     /// fill these keys themselves.
     pub load: Option<Setting<String>>,
+    /// A statement whose columns are named like the key's parts: those keys are loaded at start. Default: none.
+    pub warm: Option<Setting<String>>,
     /// The [database.NAME] that the load runs on. Default: the only one there is.
     pub database: Option<Setting<String>>,
     /// "one": an object, no row is "not found"; "many": an array, perhaps empty. Default: "one".

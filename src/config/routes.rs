@@ -8,8 +8,8 @@ use super::sizes::{self, Size};
 use super::sql::NamedSql;
 use super::tags::{self, TagPattern};
 use super::{
-    Database, Encoding, Filler, Load, OnModify, Origin, Pattern, Route, Rows, durations, keys, pattern, raw, shadow,
-    sql,
+    Database, Encoding, Filler, Load, OnModify, Origin, Pattern, Route, Rows, Warm, durations, keys, pattern, raw,
+    shadow, sql,
 };
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -119,6 +119,7 @@ fn load(
     let load_timeout = load_timeout(context, raw, databases.valid.get(database.as_deref().unwrap_or_default()));
     let max_value = max_value(context, raw);
     let on_modify = context.read_or(&raw.on_modify, OnModify::Load).value;
+    let warm = warm(context, raw);
     let (load, database) = (load?, database?);
     Some(Load {
         database,
@@ -131,7 +132,21 @@ fn load(
         load_timeout,
         on_modify,
         origin: load.origin,
+        warm,
     })
+}
+
+/// `warm`: it takes nothing from a key.
+fn warm(context: &mut Context<'_>, raw: &raw::Route) -> Option<Warm> {
+    let warm = context.read(&raw.warm)?;
+    let statement = read_statement(context, &warm)?;
+    if let (Some(name), Some(&offset)) = (statement.parameters.first(), statement.offsets.first()) {
+        let origin = inside(context.text, &warm, offset..offset + 1 + name.len());
+        let hint =
+            "write a statement without parameters, as in \"SELECT id FROM products ORDER BY sold DESC LIMIT 1000\"";
+        context.complain(&origin, format!("`:{name}` has no value here: no key is asked for yet"), hint);
+    }
+    Some(Warm { sql: warm.value, origin: warm.origin })
 }
 
 /// What is said of keys that the applications fill themselves; nothing of a load that there is not.
@@ -147,6 +162,7 @@ fn clients(context: &mut Context<'_>, raw: &raw::Route) -> Filler {
         ("max_value", place(&raw.max_value)),
         ("load_timeout", place(&raw.load_timeout)),
         ("on_modify", place(&raw.on_modify)),
+        ("warm", place(&raw.warm)),
     ];
     for (key, origin) in of_loads.into_iter().filter_map(|(key, origin)| Some((key, origin?))) {
         let message = format!("`{key}` is said of a `load`, and this route has none");

@@ -30,6 +30,7 @@ pub fn server(context: &mut Context<'_>, raw: &raw::Server, has_upstream: bool) 
         max_clients: context.read_within(&raw.max_clients, 10_000, (1, 1_000_000), usize::to_string),
         auth,
         tls: tls.flatten(),
+        ready_after_warm: context.read_or(&raw.ready_after_warm, false).value,
     }
 }
 

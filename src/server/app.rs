@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::clients::Clients;
+use super::warming::Warming;
 use crate::cache::near::Near;
 use crate::cache::route::Routes;
 use crate::config::Config;
@@ -31,6 +32,8 @@ pub struct App {
     pub hearing: Option<Hearing>,
     /// How many links to the upstream serve one client each.
     pub privates: Arc<Privates>,
+    /// Which keys are loaded before anybody asks for them, and how far that is.
+    pub warming: Warming,
     /// When the process began.
     pub started: Instant,
     /// See [`App::has_own_keys`].
@@ -58,8 +61,10 @@ impl App {
         let is_near = matches!(store, StoreKind::Redis(_)) && routes.iter().any(|route| route.has_near());
         let near = is_near.then(|| Arc::new(Near::new(config.limits.max_near)));
         let hearing = near.clone().map(|near| Hearing::new(near));
+        let warming = Warming::new(&routes);
         let own_keys = AtomicBool::new(!routes.is_empty());
-        App { routes, access, clients, store, near, hearing, privates, started: Instant::now(), own_keys, config }
+        let started = Instant::now();
+        App { routes, access, clients, store, near, hearing, privates, warming, started, own_keys, config }
     }
 
     /// Whether keys of Weir's own may stand among the clients' at the upstream: where there are routes, or once a client has
@@ -74,8 +79,13 @@ impl App {
         self.own_keys.store(true, Relaxed);
     }
 
-    /// Whether clients may be sent here: the upstream can be reached.
+    /// Whether clients may be sent here: the upstream can be reached, and what was to be warmed before is warm.
     pub fn is_ready(&self) -> bool {
+        self.is_connected() && (self.warming.is_over() || !self.config.server.ready_after_warm)
+    }
+
+    /// Whether the upstream can be reached.
+    pub fn is_connected(&self) -> bool {
         match &self.store {
             StoreKind::Redis(upstream) => upstream.is_up(),
             StoreKind::Embedded(_) => true,

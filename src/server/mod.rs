@@ -39,6 +39,7 @@ mod tagging;
 mod threads;
 mod timed;
 mod unstored;
+mod warming;
 mod weir;
 mod window;
 mod worker;

@@ -8,6 +8,7 @@ use super::incoming::{Moved, Socket};
 use super::metrics::{self, CommandCounts};
 use super::patience::tick;
 use super::session;
+use super::warming::warm_all;
 use super::worker::Worker;
 use crate::cache::explain::Explanation;
 use crate::cache::{Engine, Shared};
@@ -43,6 +44,8 @@ struct WorkerHandle {
 enum Task {
     /// Serve a client.
     Serve(Moved, Arc<Client>),
+    /// Load what is to be warm before anybody asks for it.
+    Warm,
     /// Tell what answers a key.
     Explain(Vec<u8>, oneshot::Sender<Explanation>),
 }
@@ -82,7 +85,10 @@ impl Workers {
         // The first worker does what is told.
         let start =
             |number| start_one(number, app.clone(), shared.clone(), loads.clone(), draining.clone(), events.take());
-        Ok(Workers { handles: (0..app.config.server.workers).map(start).collect::<io::Result<_>>()?, drain })
+        let handles: Vec<WorkerHandle> = (0..app.config.server.workers).map(start).collect::<io::Result<_>>()?;
+        // A worker that has ended at once has said why.
+        let _ = handles[0].tasks.send(Task::Warm);
+        Ok(Workers { handles, drain })
     }
 
     /// Each worker's counters.
@@ -186,6 +192,7 @@ async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
             serve(socket, client, worker).await;
             count.fetch_sub(1, Relaxed);
         }
+        Task::Warm => warm_all(worker).await,
         Task::Explain(key, answer) => {
             let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
             // Whoever asked may have left.

@@ -4,7 +4,7 @@ use super::conn::{Conn, Flow, Request};
 use super::explain::explain;
 use super::output::Output;
 use super::replies::KeyHashes;
-use super::tagging;
+use super::{tagging, warming};
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::resp::write;
@@ -28,6 +28,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         "invalidate" => return tagging::invalidate(conn, request),
         "set" => return tagging::set(conn, request),
         "tag" => return tagging::tag(conn, request),
+        "warm" => return warming::run(conn, request),
         "routes" => conn.answer_now(|out| {
             write::map(out, protocol, app.routes.iter().count());
             for route in app.routes.iter() {
@@ -77,13 +78,14 @@ fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     Flow::Next
 }
 
-const HELP: [&str; 8] = [
+const HELP: [&str; 9] = [
     "WEIR <subcommand> [<arg> ...]. Subcommands are:",
     "SET <key> <value> [EX <seconds> | PX <milliseconds>] TAGS <tag> [<tag> ...] -- Store a value that tags invalidate.",
     "TAG <key> <tag> [<tag> ...] -- Tag a key that is there.",
     "INVALIDATE <tag> [<tag> ...] -- Drop every key that has any of the tags; answers how many there were.",
     "EXPLAIN <key> -- Which route, SQL, parameters and TTLs answer this key.",
     "ROUTES -- Each route's name and pattern.",
+    "WARM <route> -- Load the keys that the route's `warm` names; answers how many rows were loaded.",
     "HELP -- Print this help.",
     "More is in the project's config/weir.toml.",
 ];

@@ -241,7 +241,7 @@ async fn universe(seed: u64, kind: Kind) -> Report {
 fn loading(statement: SimStatement, kind: Kind) -> Loading {
     let config = route(kind);
     let load = config.load().expect("it has a load").clone();
-    Loading::new(config, load, Arc::new(statement))
+    Loading::new(config, load, Arc::new(statement), None)
 }
 
 /// A route with short times, so that loads hang, and values expire, within a universe that is not calm.
