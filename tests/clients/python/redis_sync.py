@@ -271,7 +271,8 @@ def subscriptions(r):
     events.psubscribe("__key*__:noted")
     wait_until("it is subscribed", lambda: events.get_message(timeout=0.1) is None and r.pubsub_numpat() == 1)
     r.set("noted", 1)
-    r.pexpire("noted", 1)
+    # Not so soon that a slow server finds it over already, and deletes it at once.
+    r.pexpire("noted", 100)
     wait_until("it has expired", lambda: not r.exists("noted"))
     for _ in range(3):
         show("event", events.get_message(timeout=60))
