@@ -44,7 +44,8 @@
 //!
 //! # Invariants
 //!
-//! - A fill is stored only under its own lease, and every change of a key drops the key's lease first.
+//! - A fill is stored only under its own lease, and every change of a key that can be loaded drops the key's lease first.
+//! - Only a key whose route has a `load` reaches a database; the lease of another says which client is to fill it.
 //! - A read joins a load of its own process only after it has seen that load's lease at the store; while there is no store
 //!   to ask, only if that load begins after the read.
 //! - What is kept near is dropped before a change of it through this process is acknowledged; and nothing is kept while changes

@@ -1,5 +1,6 @@
 //! Logs: to standard error, as text or as JSON; `WEIR_LOG` filters them.
 
+use super::bars::AboveBars;
 use super::{Failure, LogFormat};
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
@@ -11,7 +12,7 @@ pub fn start(format: LogFormat) -> Result<(), Failure> {
         .map_err(|error| Failure::Usage(format!("error: WEIR_LOG is no filter: {error}\n")))?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| AboveBars)
         .with_ansi(std::io::stderr().is_terminal());
     let started = match format {
         LogFormat::Text => subscriber.with_target(false).try_init(),

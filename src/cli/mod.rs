@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 64 wrong usage, 78 bad configuration, 69 a service that is needed cannot be reached, 1 anything
 //! else. Results go to standard output, errors and logs to standard error. Held by tests/config_cli.rs.
 
+mod bars;
 mod check;
 pub mod demo;
 mod explain;

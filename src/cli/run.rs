@@ -1,11 +1,13 @@
 //! The proxy's life: start everything, wait for a signal, drain.
 
+use super::bars;
 use crate::admin;
 use crate::cache::prepare::prepare;
 use crate::config::{Config, Diagnostic};
 use crate::server::{Access, App, StoreKind, Workers, listener};
 use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,6 +61,7 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
     let house_keeping = tokio::spawn(keep_house(app.store.clone(), recorder.clone()));
     let admin = tokio::spawn(admin::serve(admin_listener, app.clone(), workers.clone(), recorder));
     on_start(&app);
+    let bars = std::io::stderr().is_terminal().then(|| tokio::spawn(bars::show(app.clone())));
 
     let [interrupt, terminate] = &mut stop;
     tokio::select! {
@@ -70,6 +73,7 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
         left = workers.drain(GRACE) => tracing::info!(clients_cut = left, "drained"),
         _ = interrupt.recv() => tracing::warn!("interrupted again, not waiting for clients"),
     }
+    bars.inspect(tokio::task::JoinHandle::abort);
     admin.abort();
     house_keeping.abort();
     Ok(())

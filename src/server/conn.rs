@@ -3,7 +3,8 @@
 //! Plain commands that follow each other travel upstream as one slice and wait as one slot (a *run*). A command on a
 //! routed key ends the run:
 //! - a read goes to the store too, and comes back to the engine only if its reply could be an absent key's;
-//! - a write first drops the key's lease (the fence), and afterwards the route's TTL caps the key's;
+//! - a write first drops the key's lease (the fence), and says no longer TTL than the route's ([`super::lifetime`]); of a key
+//!   that applications fill themselves the lease goes afterwards ([`super::aside`]);
 //! - a command that needs the old value makes the key present first.
 //!
 //! A later command of the same client on a key that an earlier one still works on waits for it (G3): [`Flow::Wait`].

@@ -5,7 +5,8 @@
 //!
 //! Beside each key may stand two side keys of Weir's own: its *lease* (the right to load it: a random token with a
 //! time limit) and its *negative entry* ("the database has no such row", with a short TTL). Every change of a key
-//! drops both before it is made, which is what refuses the fill of a load that began earlier (G1, T1).
+//! drops both before it is made, which is what refuses the fill of a load that began earlier (G1, T1). Of a key that clients
+//! fill themselves there is no such load; its lease goes after the change, for those who wait for it.
 //!
 //! Each database number has a *sequence*, which counts invalidations by tag, and for each tag an *index* of the keys that
 //! have it, and a *mark*: the number of its newest invalidation. `cache::tags` tells how they work together.
