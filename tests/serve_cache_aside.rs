@@ -585,6 +585,36 @@ fn users_of_the_upstream_fill_and_wait() {
     assert!(filler.run("SET report:1 x").is_error("NOPERM"));
 }
 
+/// What is kept near of such keys is as new as what their clients have set, also by commands that Weir gives another TTL.
+#[test]
+fn what_is_kept_near_is_what_was_set() {
+    let redis = Redis::start();
+    let routes = "[[route]]\nname = \"report\"\nkey = \"report:{id}\"\nnear = \"1h\"\nwait_for_fill = \"60s\"\n";
+    let weir = Weir::start(&format!("[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n{routes}", redis.url()));
+    let (mut client, mut other) = (weir.client(), weir.client());
+    assert_eq!(client.run("SET report:1 0"), Reply::ok());
+    let near_hits = || weir.metric("weir_lookups_total", &[("route", "report"), ("outcome", "near_hit")]);
+    wait_until("it is kept near", || {
+        assert_eq!(other.run("GET report:1"), Reply::bulk("0"));
+        near_hits() > 0.0
+    });
+    for number in 1..500 {
+        let value = number.to_string();
+        let set =
+            [["SET", "report:1", &value].to_vec(), ["SETEX", "report:1", "100", &value].to_vec()][number % 2].clone();
+        let replies = client.pipeline(&[set, vec!["GET", "report:1"]]);
+        assert_eq!(replies, [Reply::ok(), Reply::bulk(&value)]);
+        assert_eq!(other.run("GET report:1"), Reply::bulk(&value), "another client after the acknowledgement");
+    }
+    // Who waits for a fill is answered by it, though the key was kept near.
+    assert_eq!(client.run("DEL report:1"), Reply::Int(1));
+    assert_eq!(client.run("GET report:1"), Reply::Nil);
+    other.run_later("GET report:1");
+    wait_until_waiting(&weir, 1);
+    assert_eq!(client.run("SET report:1 again"), Reply::ok());
+    assert_eq!(other.recv(), Reply::bulk("again"));
+}
+
 /// Clients' TTLs of keys that Weir loads are jittered alike.
 #[test]
 fn keys_with_a_load_are_jittered_too() {

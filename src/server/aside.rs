@@ -64,7 +64,9 @@ impl Batches {
     /// The client has sent more, or must not wait any longer.
     pub fn begin(&self) {
         self.current.set(self.current.get() + 1);
-        self.next.notify_waiters();
+        if self.waiting.get() > 0 {
+            self.next.notify_waiters();
+        }
     }
 
     /// Is over as soon as `batch` is not the last one.
@@ -170,6 +172,7 @@ mod tests {
     fn a_batch_ends_with_the_next() {
         let batches = Rc::new(Batches::default());
         let first = Patience::new(Token(1), &batches);
+        let _waits = Waits::begin(&batches.waiting);
         let mut over = Box::pin(first.batches.after(first.batch));
         assert!(over.as_mut().now_or_never().is_none());
         batches.begin();
