@@ -1,5 +1,6 @@
 """Celery with its worker processes, over Redis as broker and result backend: celery_run.py URL"""
 
+import gc
 import os
 import subprocess
 import sys
@@ -75,6 +76,8 @@ try:
     for part in (tasks, workflows, control):
         print(f"-- {part.__name__}", flush=True)
         part()
+        # A result that ends with the interpreter says so on stderr.
+        gc.collect()
 finally:
     process.terminate()
     show("worker ended", process.wait(PATIENCE))
