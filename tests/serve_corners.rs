@@ -43,7 +43,50 @@ over_all_pairs!(
     the_first_ttl_is_the_key_s_own,
     no_option_of_getex_outlives_the_route,
     counters_beyond_doubles_are_exact,
+    what_a_key_holds_is_believed_though_it_looks_like_nothing,
 );
+
+/// G3: an empty string, a hash without that field and a key of another type are no absent keys.
+fn what_a_key_holds_is_believed_though_it_looks_like_nothing(pair: Pair) {
+    let stack = Stack::start(
+        pair,
+        r#"
+[[route]]
+name = "user"
+key = "user:{id}"
+value = "hash"
+load = "SELECT id, name, visits FROM users WHERE id = :id /* user */"
+[[route]]
+name = "text"
+key = "text:{id}"
+value = "text"
+load = "SELECT name FROM users WHERE id = :id /* text */"
+on_modify = "pass"
+"#,
+    );
+    let mut client = stack.weir.client();
+    client.run("HGETALL user:7");
+    assert_eq!(client.run("HDEL user:7 name"), Reply::Int(1));
+    assert_eq!(client.run("HGET user:7 name"), Reply::Nil);
+    assert_eq!(client.run("HMGET user:7 name none").items(), [Reply::Nil, Reply::Nil]);
+    assert_eq!(client.run("HEXISTS user:7 name"), Reply::Int(0));
+    assert_eq!(client.run("HSTRLEN user:7 name"), Reply::Int(0));
+    assert_eq!(client.run("HGET user:7 visits"), Reply::bulk("7"));
+    stack.assert_loads("user", 1);
+
+    assert_eq!(client.cmd(&["SET", "text:7", ""]), Reply::ok());
+    assert_eq!(client.run("GET text:7"), Reply::bulk(""));
+    assert_eq!(client.run("STRLEN text:7"), Reply::Int(0));
+    assert_eq!(client.run("GETRANGE text:7 0 9"), Reply::bulk(""));
+    assert_eq!(client.run("GETEX text:7 EX 100"), Reply::bulk(""));
+    assert_eq!(client.run("HSET text:8 field value"), Reply::Int(1));
+    assert_eq!(client.run("MGET text:8 text:7").items(), [Reply::Nil, Reply::bulk("")]);
+    stack.assert_loads("text", 0);
+    assert_eq!(client.run("EXISTS text:7 text:900 text:8 text:7"), Reply::Int(3));
+    assert_eq!(client.run("EXISTS text:7 text:900"), Reply::Int(1));
+    stack.assert_loads("text", 1);
+    assert_eq!(client.run("MGET text:8 text:9").items(), [Reply::Nil, Reply::bulk("user 9")]);
+}
 
 /// G3: a client reads its own writes, though only one of the command's keys is routed.
 fn a_slow_command_holds_back_its_keys_that_are_on_no_route_too(pair: Pair) {

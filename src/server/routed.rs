@@ -20,7 +20,7 @@ use crate::store::embedded::evaluate;
 use crate::store::{StoreError, StoreKey, Way};
 use crate::value::Value;
 use bytes::Bytes;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::{join, join_all, try_join_all};
 use std::sync::Arc;
 
 /// A key may vanish again between its load and the command: so often it is made present anew.
@@ -108,14 +108,21 @@ async fn answer_read(
             // The client may have opted in for its own read, and the fill has told it since.
             read.way.opt_in();
         }
-        reply = read.way.run(args).await.map_err(Failure::Store)?;
+        // The question goes behind the command in one write: the server answers both at one moment.
+        let there: Vec<usize> =
+            found.iter().filter(|(_, found)| !matches!(found, Found::Absent)).map(|(at, _)| *at).collect();
+        let question: OwnedArgs = std::iter::once(&b"EXISTS"[..]).chain(there.iter().map(|&at| &args[at])).collect();
+        let (answer, count) = join(read.way.run(args), read.way.run(question.as_args())).await;
+        reply = answer.map_err(Failure::Store)?;
         if spec.name == "getex" {
             found.iter().for_each(|(position, _)| cap_read(worker, read, spec, args, *position));
         }
         if unstored > 0 {
             return Ok(whole(with_unstored(spec, reply, unstored)));
         }
-        if !may_be_absent_among(&reply, read.all_keys) {
+        // What looks like an absent key's reply is that of the value which the key has: an empty one, or without that field.
+        let are_there = count.is_ok_and(|count| count == format!(":{}\r\n", there.len()).as_bytes());
+        if are_there || !may_be_absent_among(&reply, read.all_keys) {
             return Ok(whole(reply));
         }
     }
