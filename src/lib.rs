@@ -46,6 +46,8 @@
 //!
 //! - A fill is stored only under its own lease, and every change of a key that can be loaded drops the key's lease first.
 //! - Only a key whose route has a `load` reaches a database; the lease of another says which client is to fill it.
+//! - A value is stored only after its key stands in the index of each of its tags, and if none of them was invalidated since its
+//!   load began.
 //! - A read joins a load of its own process only after it has seen that load's lease at the store; while there is no store
 //!   to ask, only if that load begins after the read.
 //! - What is kept near is dropped before a change of it through this process is acknowledged; and nothing is kept while changes
