@@ -34,7 +34,7 @@ pub async fn read_from_store(worker: &Worker, routed: Read) -> Output {
         Ok(reply) => {
             let routes = std::iter::once(&routed.route).chain(&routed.other_routes);
             routes.for_each(|&route| worker.app.routes.get(route).metrics.lookups.hit.increment(1));
-            whole(reply)
+            Output::whole(reply)
         }
         Err(failure) => read(worker, routed, Err(failure)).await,
     }
@@ -95,7 +95,7 @@ async fn answer_read(
             found.push(answer?);
         }
         if found.iter().all(|found| matches!(found, Found::Absent)) {
-            return Ok(whole(reply));
+            return Ok(Output::whole(reply));
         }
         let found: Vec<(usize, Found)> = suspects.into_iter().zip(found).collect();
         let unstored = found.iter().filter(|(_, found)| matches!(found, Found::Loaded { stored: false, .. })).count();
@@ -118,17 +118,17 @@ async fn answer_read(
             found.iter().for_each(|(position, _)| cap_read(worker, read, spec, args, *position));
         }
         if unstored > 0 {
-            return Ok(whole(with_unstored(spec, reply, unstored)));
+            return Ok(Output::whole(with_unstored(spec, reply, unstored)));
         }
         // What looks like an absent key's reply is that of the value which the key has: an empty one, or without that field.
         let are_there = count.is_ok_and(|count| count == format!(":{}\r\n", there.len()).as_bytes());
         if are_there || !may_be_absent_among(&reply, read.all_keys) {
-            return Ok(whole(reply));
+            return Ok(Output::whole(reply));
         }
     }
     // A key has vanished as often as it was made present. That does not make its row absent.
     let answer = unstored::from_database(worker, read, spec, args).await?;
-    Ok(answer.unwrap_or_else(|| whole(reply)))
+    Ok(answer.unwrap_or_else(|| Output::whole(reply)))
 }
 
 /// GETEX may have set a longer TTL than the route's.
@@ -267,7 +267,7 @@ pub async fn modify(worker: &Worker, mut modify: Modify) -> Output {
     let answer = answer_modify(worker, &modify, args.as_args()).await;
     settle_written(worker, &modify, answer.as_deref().ok()).await;
     match answer {
-        Ok(reply) => whole(reply),
+        Ok(reply) => Output::whole(reply),
         Err(text) => error(&text),
     }
 }
@@ -287,7 +287,7 @@ pub async fn write(worker: &Worker, write: Modify) -> Output {
         Ok(reply) => tag_written(worker, &write).await.map(|()| reply),
         failed => failed,
     };
-    answer.map_or_else(|failure| error(&upstream_text(failure)), whole)
+    answer.map_or_else(|failure| error(&upstream_text(failure)), Output::whole)
 }
 
 /// What a client stores has the tags that its key tells; what its row would tell, nobody knows. Done before the command, so
@@ -333,7 +333,7 @@ async fn settle_written(worker: &Worker, command: &Modify, reply: Option<&[u8]>)
 
 /// Runs any command that Weir has nothing to add to.
 pub async fn run(command: Vec<u8>, way: Way) -> Output {
-    way.run(parse(&command).as_args()).await.map_or_else(|failure| error(&upstream_text(failure)), whole)
+    way.run(parse(&command).as_args()).await.map_or_else(|failure| error(&upstream_text(failure)), Output::whole)
 }
 
 async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Result<Vec<u8>, String> {
@@ -431,12 +431,6 @@ pub fn parse(command: &[u8]) -> OwnedArgs {
         Ok(Scanned::Complete { .. }) => scanner.args(command).iter().collect(),
         _ => unreachable!("a command that was whole is whole"),
     }
-}
-
-fn whole(reply: Vec<u8>) -> Output {
-    let mut output = Output::default();
-    output.extend(&reply);
-    output
 }
 
 /// An error as a whole answer.
