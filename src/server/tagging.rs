@@ -117,7 +117,7 @@ async fn store(
     key: StoreKey,
     value: Bytes,
     ttl: Option<Duration>,
-    mut tags: Vec<Bytes>,
+    tags: Vec<Bytes>,
     way: Way,
 ) -> Output {
     let app = &worker.app;
@@ -127,7 +127,6 @@ async fn store(
         Some(route) => ttl.unwrap_or(longest).min(longest).mul_f64(1.0 - worker.engine.share(&route.config)),
         None => ttl.unwrap_or(longest),
     };
-    tags.extend(route.iter().flat_map(|route| route.tags_of_key(&key.name)));
     let names: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
     if let Err(failure) = worker.engine.add_tags(&key, &names, ttl.saturating_add(SLACK)).await {
         return error(&upstream_text(failure));
