@@ -273,3 +273,25 @@ pub async fn tag_cells(
     let row = |cells: Vec<Option<Bytes>>| cells.into_iter().map(text).collect();
     loaded.into_iter().map(|loaded| loaded.tag_cells.into_iter().map(row).collect()).collect()
 }
+
+/// Of a table `tagged` with the rows (1, 10, 5), (2, 10, NULL) and (3, 11, 6) of `id`, `shop` and `category`.
+pub async fn tag_columns_come_beside_the_rows(database: &Database) {
+    let some = |text: &str| Some(text.to_owned());
+    let by_id = "SELECT * FROM tagged WHERE id = :id";
+    for encoding in [Encoding::Json, Encoding::MsgPack, Encoding::Hash] {
+        let spec = || spec(by_id, Rows::One, encoding);
+        let batch = tag_cells(database, spec(), &["category", "shop"], &["2", "9", "1"]).await;
+        assert_eq!(batch, [vec![vec![None, some("10")]], vec![], vec![vec![some("5"), some("10")]]], "{encoding:?}");
+        let alone = tag_cells(database, spec(), &["category", "shop"], &["3"]).await;
+        assert_eq!(alone, [[[some("6"), some("11")]]], "{encoding:?}");
+    }
+    let by_shop = "SELECT id, category FROM tagged WHERE shop = :shop ORDER BY id";
+    for encoding in [Encoding::Json, Encoding::MsgPack] {
+        let many = tag_cells(database, spec(by_shop, Rows::Many, encoding), &["category"], &["10", "12"]).await;
+        assert_eq!(many, [vec![vec![some("5")], vec![None]], vec![]], "{encoding:?}");
+    }
+    let mut unknown = spec(by_id, Rows::One, Encoding::Json);
+    unknown.tag_columns = vec!["owner".to_owned()];
+    let error = database.prepare(unknown).await.err().expect("there is no such column");
+    assert!(error.to_string().contains("{owner}") && error.to_string().contains("shop"), "{error}");
+}
