@@ -84,7 +84,7 @@ route product
   load       SELECT name FROM products WHERE id = :id
   parameters :id
   value      json of one row, max_value 1MiB
-  timeline   fresh 4.5m–5m, negative 1m, load timeout 2s, near off
+  timeline   fresh 4.5m–5m, grace off, early refresh off, negative 1m, load timeout 2s, near off
   on_modify  load
 
 route tree
@@ -93,7 +93,7 @@ route tree
   load       SELECT 1
   parameters none
   value      msgpack of many rows, max_value 1MiB
-  timeline   fresh 1h, negative off, load timeout 2s, near 5s
+  timeline   fresh 1h, grace off, early refresh off, negative off, load timeout 2s, near 5s
   on_modify  reject
   tags       trees, tree-{rest}
 

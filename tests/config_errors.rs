@@ -87,7 +87,7 @@ url = "sqlite:shop.sqlite"
 [[route]]
 key = "product:{id}"
 load = "SELECT name FROM products WHERE id = :id"
-grace = "10m"
+sliding = true
 "##,
         r##"
 error: `snapshot` in [embedded] is not supported by this version
@@ -98,11 +98,11 @@ error: `snapshot` in [embedded] is not supported by this version
   |
   = help: remove it
 
-error: `grace` in [[route]] is not supported by this version
+error: `sliding` in [[route]] is not supported by this version
  --> weir.toml:8:1
   |
-8 | grace = "10m"
-  | ^^^^^
+8 | sliding = true
+  | ^^^^^^^
   |
   = help: remove it
 "##,
@@ -122,7 +122,7 @@ error: unknown key `name` in [defaults]
 2 | name = "x"
   | ^^^^
   |
-  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, near, wait_for_fill
+  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, near, wait_for_fill
 "##,
     );
 }
@@ -2015,6 +2015,34 @@ max_tags = 0
         "nothing stands in these braces",
         "an empty tag",
         "the tag \"all\" stands here twice",
+    ] {
+        assert!(errors.contains(expected), "{expected}\n{errors}");
+    }
+}
+
+#[test]
+fn how_a_value_is_refreshed_is_said_in_numbers_that_mean_something() {
+    let toml = r#"
+[database.main]
+url = "sqlite:shop.db"
+[[route]]
+key = "product:{id}"
+load = "SELECT 1 WHERE :id = 1"
+grace = 600
+early_refresh = "1"
+[[route]]
+key = "user:{id}"
+load = "SELECT 1 WHERE :id = 1"
+early_refresh = 11.0
+[[route]]
+key = "page:{id}"
+grace = "1m"
+"#;
+    let errors = told(toml);
+    for expected in [
+        "write it without quotes, as in 1.0",
+        "11.0 is too large",
+        "`grace` is said of a `load`, and this route has none",
     ] {
         assert!(errors.contains(expected), "{expected}\n{errors}");
     }

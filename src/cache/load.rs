@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 /// The label of loads for reads that missed.
 pub const MISS: &str = "miss";
+/// The label of loads of what is there already.
+pub const REFRESH: &str = "refresh";
 /// The label of loads that nobody has asked for yet.
 pub const WARM: &str = "warm";
 
@@ -33,6 +35,8 @@ pub struct Leading {
     pub leased: bool,
     /// What made it run: a label.
     pub trigger: &'static str,
+    /// What it finds takes the place of what is there.
+    pub replaces: bool,
     pub pilot: Pilot,
 }
 
@@ -74,13 +78,17 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             () = self.clock.sleep(load.config.load_timeout) => Err(Kind::TimedOut),
         };
         load.in_flight.decrement(1.0);
-        load.duration.record((self.clock.now() - begun).as_secs_f64());
+        let taken = self.clock.now() - begun;
+        load.duration.record(taken.as_secs_f64());
+        if result.is_ok() {
+            load.note_time(taken);
+        }
         result
     }
 
     /// Fills what was loaded and tells everybody.
     async fn land(&self, leading: Leading, loaded: Loaded, noted: Result<Sequence, Untagged>) {
-        let Leading { route, key, token, asked, leased, trigger, pilot, .. } = leading;
+        let Leading { route, key, token, asked, leased, trigger, replaces, pilot, .. } = leading;
         route.count_load(trigger, if loaded.value.is_some() { "row" } else { "empty" }, 1);
         let tagged = if leased { self.tag(&route, &key, &loaded, noted).await } else { Ok(()) };
         let (fill, unstored) = match tagged {
@@ -88,6 +96,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Err(untagged) => (Fill::Nothing, Some(untagged.reason())),
         };
         let filled = match leased {
+            true if replaces => self.store.replace(&key, token, fill).await,
             true => self.store.fill(&key, token, fill).await,
             false => Err(StoreError::Refused("no lease".into())),
         };
@@ -106,13 +115,16 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     fn fill_of(&self, route: &Loading, value: &Option<Value>) -> (Fill, Option<&'static str>) {
         let load = &route.load.config;
         match value {
-            Some(value) if value.len() > load.max_value => (Fill::Nothing, Some("too_big")),
-            Some(value) => (Fill::Value { value: value.clone(), ttl: self.jittered(&route.config) }, None),
-            None if load.negative_ttl.is_zero() => (Fill::Nothing, Some("off")),
+            Some(value) if value.len() > load.max_value => (Fill::Gone, Some("too_big")),
+            Some(value) => {
+                let ttl = self.jittered(&route.config) + load.grace;
+                (Fill::Value { value: value.clone(), ttl }, None)
+            }
+            None if load.negative_ttl.is_zero() => (Fill::Gone, Some("off")),
             None => {
                 let ttl = load.negative_ttl;
                 let room = self.shared.negative.lock().take(self.clock.now(), ttl);
-                if room { (Fill::Negative { ttl }, None) } else { (Fill::Nothing, Some("negative_full")) }
+                if room { (Fill::Negative { ttl }, None) } else { (Fill::Gone, Some("negative_full")) }
             }
         }
     }

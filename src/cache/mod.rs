@@ -36,6 +36,7 @@ mod matcher;
 pub mod near;
 mod negative;
 pub mod prepare;
+pub mod refresh;
 pub mod route;
 mod tags;
 mod unstored;
@@ -47,6 +48,7 @@ use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
 use self::load::{Leading, MISS};
 use self::negative::NegativeBudget;
+use self::refresh::Refreshes;
 use self::route::{Loading, Route, RouteMetrics};
 use self::unstored::Turns;
 use crate::clock::Clock;
@@ -101,6 +103,7 @@ pub struct Shared {
     flights: Flights,
     turns: Turns,
     backoff: Mutex<Backoff>,
+    refreshes: Refreshes,
     negative: Mutex<NegativeBudget>,
     max_tags: usize,
     fills: Fills,
@@ -114,6 +117,7 @@ impl Shared {
             flights: Flights::default(),
             turns: Turns::default(),
             backoff: Mutex::default(),
+            refreshes: Refreshes::default(),
             negative: Mutex::new(NegativeBudget::new(max_negative, now)),
             max_tags,
             fills: Fills::new(max_fill_waiters),
@@ -222,14 +226,34 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
                 let (route, key) = (route.clone(), key.clone());
-                let leading = Leading { route, key, token, arguments, asked, leased: true, trigger: MISS, pilot };
+                let leading = Leading {
+                    route,
+                    key,
+                    token,
+                    arguments,
+                    asked,
+                    leased: true,
+                    trigger: MISS,
+                    replaces: false,
+                    pilot,
+                };
                 Begun::Lead(leading, ticket.of_leader())
             }
             // It can be read and not written (full, or a replica): the row is served to this reader alone.
             Err(StoreError::Refused(text)) => {
                 tracing::debug!(route = route.config.name, text, "the upstream refuses leases");
                 let (route, key) = (route.clone(), key.clone());
-                let leading = Leading { route, key, token, arguments, asked, leased: false, trigger: MISS, pilot };
+                let leading = Leading {
+                    route,
+                    key,
+                    token,
+                    arguments,
+                    asked,
+                    leased: false,
+                    trigger: MISS,
+                    replaces: false,
+                    pilot,
+                };
                 Begun::Lead(leading, ticket.of_leader())
             }
             Ok(Acquired::Present) => Begun::Answer(Ok(Found::Present)),

@@ -10,6 +10,7 @@ use metrics::{Counter, Gauge, Histogram};
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// One route, ready for use.
@@ -38,6 +39,8 @@ pub struct Load {
     pub in_flight: Gauge,
     /// `weir_load_duration_seconds{route}`.
     pub duration: Histogram,
+    /// How long its loads take, in microseconds: a moving mean of about the last eight.
+    usual: AtomicU64,
 }
 
 /// A route's `warm`, ready for use.
@@ -93,6 +96,8 @@ pub struct Lookups {
     pub near_hit: Counter,
     /// The value was there.
     pub hit: Counter,
+    /// The value was there, and in its grace.
+    pub stale_hit: Counter,
     /// The absence was remembered.
     pub negative_hit: Counter,
     /// A load was needed, own or somebody else's; of a route without `load`: the client was left to fill the key.
@@ -122,6 +127,7 @@ impl Loading {
             config: load,
             statement,
             warm: warm.map(Arc::new),
+            usual: AtomicU64::new(0),
         });
         Loading { route: Arc::new(Route::new(config, Some(load.clone()))), load }
     }
@@ -170,6 +176,19 @@ impl Load {
             encoding: load.value,
             tag_columns: tag_columns(&route.tags),
         }
+    }
+
+    /// A load has taken so long.
+    pub fn note_time(&self, taken: Duration) {
+        let taken = u64::try_from(taken.as_micros()).unwrap_or(u64::MAX / 8);
+        let usual = self.usual.load(Relaxed);
+        // Of two loads that end together one may not be counted: a mean bears that.
+        self.usual.store(if usual == 0 { taken } else { usual - usual / 8 + taken / 8 }, Relaxed);
+    }
+
+    /// How long its loads take of late; zero before the first.
+    pub fn usual_time(&self) -> Duration {
+        Duration::from_micros(self.usual.load(Relaxed))
     }
 
     fn lease_time(&self) -> Duration {
@@ -242,8 +261,19 @@ impl Route {
 
     /// No value or negative entry that is stored from now on, by a client or by a load under way, lives longer.
     pub fn longest_life(&self) -> Duration {
-        let of_load = |load: &Arc<Load>| self.config.ttl.max(load.config.negative_ttl) + load.lease_time();
-        self.load.as_ref().map_or(self.config.ttl + LEASE_MARGIN, of_load)
+        let longest = self.config.ttl + self.grace();
+        let of_load = |load: &Arc<Load>| longest.max(load.config.negative_ttl) + load.lease_time();
+        self.load.as_ref().map_or(longest + LEASE_MARGIN, of_load)
+    }
+
+    /// How long after its TTL a value of it may still be served.
+    pub fn grace(&self) -> Duration {
+        self.load.as_ref().map_or(Duration::ZERO, |load| load.config.grace)
+    }
+
+    /// Its `load`, if its values are refreshed before they are gone.
+    pub fn refreshing(&self) -> Option<&Load> {
+        self.load.as_deref().filter(|load| !load.config.grace.is_zero() || load.config.early_refresh > 0.0)
     }
 
     /// Counts one load, by what made it run and what it came to.
@@ -279,6 +309,7 @@ impl RouteMetrics {
             lookups: Lookups {
                 near_hit: lookup("near_hit"),
                 hit: lookup("hit"),
+                stale_hit: lookup("stale_hit"),
                 negative_hit: lookup("negative_hit"),
                 miss: lookup("miss"),
                 bypass: lookup("bypass"),

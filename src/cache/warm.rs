@@ -137,7 +137,20 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
                 let (route, key) = (route.clone(), key.clone());
-                Ok((Leading { route, key, token, arguments, asked, leased: true, trigger: WARM, pilot }, ticket))
+                Ok((
+                    Leading {
+                        route,
+                        key,
+                        token,
+                        arguments,
+                        asked,
+                        leased: true,
+                        trigger: WARM,
+                        replaces: false,
+                        pilot,
+                    },
+                    ticket,
+                ))
             }
             Ok(Acquired::Present | Acquired::Negative | Acquired::Held(_)) => Err(Outcome::Present),
             Err(error) => {

@@ -149,7 +149,11 @@ fn value(load: &Load) -> String {
 fn timeline(route: &Route, load: &Load, embedded: bool) -> String {
     let negative = if load.negative_ttl == Duration::ZERO { "off".into() } else { show(load.negative_ttl) };
     let (fresh, timeout, near) = (fresh(route), show(load.load_timeout), near(route, embedded));
-    format!("fresh {fresh}, negative {negative}, load timeout {timeout}, near {near}")
+    let grace = if load.grace.is_zero() { "off".into() } else { show(load.grace) };
+    let refresh = if load.early_refresh == 0.0 { "off".into() } else { format!("{:?}", load.early_refresh) };
+    format!(
+        "fresh {fresh}, grace {grace}, early refresh {refresh}, negative {negative}, load timeout {timeout}, near {near}"
+    )
 }
 
 fn near(route: &Route, embedded: bool) -> String {

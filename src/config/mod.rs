@@ -398,6 +398,10 @@ pub struct Load {
     pub load_timeout: Duration,
     /// What INCR, APPEND, HSET … do on an absent key; default load.
     pub on_modify: OnModify,
+    /// How long after its TTL a value may still be served; default zero.
+    pub grace: Duration,
+    /// XFetch's beta; zero, the default: no early refresh.
+    pub early_refresh: f64,
     /// Where the statement stands in the file.
     pub origin: Origin,
     /// Which keys are loaded at start; `None`, the default: none.

@@ -195,6 +195,11 @@ pub struct Defaults {
     /// Names under which many keys can be invalidated at once: "products", "category:{category_id}"; what stands in braces
     /// is a part of the key or a column. Default: none.
     pub tags: Option<Setting<Vec<At<String>>>>,
+    /// How long after its TTL a value may still be served, at once while one load refreshes it, and when that load fails;
+    /// "0s": not at all. Default: "0s".
+    pub grace: Option<Setting<Duration>>,
+    /// How eagerly a value is refreshed before its TTL is over: XFetch's beta; 0: not. Default: 0.
+    pub early_refresh: Option<Setting<f64>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
@@ -237,6 +242,11 @@ pub struct Route {
     /// Names under which many keys can be invalidated at once: "products", "category:{category_id}"; what stands in braces
     /// is a part of the key or a column. Default: none.
     pub tags: Option<Setting<Vec<At<String>>>>,
+    /// How long after its TTL a value may still be served, at once while one load refreshes it, and when that load fails;
+    /// "0s": not at all. Default: "0s".
+    pub grace: Option<Setting<Duration>>,
+    /// How eagerly a value is refreshed before its TTL is over: XFetch's beta; 0: not. Default: 0.
+    pub early_refresh: Option<Setting<f64>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
@@ -273,6 +283,8 @@ impl Route {
         or(&mut self.max_value, &defaults.max_value);
         or(&mut self.load_timeout, &defaults.load_timeout);
         or(&mut self.on_modify, &defaults.on_modify);
+        or(&mut self.grace, &defaults.grace);
+        or(&mut self.early_refresh, &defaults.early_refresh);
     }
 }
 

@@ -62,6 +62,8 @@ fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults
     load_timeout(context, &raw, databases.valid.get(database.as_deref().unwrap_or_default()));
     max_value(context, &raw);
     context.read(&raw.on_modify);
+    grace(context, &raw);
+    early_refresh(context, &raw);
     read_tags(context, &raw.tags, &[], true);
     near(context, &raw);
     wait_for_fill(context, &raw);
@@ -119,6 +121,7 @@ fn load(
     let load_timeout = load_timeout(context, raw, databases.valid.get(database.as_deref().unwrap_or_default()));
     let max_value = max_value(context, raw);
     let on_modify = context.read_or(&raw.on_modify, OnModify::Load).value;
+    let (grace, early_refresh) = (grace(context, raw), early_refresh(context, raw));
     let warm = warm(context, raw);
     let (load, database) = (load?, database?);
     Some(Load {
@@ -131,9 +134,21 @@ fn load(
         max_value,
         load_timeout,
         on_modify,
+        grace,
+        early_refresh,
         origin: load.origin,
         warm,
     })
+}
+
+fn grace(context: &mut Context<'_>, raw: &raw::Route) -> Duration {
+    let show = |duration: &Duration| format!("{:?}", durations::show(*duration));
+    context.read_within(&raw.grace, Duration::ZERO, (Duration::ZERO, YEAR), show)
+}
+
+/// More than ten times the measured load time is no early refresh any more.
+fn early_refresh(context: &mut Context<'_>, raw: &raw::Route) -> f64 {
+    context.read_within(&raw.early_refresh, 0.0, (0.0, 10.0), |beta| format!("{beta:?}"))
 }
 
 /// `warm`: it takes nothing from a key.
@@ -162,6 +177,8 @@ fn clients(context: &mut Context<'_>, raw: &raw::Route) -> Filler {
         ("max_value", place(&raw.max_value)),
         ("load_timeout", place(&raw.load_timeout)),
         ("on_modify", place(&raw.on_modify)),
+        ("grace", place(&raw.grace)),
+        ("early_refresh", place(&raw.early_refresh)),
         ("warm", place(&raw.warm)),
     ];
     for (key, origin) in of_loads.into_iter().filter_map(|(key, origin)| Some((key, origin?))) {

@@ -200,6 +200,21 @@ impl FromToml for bool {
     }
 }
 
+/// A factor, with or without a point.
+impl FromToml for f64 {
+    fn from_toml(raw: Raw) -> Result<Self, Problem> {
+        match raw {
+            Raw::Float(value) if value.is_finite() => Ok(value),
+            Raw::Integer(value) => Ok(value as f64),
+            other => Err(Problem::wrong_type("a number", &other, "write it without quotes, as in 1.0")),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "type": "number", "minimum": 0 })
+    }
+}
+
 /// A whole number of things.
 impl FromToml for usize {
     fn from_toml(raw: Raw) -> Result<Self, Problem> {

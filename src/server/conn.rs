@@ -180,6 +180,10 @@ impl<'a> RoutedKeys<'a> {
         Some(RoutedKeys { first, others, hashes })
     }
 
+    pub(super) fn first(&self) -> &RoutedKey<'a> {
+        &self.first
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &RoutedKey<'a>> {
         std::iter::once(&self.first).chain(&self.others)
     }
@@ -338,7 +342,8 @@ impl Conn {
         }
         let route = self.worker.app.routes.find(args.get(1)?)?;
         let share = self.worker.engine.share(&route.config);
-        let bounds = Bounds { most: route.config.ttl, share, finely: !self.is_upstream_user() };
+        let finely = !self.is_upstream_user();
+        let bounds = Bounds { most: route.config.ttl, share, finely, grace: route.grace() };
         lifetime::shortened(spec, args, bounds)
     }
 
@@ -558,6 +563,7 @@ impl Conn {
         match access {
             Access::Read if !self.loads() => return self.forward(request),
             Access::Read if self.read_near(spec, request, &keys) => {}
+            Access::Read if keys.tells_life_without_grace(spec) => self.read_life(spec, request, keys),
             Access::Read => self.read(spec, request, keys),
             Access::Modify if self.loads() && keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
                 self.modify(spec, request, keys)
@@ -622,7 +628,10 @@ impl Conn {
                 if let Some((route, key, leaves)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way, leaves);
                 }
-                count_hits();
+                match timed {
+                    None => count_hits(),
+                    Some(timed) => self.settle_embedded(embedded, request.args, &timed, &keys),
+                }
                 self.embedded.1 += 1;
                 self.answer_now(|out| out.extend_from_slice(&reply));
             }
@@ -817,7 +826,11 @@ impl Conn {
     /// Starts the engine on the reads that found nothing at the store, and counts those that found something.
     fn start_missed(&mut self) {
         let routes = &self.worker.app.routes;
-        self.replies.take_hits(|route| routes.get(route).metrics.lookups.hit.increment(1));
+        self.replies.take_hits(|route, stale| {
+            let lookups = &routes.get(route).metrics.lookups;
+            if stale { &lookups.stale_hit } else { &lookups.hit }.increment(1);
+        });
+        self.refresh_due();
         for missed in self.replies.take_missed() {
             self.start_read(missed);
         }

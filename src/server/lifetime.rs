@@ -6,7 +6,8 @@
 //! nodes, links of a client's own, MULTI, users of the upstream, the embedded store. SET without a TTL is given one likewise.
 //! Whatever else leaves a value (INCR, HSET, MSET, PERSIST …) is followed by a PEXPIRE … LT.
 //!
-//! - A TTL is only ever shortened. That of SET … NX, a lock, only to the route's `ttl`; nor is EXPIRE … GT jittered, which
+//! - A TTL is only ever shortened, and then the route's `grace` is added: so long the store keeps the value beyond it.
+//!   That of SET … NX, a lock, only to the route's `ttl`; nor is EXPIRE … GT jittered, which
 //!   is there to prolong.
 //! - What the server would refuse, and what is not understood here, is left as it is: the error is the server's own.
 //! - Points in time (EXAT, PXAT, EXPIREAT, PEXPIREAT) are shortened by this machine's clock.
@@ -67,8 +68,8 @@ impl Leaves {
     {
         match self {
             Leaves::Nothing | Leaves::Bounded => None,
-            Leaves::Own => Some(route.config.ttl),
-            Leaves::Value => Some(engine.jittered(&route.config)),
+            Leaves::Own => Some(route.config.ttl + route.grace()),
+            Leaves::Value => Some(engine.jittered(&route.config) + route.grace()),
         }
     }
 }
@@ -82,6 +83,8 @@ pub struct Bounds {
     pub share: f64,
     /// Seconds may become milliseconds.
     pub finely: bool,
+    /// What is added to it all: the value may be served for so long after its TTL.
+    pub grace: Duration,
 }
 
 /// Whether a command says how long its key may live.
@@ -96,9 +99,10 @@ pub fn shortened(spec: &Spec, args: Args<'_>, bounds: Bounds) -> Option<OwnedArg
     let said = said(spec, args)?;
     let share = if said.own { 0.0 } else { bounds.share };
     let most = i64::try_from(bounds.most.as_millis()).unwrap_or(i64::MAX);
+    let grace = i64::try_from(bounds.grace.as_millis()).unwrap_or(i64::MAX);
     let cut = |left: i64| {
         let left = left.min(most);
-        (left - (left as f64 * share) as i64).max(1)
+        (left - (left as f64 * share) as i64).max(1).saturating_add(grace)
     };
     let Some(ttl) = said.ttl else {
         let (word, ttl) = (&b"PX"[..], cut(most).to_string());
@@ -107,8 +111,8 @@ pub fn shortened(spec: &Spec, args: Args<'_>, bounds: Bounds) -> Option<OwnedArg
     let written = ttl.milliseconds(args)?;
     let begin = if ttl.unit.is_absolute() { now() } else { 0 };
     let left = written.checked_sub(begin).filter(|&left| left > 0)?;
-    let (new, most) = (begin + cut(left), begin.saturating_add(most));
-    (new < written).then(|| ttl.rewritten(spec, args, new, most, bounds.finely))
+    let (new, most) = (begin.saturating_add(cut(left)), begin.saturating_add(most).saturating_add(grace));
+    (new != written).then(|| ttl.rewritten(spec, args, new, most, bounds.finely))
 }
 
 fn now() -> i64 {
@@ -255,10 +259,14 @@ mod tests {
 
     /// What becomes of a command on a route with a ttl of 100 s.
     fn made(line: &str, share: f64, finely: bool) -> String {
+        made_with(line, share, finely, Duration::ZERO)
+    }
+
+    fn made_with(line: &str, share: f64, finely: bool, grace: Duration) -> String {
         let args = words(line);
         let args = args.as_args();
         let spec = lookup(&args[0]).expect("a command");
-        let bounds = Bounds { most: Duration::from_secs(100), share, finely };
+        let bounds = Bounds { most: Duration::from_secs(100), share, finely, grace };
         let changed = if says(spec) { shortened(spec, args, bounds) } else { None };
         let text =
             |args: Args<'_>| args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect::<Vec<_>>();
@@ -288,6 +296,21 @@ mod tests {
             ("PEXPIRE k 10000 NX", "PEXPIRE k 9000 NX"),
         ] {
             assert_eq!(made(line, 0.1, true), expected);
+        }
+    }
+
+    #[test]
+    fn the_grace_is_added_to_what_is_left() {
+        for (line, expected) in [
+            ("SET k v", "SET k v PX 150000"),
+            ("SET k v EX 10", "SET k v PX 69000"),
+            ("SET k v NX EX 10", "SET k v NX PX 70000"),
+            ("EXPIRE k 10 GT", "PEXPIRE k 70000 GT"),
+            ("PSETEX k 1000 v", "PSETEX k 60900 v"),
+            ("SET k v KEEPTTL", "SET k v KEEPTTL"),
+            ("EXPIRE k -1", "EXPIRE k -1"),
+        ] {
+            assert_eq!(made_with(line, 0.1, true, Duration::from_secs(60)), expected);
         }
     }
 

@@ -18,6 +18,7 @@ mod embedded_server;
 mod events;
 mod explain;
 mod facade;
+mod freshness;
 mod incoming;
 mod info;
 mod learned;

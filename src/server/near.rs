@@ -16,9 +16,9 @@
 //! are barred until it is answered. What MULTI queues is barred with its EXEC.
 
 use super::conn::{Conn, Request, RoutedKeys};
-use super::timed::{Asked, Shows, Timed};
+use super::timed::Shows;
 use crate::cache::near::{Bar, Closed, Key, Near};
-use crate::cache::route::{Route, Routes};
+use crate::cache::route::Routes;
 use crate::resp::args::Args;
 use crate::resp::command::{Access, Flags, Spec};
 use crate::resp::write::{self, Protocol};
@@ -46,9 +46,6 @@ pub struct Touched {
     /// Nobody knows which.
     pub any: bool,
 }
-
-/// Of an MGET, no more keys are brought in at once: each costs the store a question.
-const MOST_ASKED: usize = 128;
 
 impl Touched {
     /// By a command of the table, or `None`: one that nobody knows.
@@ -122,27 +119,6 @@ impl Conn {
         self.near_hits.add(keys);
         self.answer_now(|out| out.extend_from_slice(&answer));
         true
-    }
-
-    /// What must be asked with a routed read so that its keys can be kept; `None`: nothing.
-    pub(super) fn time(&self, spec: &Spec, args: Args<'_>, keys: &RoutedKeys<'_>) -> Option<Box<Timed>> {
-        let near = self.worker.app.near.as_ref().filter(|_| !self.is_private() && spec.arity_ok(args.len()))?;
-        let identity = &self.way.identity;
-        let shows = Shows::of(spec.name).filter(|shows| *shows != Shows::Strings || identity.user.is_none())?;
-        let sent = Instant::now();
-        let ask = |position: usize, route: &Route| {
-            let marker = near.mark(key(identity, &args[position]), sent)?;
-            Some(Asked { position, marker: Some(marker), most: route.config.near })
-        };
-        let asked: Vec<Asked> = match shows {
-            Shows::Strings => {
-                let routed = (1..args.len()).filter_map(|at| Some((at, self.worker.app.routes.find(&args[at])?)));
-                let near = routed.filter(|(_, route)| route.has_near());
-                near.filter_map(|(at, route)| ask(at, route)).take(MOST_ASKED).collect()
-            }
-            _ => keys.iter().filter(|key| key.route.has_near()).filter_map(|key| ask(1, key.route)).collect(),
-        };
-        (!asked.is_empty()).then(|| Box::new(Timed::new(shows, sent, asked)))
     }
 }
 

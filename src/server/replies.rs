@@ -11,7 +11,7 @@ use super::aside::Patience;
 use super::metrics::{CommandCounts, Path};
 use super::near::Change;
 use super::output::Output;
-use super::timed::Timed;
+use super::timed::{Due, Settled, Timed};
 use super::unstored;
 use super::window::Window;
 use crate::cache::error::upstream_error;
@@ -89,6 +89,16 @@ pub struct Missed {
     pub reply: Result<Vec<u8>, StoreError>,
 }
 
+/// A read of which keys are to be refreshed.
+pub struct DueRead {
+    /// The whole command, not inline.
+    pub command: Vec<u8>,
+    /// The database that it was run in.
+    pub db: u32,
+    /// Which keys.
+    pub keys: Vec<Due>,
+}
+
 /// See the module's page.
 pub struct Replies {
     state: RefCell<State>,
@@ -102,7 +112,9 @@ struct State {
     /// Number of the first of `slots`.
     first: u64,
     missed: Vec<Missed>,
-    hits: Vec<usize>,
+    /// Routes of reads that found a value, and whether it was stale.
+    hits: Vec<(usize, bool)>,
+    due: Vec<DueRead>,
     /// Of the open slots: how many are reads at the store, and how many the engine works on.
     reads: usize,
     slow: usize,
@@ -359,9 +371,14 @@ impl Replies {
         std::mem::take(&mut self.state.borrow_mut().missed)
     }
 
-    /// The routes of the reads that found a value since the last call.
-    pub fn take_hits(&self, each: impl FnMut(usize)) {
-        self.state.borrow_mut().hits.drain(..).for_each(each);
+    /// The routes of the reads that found a value since the last call, and whether it was stale.
+    pub fn take_hits(&self, mut each: impl FnMut(usize, bool)) {
+        self.state.borrow_mut().hits.drain(..).for_each(|(route, stale)| each(route, stale));
+    }
+
+    /// The reads since the last call of which a key is to be refreshed.
+    pub fn take_due(&self) -> Vec<DueRead> {
+        std::mem::take(&mut self.state.borrow_mut().due)
     }
 
     /// Works on the output.
@@ -491,9 +508,11 @@ impl State {
         let slot = &mut self.slots[index];
         let Kind::Read(read) = &mut slot.kind else { return };
         let mut reply = std::mem::take(&mut slot.partial);
+        let mut settled = Settled::default();
         if let Some(timed) = read.timed.take() {
             let came = reply.len();
-            reply.truncate(timed.settle(&reply));
+            settled = timed.settle(&reply);
+            reply.truncate(settled.own);
             let answers = came - reply.len();
             slot.came = slot.came.saturating_sub(answers);
             self.held -= answers;
@@ -504,8 +523,13 @@ impl State {
             } else {
                 slot.output = Output::whole(reply);
             }
-            self.hits.push(read.route);
-            self.hits.extend(&read.other_routes);
+            let stale = |route: &usize| settled.due.iter().any(|due| due.stale && due.route == *route);
+            let routes = std::iter::once(&read.route).chain(&read.other_routes);
+            self.hits.extend(routes.map(|route| (*route, stale(route))));
+            if !settled.due.is_empty() {
+                let (command, db) = (read.command.clone(), read.way.identity.db);
+                self.due.push(DueRead { command, db, keys: settled.due });
+            }
             counts.count(slot.commands[0], false);
             counts.observe(Path::Upstream, slot.opened, 1);
             return self.close(index);

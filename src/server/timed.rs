@@ -6,6 +6,7 @@
 //! its answer says is reckoned from before the question was sent, so that what is known here never outlives it.
 
 use crate::cache::near::Marker;
+use crate::cache::refresh::Schedule;
 use crate::resp::args::Args;
 use crate::resp::scan::{bulk, elements, value_end};
 use crate::resp::write;
@@ -39,7 +40,8 @@ impl Shows {
 
 /// See the module's page.
 pub struct Timed {
-    shows: Shows,
+    /// `None`: it shows less than all.
+    shows: Option<Shows>,
     /// Before it was sent.
     sent: Instant,
     keys: Vec<Asked>,
@@ -53,6 +55,39 @@ pub struct Asked {
     pub marker: Option<Marker>,
     /// It is kept no longer than so.
     pub most: Duration,
+    /// Index of its route.
+    pub route: usize,
+    /// When it is to be refreshed.
+    pub schedule: Schedule,
+}
+
+/// What the answers to a timed read say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// How many of the bytes are the read's own reply.
+    pub own: usize,
+    /// The keys that are to be refreshed.
+    pub due: Vec<Due>,
+}
+
+/// A key that is to be refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Its place among the command's arguments.
+    pub position: usize,
+    /// Index of its route.
+    pub route: usize,
+    /// Its time is over, and it was served all the same.
+    pub stale: bool,
+}
+
+impl Asked {
+    /// Whether it is due with so much left of its life.
+    pub fn due(&self, left: Duration) -> Option<Due> {
+        let Schedule { stale, due } = self.schedule;
+        let is_due = !due.is_zero() && left <= due;
+        is_due.then_some(Due { position: self.position, route: self.route, stale: !stale.is_zero() && left <= stale })
+    }
 }
 
 /// What an upstream says of a key's life.
@@ -68,7 +103,7 @@ enum Life {
 
 impl Timed {
     /// About to be sent, on at least one key.
-    pub fn new(shows: Shows, sent: Instant, keys: Vec<Asked>) -> Self {
+    pub fn new(shows: Option<Shows>, sent: Instant, keys: Vec<Asked>) -> Self {
         Timed { shows, sent, keys }
     }
 
@@ -92,12 +127,18 @@ impl Timed {
         self.keys.iter_mut().for_each(|key| key.marker = None);
     }
 
-    /// Keeps what the replies say, as far as it may be. Answers how many of their bytes are the read's own reply.
-    pub fn settle(self, replies: &[u8]) -> usize {
+    /// The keys that are asked about.
+    pub fn keys(&self) -> &[Asked] {
+        &self.keys
+    }
+
+    /// Keeps what the replies say, as far as it may be.
+    pub fn settle(self, replies: &[u8]) -> Settled {
+        let mut due = Vec::new();
         let own = value_end(replies, 0).unwrap_or(replies.len());
         let reply = &replies[..own];
         let parts: Vec<Range<usize>> = match self.shows {
-            Shows::Strings => elements(reply).collect(),
+            Some(Shows::Strings) => elements(reply).collect(),
             _ => Vec::new(),
         };
         let mut at = own;
@@ -105,21 +146,25 @@ impl Timed {
             let Some(end) = value_end(replies, at) else { break };
             let life = Life::of(&replies[at..end]);
             at = end;
-            let value = match self.shows {
-                Shows::String => string(reply),
-                Shows::Hash => hash(reply),
-                Shows::Strings => parts.get(key.position - 1).and_then(|part| string(&reply[part.clone()])),
-            };
             let left = match life {
-                Life::Left(left) => left.min(key.most),
-                Life::Endless => key.most,
+                Life::Left(left) => left,
+                Life::Endless => Duration::MAX,
                 Life::Over => continue,
             };
-            if let (Some(marker), Some(value)) = (key.marker, value) {
-                marker.keep(value, self.sent + left);
+            due.extend(key.due(left));
+            let fresh = left.saturating_sub(key.schedule.stale);
+            let Some(marker) = key.marker.filter(|_| !fresh.is_zero()) else { continue };
+            let value = match self.shows {
+                Some(Shows::String) => string(reply),
+                Some(Shows::Hash) => hash(reply),
+                Some(Shows::Strings) => parts.get(key.position - 1).and_then(|part| string(&reply[part.clone()])),
+                None => None,
+            };
+            if let Some(value) = value {
+                marker.keep(value, self.sent + fresh.min(key.most));
             }
         }
-        own
+        Settled { own, due }
     }
 }
 
@@ -185,10 +230,12 @@ mod tests {
             position,
             marker: near.mark(key(name), sent),
             most: MOST,
+            route: 0,
+            schedule: Schedule::default(),
         });
         let shows = Shows::of(&String::from_utf8_lossy(&args[0]).to_lowercase()).expect("a read that shows all");
-        let timed = Timed::new(shows, sent, asked.collect());
-        let own = timed.settle(replies.as_bytes());
+        let timed = Timed::new(Some(shows), sent, asked.collect());
+        let own = timed.settle(replies.as_bytes()).own;
         let kept = names.iter().map(|name| {
             let until = near.until(key(name))?;
             near.look(key(name), sent, |value| (value.clone(), until - sent))
@@ -245,10 +292,33 @@ mod tests {
         let near = Arc::new(Near::new(1 << 20));
         near.hears();
         let sent = Instant::now();
-        let asked = Asked { position: 1, marker: near.mark(key("k"), sent), most: MOST };
-        let mut timed = Timed::new(Shows::String, sent, vec![asked]);
+        let (marker, schedule) = (near.mark(key("k"), sent), Schedule::default());
+        let asked = Asked { position: 1, marker, most: MOST, route: 0, schedule };
+        let mut timed = Timed::new(Some(Shows::String), sent, vec![asked]);
         timed.keep_nothing();
-        assert_eq!(timed.settle(b"$1\r\nv\r\n:-1\r\n"), 7);
+        assert_eq!(timed.settle(b"$1\r\nv\r\n:-1\r\n").own, 7);
         assert_eq!(near.until(key("k")), None);
+    }
+
+    #[test]
+    fn a_key_is_due_by_what_is_left_of_its_life() {
+        let schedule = Schedule { stale: Duration::from_secs(10), due: Duration::from_secs(12) };
+        let due = |left: &str| {
+            let asked = Asked { position: 1, marker: None, most: MOST, route: 3, schedule };
+            let replies = format!("$1\r\nv\r\n:{left}\r\n");
+            Timed::new(None, Instant::now(), vec![asked]).settle(replies.as_bytes()).due
+        };
+        let found = |stale| vec![Due { position: 1, route: 3, stale }];
+        for (left, expected) in [
+            ("12001", vec![]),
+            ("12000", found(false)),
+            ("10001", found(false)),
+            ("10000", found(true)),
+            ("1", found(true)),
+            ("-1", vec![]),
+            ("-2", vec![]),
+        ] {
+            assert_eq!(due(left), expected, "{left}");
+        }
     }
 }

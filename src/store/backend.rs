@@ -58,6 +58,20 @@ impl Store for Backend {
         }
     }
 
+    async fn acquire_to_refresh(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.acquire_to_refresh(key, token, lease).await,
+            Backend::Embedded(embedded) => Store::acquire_to_refresh(embedded, key, token, lease).await,
+        }
+    }
+
+    async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.replace(key, token, fill).await,
+            Backend::Embedded(embedded) => Store::replace(embedded, key, token, fill).await,
+        }
+    }
+
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
         match self {
             Backend::Redis(redis) => redis.invalidate(key).await,

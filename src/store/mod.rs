@@ -105,6 +105,8 @@ pub enum Fill {
     },
     /// Store nothing, only give the lease back.
     Nothing,
+    /// Store nothing, and keep nothing that a refresh was to replace.
+    Gone,
 }
 
 /// What became of a fill.
@@ -130,6 +132,19 @@ pub trait Store {
 
     /// Stores the outcome of a load, if `token` is still the lease and the key is absent; drops that lease.
     fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>>;
+
+    /// Takes the lease of a key that is to be refreshed, whatever stands there, unless somebody holds it: then
+    /// [`Acquired::Held`], and else [`Acquired::Granted`].
+    fn acquire_to_refresh(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Acquired, StoreError>>;
+
+    /// Puts the outcome of a load in the place of what is there, if `token` is still the lease; drops that lease. Never
+    /// [`Filled::Occupied`]: every change by others drops the lease.
+    fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>>;
 
     /// Deletes value, lease and negative entry. True if there was a value.
     fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>>;

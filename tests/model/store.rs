@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use weir::store::ends::Ends;
+use weir::store::ends::{Ends, Since};
 use weir::store::{Acquired, Fill, Filled, Held, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use weir::value::Value;
 
@@ -68,6 +68,8 @@ pub struct Table {
     /// Lists that somebody else had left behind, as an invalidation met them.
     pub left_behind: u64,
     pub refused: u64,
+    /// Values in whose place a refresh has put another.
+    pub replaced: u64,
     pub lost: u64,
     pub unreached: u64,
     pub expired: u64,
@@ -139,6 +141,16 @@ impl Table {
         if live(&mut self.negatives, key).is_some() {
             return Ok(Acquired::Negative);
         }
+        self.take_lease(key, token, process, time)
+    }
+
+    fn take_lease(
+        &mut self,
+        key: &StoreKey,
+        token: Token,
+        process: usize,
+        time: Duration,
+    ) -> Result<Acquired, (Token, Option<Duration>)> {
         if live(&mut self.leases, key).is_none() {
             let what = Lease { token, process, wanted: false };
             self.leases.insert(key.clone(), Entry { what, until: Instant::now() + time });
@@ -151,7 +163,15 @@ impl Table {
         Err((held.what.token, is_others.then(|| held.until - Instant::now())))
     }
 
-    fn fill(&mut self, key: &StoreKey, token: Token, fill: Fill, bug: Option<Bug>, chance: &Chance) -> Filled {
+    fn fill(
+        &mut self,
+        key: &StoreKey,
+        token: Token,
+        fill: Fill,
+        replaces: bool,
+        bug: Option<Bug>,
+        chance: &Chance,
+    ) -> Filled {
         let without_fence = bug == Some(Bug::Fence);
         let lease = live(&mut self.leases, key).copied().filter(|lease| lease.token == token);
         if lease.is_none_or(|lease| lease.wanted) {
@@ -164,8 +184,15 @@ impl Table {
         }
         self.leases.remove(key);
         if !matches!(fill, Fill::Nothing) && self.value(key).is_some() && !without_fence {
-            self.refused += 1;
-            return Filled::Occupied;
+            if !replaces {
+                self.refused += 1;
+                return Filled::Occupied;
+            }
+            self.replaced += 1;
+            self.values.remove(key);
+        }
+        if replaces && !matches!(fill, Fill::Nothing) {
+            self.negatives.remove(key);
         }
         match fill {
             Fill::Value { value: Value::String(bytes), ttl } => {
@@ -179,7 +206,7 @@ impl Table {
                 let alive = self.negatives.values().filter(|held| held.until > now).count();
                 self.most_negatives = self.most_negatives.max(alive);
             }
-            Fill::Nothing => {}
+            Fill::Nothing | Fill::Gone => {}
         }
         Filled::Stored
     }
@@ -266,8 +293,14 @@ impl SimStore {
         Err(StoreError::Unavailable("simulated".into()))
     }
 
-    pub async fn get(&self, key: &StoreKey) -> Result<Option<String>, StoreError> {
-        self.step(|table| table.value(key)).await
+    /// The value, and how long it has yet to live.
+    pub async fn get(&self, key: &StoreKey) -> Result<Option<(String, Duration)>, StoreError> {
+        self.step(|table| {
+            let value = table.value(key)?;
+            let until = table.values.get(key).map(|entry| entry.until)?;
+            Some((value, until.saturating_duration_since(Instant::now())))
+        })
+        .await
     }
 
     /// A routed SET as the server sends it: the fence first, then the command, on one link: both happen or neither is
@@ -291,17 +324,19 @@ impl SimStore {
     }
 }
 
+/// What an engine is told of a lease that stands.
+fn told(ends: &Arc<Ends>, since: Since, acquired: Result<Acquired, (Token, Option<Duration>)>) -> Acquired {
+    acquired.unwrap_or_else(|(token, left)| {
+        Acquired::Held(Held { token, end: left.and_then(|left| ends.of(token, left, since)) })
+    })
+}
+
 impl Store for SimStore {
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
         let ends = self.table.borrow().processes[self.process].clone();
         let since = ends.since();
-        let acquired = match self.step(|table| table.acquire(key, token, self.process, lease)).await? {
-            Ok(acquired) => acquired,
-            Err((token, left)) => {
-                let end = left.and_then(|left| ends.of(token, left, since));
-                Acquired::Held(Held { token, end })
-            }
-        };
+        let acquired = self.step(|table| table.acquire(key, token, self.process, lease)).await?;
+        let acquired = told(&ends, since, acquired);
         if acquired == Acquired::Granted && self.bug == Some(Bug::Seen) {
             let before = self.granted.borrow_mut().insert(key.clone(), token);
             return Ok(before.filter(|_| self.chance.one_in(2)).map_or(acquired, |token| Acquired::Held(token.into())));
@@ -310,7 +345,18 @@ impl Store for SimStore {
     }
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        self.step(|table| table.fill(key, token, fill, self.bug, &self.chance)).await
+        self.step(|table| table.fill(key, token, fill, false, self.bug, &self.chance)).await
+    }
+
+    async fn acquire_to_refresh(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
+        let ends = self.table.borrow().processes[self.process].clone();
+        let since = ends.since();
+        let acquired = self.step(|table| table.take_lease(key, token, self.process, lease)).await?;
+        Ok(told(&ends, since, acquired))
+    }
+
+    async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
+        self.step(|table| table.fill(key, token, fill, true, self.bug, &self.chance)).await
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {

@@ -98,6 +98,7 @@ pub struct Report {
     pub loads: u64,
     pub coalesced: u64,
     pub refused_fills: u64,
+    pub replaced: u64,
     pub lists_left_behind: u64,
     pub tags_invalidated: u64,
     pub failed_loads: u64,
@@ -119,6 +120,7 @@ impl Report {
         self.loads += other.loads;
         self.coalesced += other.coalesced;
         self.refused_fills += other.refused_fills;
+        self.replaced += other.replaced;
         self.lists_left_behind += other.lists_left_behind;
         self.tags_invalidated += other.tags_invalidated;
         self.failed_loads += other.failed_loads;
@@ -138,13 +140,14 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} reads, {} loads, {} coalesced, {} refused fills, {} invalidations by tag, {} lists left behind, {} failed \
+            "{} reads, {} loads, {} coalesced, {} refused fills, {} values refreshed, {} invalidations by tag, {} lists left behind, {} failed \
              and {} hung loads, {} lost answers, {} steps at a store out of reach, {} reads without it, {} negative \
              answers, {} expired, {} ends told ({} times not heard), longest read {:?}",
             self.reads,
             self.loads,
             self.coalesced,
             self.refused_fills,
+            self.replaced,
             self.tags_invalidated,
             self.lists_left_behind,
             self.failed_loads,
@@ -248,7 +251,7 @@ fn loading(statement: SimStatement, kind: Kind) -> Loading {
 fn route(kind: Kind) -> weir::config::Route {
     let ttl = if kind.is_calm() { "1m" } else { "400ms" };
     let head = "[database.main]\nurl = \"sqlite:none\"\n[[route]]\nname = \"row\"\nkey = \"row:{id}\"\n";
-    let text = "tags = [\"rows\", \"category:{category}\"]\nnegative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
+    let text = "grace = \"150ms\"\nearly_refresh = 1.0\ntags = [\"rows\", \"category:{category}\"]\nnegative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
                 load = \"SELECT value FROM rows WHERE id = :id\"\n";
     let text = format!("{head}ttl = \"{ttl}\"\n{text}");
     let config = weir::config::parse(&text, Path::new("model.toml"), |_| None).expect("the file is valid");
@@ -317,6 +320,7 @@ impl World {
             loads: rows.loads,
             coalesced: history.reads.saturating_sub(answered_by_loads),
             refused_fills: table.refused,
+            replaced: table.replaced,
             lists_left_behind: table.left_behind,
             tags_invalidated: history.tags,
             failed_loads: rows.failed,
@@ -398,7 +402,12 @@ async fn look_up(
     for _ in 0..4 {
         let wanted = Wanted { route: world.route.clone(), key: key.clone() };
         let found = match engine.store().get(key).await {
-            Ok(Some(value)) => return Ok(Some(value)),
+            Ok(Some((value, left))) => {
+                if left <= engine.schedule(&world.route.load).due {
+                    engine.refresh_behind(world.route.clone(), key.clone());
+                }
+                return Ok(Some(value));
+            }
             Ok(None) => engine.ensure_one(wanted.clone()).await,
             Err(failure) => Err(LoadError { route: "row".into(), kind: error::Kind::Store(failure) }),
         };

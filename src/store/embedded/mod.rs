@@ -136,6 +136,15 @@ impl Embedded {
         self.run(context, args, Some(key), out)
     }
 
+    /// How long `key` has yet to live; `None` if it is absent, or lives without end. It counts as no use.
+    pub fn left(&self, context: Context, key: &[u8]) -> Option<std::time::Duration> {
+        let (hash, now) = (hash(key), self.time.now());
+        let shard = self.shards[shard_of(hash)].lock();
+        let expires = shard.spaces[context.db as usize].peek(hash, key, now)?.expires;
+        let left = u64::try_from(expires.checked_sub(now)?).ok().filter(|_| expires != keyspace::NEVER)?;
+        Some(std::time::Duration::from_millis(left))
+    }
+
     /// What the store holds and has done.
     pub fn stats(&self) -> Stats {
         let mut stats =

@@ -39,9 +39,31 @@ impl Embedded {
         })
     }
 
+    /// Takes the lease, whatever else stands there, unless somebody holds it. A negative entry makes way for it: who reads
+    /// meanwhile waits for the load.
+    pub fn acquire_to_refresh(&self, key: &StoreKey, token: Token, lease: Duration) -> Acquired {
+        self.step(key, |space, hash, now| {
+            if let Some(Side::Lease(holder)) = space.sides.get(hash, &key.name, now) {
+                return Acquired::Held(holder.into());
+            }
+            let until = deadline(now, lease);
+            space.sides.put(hash, &key.name, Side::Lease(token), until, self.side_limit());
+            Acquired::Granted
+        })
+    }
+
     /// Stores the outcome of a load, if `token` is still the lease and the key is absent; drops that lease. A value
     /// that is larger than the whole store counts as stored and evicted at once.
     pub fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Filled {
+        self.put(key, token, fill, false)
+    }
+
+    /// The same in the place of what is there.
+    pub fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Filled {
+        self.put(key, token, fill, true)
+    }
+
+    fn put(&self, key: &StoreKey, token: Token, fill: Fill, replaces: bool) -> Filled {
         if let Fill::Value { value, .. } = &fill {
             self.make_room(if value.len() <= self.limit { value.len() } else { 0 });
         }
@@ -50,8 +72,11 @@ impl Embedded {
                 return Filled::LeaseLost;
             }
             space.sides.drop(hash, &key.name);
-            if space.find(hash, &key.name, now).is_some() {
-                return Filled::Occupied;
+            if !matches!(fill, Fill::Nothing) && space.find(hash, &key.name, now).is_some() {
+                if !replaces {
+                    return Filled::Occupied;
+                }
+                space.take(hash, &key.name, now);
             }
             match fill {
                 Fill::Value { value, ttl } if !value_fits(&value, self.limit) => drop((value, ttl)),
@@ -59,7 +84,7 @@ impl Embedded {
                 Fill::Negative { ttl } => {
                     space.sides.put(hash, &key.name, Side::Negative, deadline(now, ttl), self.side_limit());
                 }
-                Fill::Nothing => {}
+                Fill::Nothing | Fill::Gone => {}
             }
             Filled::Stored
         })
@@ -101,6 +126,19 @@ impl Store for Arc<Embedded> {
 
     fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>> {
         ready(Ok(Embedded::fill(self, key, token, fill)))
+    }
+
+    fn acquire_to_refresh(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Acquired, StoreError>> {
+        ready(Ok(Embedded::acquire_to_refresh(self, key, token, lease)))
+    }
+
+    fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>> {
+        ready(Ok(Embedded::replace(self, key, token, fill)))
     }
 
     fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>> {

@@ -323,6 +323,55 @@ impl Redis {
         format!("{token:016x}{}", self.upstream.process())
     }
 
+    async fn take_lease(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        lease: Duration,
+        purpose: &[u8],
+    ) -> Result<Acquired, StoreError> {
+        let since = self.upstream.ends().since();
+        let (mine, time) = (self.lease_text(token), milliseconds(lease));
+        let word = self.call_for_word(&ACQUIRE, key, &[mine.as_bytes(), time.as_bytes(), purpose]).await?;
+        match word.as_slice() {
+            b"present" => Ok(Acquired::Present),
+            b"negative" => Ok(Acquired::Negative),
+            b"granted" => Ok(Acquired::Granted),
+            held => {
+                let (token, process, left) = parse_lease(held)?;
+                let is_told = !process.is_empty() && process != self.upstream.process();
+                let end = if is_told { self.upstream.ends().of(token, left, since) } else { None };
+                Ok(Acquired::Held(Held { token, end }))
+            }
+        }
+    }
+
+    async fn put(&self, key: &StoreKey, token: Token, fill: Fill, way: &[u8]) -> Result<Filled, StoreError> {
+        let lease = self.lease_text(token);
+        let (kind, ttl): (&[u8], Duration) = match &fill {
+            Fill::Value { value: Value::String(_), ttl } => (b"string", *ttl),
+            Fill::Value { value: Value::Hash(_), ttl } => (b"hash", *ttl),
+            Fill::Negative { ttl } => (b"negative", *ttl),
+            Fill::Nothing => (b"nothing", Duration::ZERO),
+            Fill::Gone => (b"gone", Duration::ZERO),
+        };
+        let ttl = milliseconds(ttl);
+        let mut arguments: Vec<&[u8]> = vec![lease.as_bytes(), way, kind, ttl.as_bytes()];
+        match &fill {
+            Fill::Value { value: Value::String(bytes), .. } => arguments.push(bytes),
+            Fill::Value { value: Value::Hash(fields), .. } => {
+                arguments.extend(fields.iter().flat_map(|(name, value)| [&name[..], &value[..]]));
+            }
+            Fill::Negative { .. } | Fill::Nothing | Fill::Gone => {}
+        }
+        match self.call_for_word(&FILL, key, &arguments).await?.as_slice() {
+            b"stored" => Ok(Filled::Stored),
+            b"lost" => Ok(Filled::LeaseLost),
+            b"occupied" => Ok(Filled::Occupied),
+            _ => Err(StoreError::Protocol("the fill script answered an unknown word".into())),
+        }
+    }
+
     async fn call_for_word(
         &self,
         script: &'static Script,
@@ -368,46 +417,19 @@ async fn if_present_in_two_steps(links: &Links, key: &[u8], args: Args<'_>) -> R
 
 impl Store for Redis {
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
-        let since = self.upstream.ends().since();
-        let (mine, time) = (self.lease_text(token), milliseconds(lease));
-        let word = self.call_for_word(&ACQUIRE, key, &[mine.as_bytes(), time.as_bytes()]).await?;
-        match word.as_slice() {
-            b"present" => Ok(Acquired::Present),
-            b"negative" => Ok(Acquired::Negative),
-            b"granted" => Ok(Acquired::Granted),
-            held => {
-                let (token, process, left) = parse_lease(held)?;
-                let is_told = !process.is_empty() && process != self.upstream.process();
-                let end = if is_told { self.upstream.ends().of(token, left, since) } else { None };
-                Ok(Acquired::Held(Held { token, end }))
-            }
-        }
+        self.take_lease(key, token, lease, b"miss").await
     }
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        let lease = self.lease_text(token);
-        let mut arguments: Vec<&[u8]> = vec![lease.as_bytes()];
-        let ttl = match &fill {
-            Fill::Value { ttl, .. } | Fill::Negative { ttl } => milliseconds(*ttl),
-            Fill::Nothing => "0".into(),
-        };
-        match &fill {
-            Fill::Value { value: Value::String(bytes), .. } => {
-                arguments.extend([&b"string"[..], ttl.as_bytes(), bytes]);
-            }
-            Fill::Value { value: Value::Hash(fields), .. } => {
-                arguments.extend([&b"hash"[..], ttl.as_bytes()]);
-                arguments.extend(fields.iter().flat_map(|(name, value)| [&name[..], &value[..]]));
-            }
-            Fill::Negative { .. } => arguments.extend([&b"negative"[..], ttl.as_bytes()]),
-            Fill::Nothing => arguments.extend([&b"nothing"[..], ttl.as_bytes()]),
-        }
-        match self.call_for_word(&FILL, key, &arguments).await?.as_slice() {
-            b"stored" => Ok(Filled::Stored),
-            b"lost" => Ok(Filled::LeaseLost),
-            b"occupied" => Ok(Filled::Occupied),
-            _ => Err(StoreError::Protocol("the fill script answered an unknown word".into())),
-        }
+        self.put(key, token, fill, b"fill").await
+    }
+
+    async fn acquire_to_refresh(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
+        self.take_lease(key, token, lease, b"refresh").await
+    }
+
+    async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
+        self.put(key, token, fill, b"replace").await
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {

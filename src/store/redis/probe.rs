@@ -155,8 +155,8 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
     let beside: &[&str] = &[KEY, &lease, &negative];
     let mut scripts = vec![
         call("EVAL", INVALIDATE.text, beside, &[]),
-        by_hash(&ACQUIRE, beside, &[LEASE, SHORT]),
-        by_hash(&FILL, beside, &[LEASE, "string", SHORT, "1"]),
+        by_hash(&ACQUIRE, beside, &[LEASE, SHORT, "miss"]),
+        by_hash(&FILL, beside, &[LEASE, "fill", "string", SHORT, "1"]),
         by_hash(&IF_PRESENT, beside, &["GET", KEY]),
         by_hash(&RELEASE, beside, &[]),
         by_hash(&INVALIDATE, beside, &[]),

@@ -11,14 +11,17 @@ pub struct Script {
     pub keys: usize,
 }
 
-/// KEYS value, lease, negative; ARGV lease, lease time in ms. A lease is the token and its process, 16 digits each; a `+`
+/// KEYS value, lease, negative; ARGV lease, lease time in ms, `miss` or `refresh`: what stands there counts only for the first.
+/// A lease is the token and its process, 16 digits each; a `+`
 /// behind them says that somebody waits for it in another process, and its end is to be told.
 /// Answers `present`, `negative`, `granted`, or the lease that stands and the milliseconds that are left of it. One that
 /// somebody has made last for ever ends nevertheless.
 pub static ACQUIRE: Script = Script {
     keys: 3,
-    text: "if redis.call('EXISTS', KEYS[1]) == 1 then return 'present' end
-if redis.call('EXISTS', KEYS[3]) == 1 then return 'negative' end
+    text: "if ARGV[3] == 'miss' then
+  if redis.call('EXISTS', KEYS[1]) == 1 then return 'present' end
+  if redis.call('EXISTS', KEYS[3]) == 1 then return 'negative' end
+end
 local held = redis.call('GET', KEYS[2])
 if not held then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
@@ -38,7 +41,8 @@ return string.sub(held, 1, 32) .. ' ' .. left",
 /// Where the tokens of leases are told that have ended, and that somebody in another process waits for.
 pub const ENDED: &str = "weir:{lease}ended";
 
-/// KEYS as above; ARGV lease, kind (`string`, `hash`, `negative`, `nothing`), TTL in ms, then the value, or fields and values.
+/// KEYS as above; ARGV lease, `fill` or `replace`, kind (`string`, `hash`, `negative`, `nothing`, `gone`), TTL in ms, then the
+/// value, or fields and values. What is there is left alone by the one, and makes way for the other.
 /// Answers `stored`, `lost` or `occupied`. A hash is written in pieces: Lua unpacks a few thousand arguments at most.
 ///
 /// The end is told if the lease is not as it was made: somebody waits for it, or it is gone, and nobody knows any more who
@@ -49,18 +53,23 @@ pub static FILL: Script = Script {
 if held ~= ARGV[1] then redis.pcall('PUBLISH', 'weir:{lease}ended', string.sub(ARGV[1], 1, 16)) end
 if held ~= ARGV[1] and held ~= ARGV[1] .. '+' then return 'lost' end
 redis.call('UNLINK', KEYS[2])
-local kind = ARGV[2]
+local kind = ARGV[3]
 if kind == 'nothing' then return 'stored' end
-if redis.call('EXISTS', KEYS[1]) == 1 then return 'occupied' end
+if ARGV[2] == 'replace' then
+  redis.call('UNLINK', KEYS[3])
+  if kind ~= 'string' then redis.call('UNLINK', KEYS[1]) end
+elseif redis.call('EXISTS', KEYS[1]) == 1 then
+  return 'occupied'
+end
 if kind == 'negative' then
-  redis.call('SET', KEYS[3], '', 'PX', ARGV[3])
+  redis.call('SET', KEYS[3], '', 'PX', ARGV[4])
 elseif kind == 'string' then
-  redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3])
-else
-  for first = 4, #ARGV, 1000 do
+  redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
+elseif kind == 'hash' then
+  for first = 5, #ARGV, 1000 do
     redis.call('HSET', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
   end
-  redis.call('PEXPIRE', KEYS[1], ARGV[3])
+  redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
 return 'stored'",
 };

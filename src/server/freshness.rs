@@ -1,0 +1,228 @@
+//! How fresh the values are that clients read of routes with `grace` or `early_refresh`, and what comes of it.
+//!
+//! What is left of a value's life in the store tells its freshness ([`crate::cache::refresh`]); so a read asks for it in the
+//! same write, as a timed read. A stale or due value is answered like any other, and refreshed behind its reader. TTL and
+//! its kin tell the fresh part of a key's life, and 0 in its grace.
+//!
+//! Not asked: reads of several keys but MGET; whatever a client does over a link of its own (MULTI, WATCH, TRACKING …), for there
+//! nothing is loaded, and TTL tells what the server does.
+
+use super::conn::{Conn, Request, RoutedKeys};
+use super::near::key;
+use super::output::Output;
+use super::routed::{error, parse, upstream_text};
+use super::timed::{Asked, Due, Shows, Timed};
+use super::worker::Worker;
+use crate::cache::Wanted;
+use crate::cache::refresh::Schedule;
+use crate::cache::route::Route;
+use crate::resp::args::{Args, OwnedArgs};
+use crate::resp::command::Spec;
+use crate::resp::number;
+use crate::resp::write;
+use crate::store::embedded::Embedded;
+use crate::store::{StoreKey, Way};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Of an MGET, no more keys are asked about: each costs the store a question.
+const MOST_ASKED: usize = 128;
+/// A key may vanish between its load and the question: so often it is made present anew.
+const ATTEMPTS: usize = 4;
+
+impl RoutedKeys<'_> {
+    /// Whether the command tells how long a key lives whose grace is no part of that.
+    pub(super) fn tells_life_without_grace(&self, spec: &Spec) -> bool {
+        Unit::of(spec).is_some() && !self.first().route.grace().is_zero()
+    }
+}
+
+impl Conn {
+    /// What must be asked with a routed read, so that its values can be kept near and refreshed in time; `None`: nothing.
+    pub(super) fn time(&self, spec: &Spec, args: Args<'_>, keys: &RoutedKeys<'_>) -> Option<Box<Timed>> {
+        if self.is_private() || !spec.arity_ok(args.len()) {
+            return None;
+        }
+        let (identity, sent) = (&self.way.identity, Instant::now());
+        let shows = Shows::of(spec.name);
+        // Users of the upstream have what GET or HGETALL has brought in, and not what MGET has.
+        let near = self.worker.app.near.as_ref().filter(|_| match shows {
+            None => false,
+            Some(Shows::Strings) => identity.user.is_none(),
+            Some(Shows::String | Shows::Hash) => true,
+        });
+        let ask = |position: usize, index: usize, route: &Route| {
+            let marker =
+                near.filter(|_| route.has_near()).and_then(|near| near.mark(key(identity, &args[position]), sent));
+            let schedule = self.schedule(route);
+            (marker.is_some() || schedule != Schedule::default()).then(|| Asked {
+                position,
+                marker,
+                most: route.config.near,
+                route: index,
+                schedule,
+            })
+        };
+        let asked: Vec<Asked> = match shows {
+            Some(Shows::Strings) => {
+                let routed =
+                    (1..args.len()).filter_map(|at| Some((at, self.worker.app.routes.find_indexed(&args[at])?)));
+                routed.filter_map(|(at, (index, route))| ask(at, index, route)).take(MOST_ASKED).collect()
+            }
+            _ => {
+                let mut positions = spec.key_positions(args);
+                match (positions.next(), positions.next()) {
+                    (Some(only), None) => ask(only, keys.first().index, keys.first().route).into_iter().collect(),
+                    _ => Vec::new(),
+                }
+            }
+        };
+        (!asked.is_empty()).then(|| Box::new(Timed::new(shows, sent, asked)))
+    }
+
+    /// When this reader refreshes a value of the route.
+    fn schedule(&self, route: &Route) -> Schedule {
+        route.refreshing().map_or_else(Schedule::default, |load| self.worker.engine.schedule(load))
+    }
+
+    /// Begins what the reads that were answered since the last time have found due.
+    pub(super) fn refresh_due(&self) {
+        for read in self.replies.take_due() {
+            let args = parse(&read.command);
+            read.keys.iter().for_each(|due| self.refresh(due, args.as_args(), read.db));
+        }
+    }
+
+    fn refresh(&self, due: &Due, args: Args<'_>, db: u32) {
+        if let (Some(route), Some(name)) = (self.worker.app.routes.get(due.route).loading(), args.get(due.position)) {
+            self.worker.engine.refresh_behind(route, StoreKey { db, name: Bytes::copy_from_slice(name) });
+        }
+    }
+
+    /// The same of a read that the embedded store has answered; counts its keys.
+    pub(super) fn settle_embedded(&self, embedded: &Embedded, args: Args<'_>, timed: &Timed, keys: &RoutedKeys<'_>) {
+        let context = self.way.context();
+        let due = timed.keys().iter().filter_map(|asked| asked.due(embedded.left(context, &args[asked.position])?));
+        let due: Vec<Due> = due.collect();
+        due.iter().for_each(|due| self.refresh(due, args, context.db));
+        for key in keys.iter() {
+            let lookups = &key.route.metrics.lookups;
+            let stale = due.iter().any(|due| due.stale && due.route == key.index);
+            if stale { &lookups.stale_hit } else { &lookups.hit }.increment(1);
+        }
+    }
+
+    /// TTL, PTTL, EXPIRETIME or PEXPIRETIME: it reads through, and leaves out the grace.
+    pub(super) fn read_life(&mut self, spec: &Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
+        self.send_run(request.bytes);
+        let Some(unit) = Unit::of(spec) else { return };
+        let route = keys.first().route.clone();
+        let (command, way, worker) = (request.command().into_owned(), self.way.clone(), self.worker.clone());
+        let slot = self.replies.open_slow(keys.hashes, self.command_index());
+        self.replies.finish_with(slot, async move { life(&worker, &command, unit, &route, &way).await });
+    }
+}
+
+/// What a command tells a key's life in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unit {
+    /// Until when, and not how long.
+    absolute: bool,
+    seconds: bool,
+}
+
+impl Unit {
+    fn of(spec: &Spec) -> Option<Unit> {
+        match spec.name {
+            "ttl" => Some(Unit { absolute: false, seconds: true }),
+            "pttl" => Some(Unit { absolute: false, seconds: false }),
+            "expiretime" => Some(Unit { absolute: true, seconds: true }),
+            "pexpiretime" => Some(Unit { absolute: true, seconds: false }),
+            _ => None,
+        }
+    }
+
+    /// The command that tells it in milliseconds.
+    fn exact(self) -> &'static [u8] {
+        if self.absolute { b"PEXPIRETIME" } else { b"PTTL" }
+    }
+
+    /// What the client is told, rounded as Redis rounds.
+    fn told(self, milliseconds: i64, grace: Duration) -> i64 {
+        if milliseconds < 0 {
+            return milliseconds;
+        }
+        let grace = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
+        let fresh = milliseconds.saturating_sub(grace).max(0);
+        if self.seconds { fresh.saturating_add(500) / 1000 } else { fresh }
+    }
+}
+
+async fn life(worker: &Worker, command: &[u8], unit: Unit, route: &Arc<Route>, way: &Way) -> Output {
+    let args = parse(command);
+    let args = args.as_args();
+    let Some(name) = args.get(1).filter(|_| args.len() == 2) else { return run(args, way).await };
+    let exact = OwnedArgs::from_iter([unit.exact(), name]);
+    for _ in 0..ATTEMPTS {
+        let reply = match way.run(exact.as_args()).await {
+            Ok(reply) => reply,
+            Err(failure) => return error(&upstream_text(failure)),
+        };
+        let told = reply.strip_prefix(b":").and_then(|text| number::parse(text.trim_ascii_end()));
+        match told {
+            // A refusal is the server's own affair.
+            None => return run(args, way).await,
+            Some(-2) => {}
+            Some(milliseconds) => {
+                route.metrics.lookups.hit.increment(1);
+                return integer(unit.told(milliseconds, route.grace()));
+            }
+        }
+        let Some(route) = route.loading() else { break };
+        let key = StoreKey { db: way.identity.db, name: Bytes::copy_from_slice(name) };
+        match worker.engine.ensure_one(Wanted { route, key }).await {
+            Ok(crate::cache::Found::Absent) => break,
+            Ok(_) => {}
+            Err(failure) => return error(&failure.to_string()),
+        }
+    }
+    integer(-2)
+}
+
+async fn run(args: Args<'_>, way: &Way) -> Output {
+    let mut output = Output::default();
+    match way.run(args).await {
+        Ok(reply) => output.extend(&reply),
+        Err(failure) => return error(&upstream_text(failure)),
+    }
+    output
+}
+
+fn integer(number: i64) -> Output {
+    let mut output = Output::default();
+    output.write(|out| write::integer(out, number));
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fresh_part_is_told_and_never_less_than_nothing() {
+        let grace = Duration::from_secs(10);
+        let unit = |absolute, seconds| Unit { absolute, seconds };
+        for (unit, milliseconds, expected) in [
+            (unit(false, false), 15_000, 5_000),
+            (unit(false, false), 10_000, 0),
+            (unit(false, false), 3, 0),
+            (unit(false, true), 15_499, 5),
+            (unit(false, true), 15_500, 6),
+            (unit(false, true), -1, -1),
+            (unit(true, true), 1_700_000_010_000, 1_700_000_000),
+        ] {
+            assert_eq!(unit.told(milliseconds, grace), expected, "{unit:?} {milliseconds}");
+        }
+    }
+}
