@@ -50,6 +50,7 @@
 //!   load began.
 //! - A read joins a load of its own process only after it has seen that load's lease at the store; while there is no store
 //!   to ask, only if that load begins after the read.
+//! - What the store may have missed, or come back with, is not served before it is dropped from it.
 //! - What is kept near is dropped before a change of it through this process is acknowledged; and nothing is kept while changes
 //!   by others may go unheard.
 //! - A worker's state stays on its thread. Two workers share the flights (on misses), the near cache's shards or the embedded

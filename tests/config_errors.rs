@@ -1878,7 +1878,7 @@ error: unknown key `max_pipelin` in [limits]
 2 | max_pipelin = 5
   | ^^^^^^^^^^^
   |
-  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, max_near, max_fill_waiters, auth_timeout, command_timeout, idle_timeout, write_timeout
+  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, max_near, max_fill_waiters, max_missed_invalidations, auth_timeout, command_timeout, idle_timeout, write_timeout
 
 error: expected a whole number, found a string
  --> weir.toml:4:11

@@ -181,6 +181,7 @@ fn no_limit_is_forgotten() {
     const NEAR: &str = include_str!("serve_near/room.rs");
     const SLOWLORIS: &str = include_str!("serve_slowloris.rs");
     const TAGS: &str = include_str!("serve_tags.rs");
+    const MISSED: &str = include_str!("serve_missed.rs");
     const ASIDE: &str = include_str!("serve_cache_aside.rs");
     const CLOSED: &str = "weir_clients_closed_total";
     const PAUSED: &str = "weir_clients_paused_total";
@@ -209,6 +210,12 @@ fn no_limit_is_forgotten() {
         ("max_tags", "weir_fills_refused_total", TAGS, "a_value_with_too_many_tags_is_served_and_not_stored"),
         ("max_near", "weir_near_bytes", NEAR, "no_more_than_max_near_is_kept_and_what_is_asked_for_again_stays"),
         ("max_fill_waiters", "weir_fill_waiters_refused_total", ASIDE, "more_than_max_fill_waiters_do_not_wait"),
+        (
+            "max_missed_invalidations",
+            "weir_missed_invalidations_overflows_total",
+            MISSED,
+            "more_than_max_missed_invalidations_drop_their_route",
+        ),
         ("auth_timeout", CLOSED, SLOWLORIS, "before_auth_neither_silence_nor_drips_nor_refused_commands_gain_time"),
         ("command_timeout", CLOSED, SLOWLORIS, "a_command_that_does_not_end_ends_the_connection_and_an_idle_one_stays"),
         ("idle_timeout", CLOSED, SLOWLORIS, "an_idle_client_is_closed_where_that_is_asked_for"),

@@ -79,7 +79,11 @@ fn reads_are_answered(pair: Pair) {
     // Nothing of it was kept, and what was committed meanwhile is what is read.
     stack.database.sql("UPDATE products SET price = 5 WHERE id = 1");
     stack.redis.as_mut().expect("there is one").start_again();
-    wait_until("Redis is found again", || client.run("SET other 1") == Reply::ok());
+    wait_until("Redis is found again", || {
+        client.run("SET other 1") == Reply::ok()
+            && stack.weir.metric("weir_upstream_trusted", &[]) == 1.0
+            && stack.weir.metric("weir_missed_invalidations", &[]) == 0.0
+    });
     assert_eq!(stack.raw("KEYS *product*"), Some(Reply::Array(vec![])));
     assert_eq!(client.run("GET product:1"), Reply::bulk(r#"{"id":1,"name":"product 1","price":5}"#));
     assert_eq!(stack.weir.metric("weir_loads_total", &[("trigger", "miss"), ("route", "product")]), 1.0);

@@ -182,7 +182,8 @@ fn a_unix_socket_out_of_reach_is_named() {
 
 /// What config/weir.toml says that Weir itself needs.
 const ALWAYS: [&str; 2] = ["info", "script|load"];
-const FOR_ROUTES: [&str; 10] = ["eval", "evalsha", "exists", "get", "set", "hget", "hset", "pexpire", "pttl", "unlink"];
+const FOR_ROUTES: [&str; 11] =
+    ["eval", "evalsha", "exists", "get", "set", "hget", "hset", "pexpire", "pttl", "unlink", "scan"];
 const FOR_TAGS: [&str; 10] =
     ["time", "zadd", "zremrangebyscore", "zrange", "rename", "sadd", "smembers", "srem", "incr", "getex"];
 const FOR_WAKING: [&str; 2] = ["publish", "subscribe"];

@@ -31,6 +31,8 @@ pub struct Leading {
     pub arguments: Arguments,
     /// When the lease was asked for: it stands no longer than a lease time from here.
     pub asked: Instant,
+    /// The store's epoch before that. In another one this load is no more than a read of its own reader.
+    pub epoch: u64,
     /// False where the store refused to hold a lease: then nothing is filled.
     pub leased: bool,
     /// What made it run: a label.
@@ -88,12 +90,16 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// Fills what was loaded and tells everybody.
     async fn land(&self, leading: Leading, loaded: Loaded, noted: Result<Sequence, Untagged>) {
-        let Leading { route, key, token, asked, leased, trigger, replaces, pilot, .. } = leading;
+        let Leading { route, key, token, asked, epoch, leased, trigger, replaces, pilot, .. } = leading;
         route.count_load(trigger, if loaded.value.is_some() { "row" } else { "empty" }, 1);
         let tagged = if leased { self.tag(&route, &key, &loaded, noted).await } else { Ok(()) };
-        let (fill, unstored) = match tagged {
+        let may_fill = match tagged {
+            Ok(()) if self.store.epoch() != Some(epoch) => Err("epoch"),
+            tagged => tagged.map_err(Untagged::reason),
+        };
+        let (fill, unstored) = match may_fill {
             Ok(()) => self.fill_of(&route, &loaded.value),
-            Err(untagged) => (Fill::Nothing, Some(untagged.reason())),
+            Err(reason) => (Fill::Nothing, Some(reason)),
         };
         let filled = match leased {
             true if replaces => self.store.replace(&key, token, fill).await,
@@ -108,7 +114,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Some(value) => Found::Loaded { value: Arc::new(value), stored },
             None => Found::Absent,
         });
-        pilot.land(Landed { refused: tagged.is_err() || !matches!(filled, Ok(Filled::Stored)), answer });
+        pilot.land(Landed { refused: may_fill.is_err() || !matches!(filled, Ok(Filled::Stored)), answer });
     }
 
     /// What to store, and the reason if it is nothing.

@@ -28,6 +28,7 @@
 
 pub mod aside;
 mod backoff;
+pub mod doubts;
 pub mod error;
 pub mod explain;
 mod flight;
@@ -44,6 +45,7 @@ pub mod warm;
 
 use self::aside::Fills;
 use self::backoff::Backoff;
+use self::doubts::Doubts;
 use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
 use self::load::{Leading, MISS};
@@ -52,6 +54,7 @@ use self::refresh::Refreshes;
 use self::route::{Loading, Route, RouteMetrics};
 use self::unstored::Turns;
 use crate::clock::Clock;
+use crate::config::Limits;
 use crate::database::Arguments;
 use crate::store::ends::End;
 use crate::store::{Acquired, Held, Store, StoreError, StoreKey, Token};
@@ -107,20 +110,41 @@ pub struct Shared {
     negative: Mutex<NegativeBudget>,
     max_tags: usize,
     fills: Fills,
+    doubts: Doubts,
+}
+
+/// What one process may hold, by the `[limits]` of the same names.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Negative entries that this process keeps alive.
+    pub max_negative: usize,
+    /// Tags of one key.
+    pub max_tags: usize,
+    /// Reads that wait for a client's SET at once.
+    pub max_fill_waiters: usize,
+    /// Keys and tags that are remembered one by one because the store has missed their invalidation.
+    pub max_missed_invalidations: usize,
+}
+
+impl From<&Limits> for Bounds {
+    fn from(limits: &Limits) -> Self {
+        let &Limits { max_negative, max_tags, max_fill_waiters, max_missed_invalidations, .. } = limits;
+        Bounds { max_negative, max_tags, max_fill_waiters, max_missed_invalidations }
+    }
 }
 
 impl Shared {
-    /// `max_negative`: most negative entries that this process keeps alive; `max_tags`: most tags of one key;
-    /// `max_fill_waiters`: most reads that wait for a client's SET at once.
-    pub fn new(max_negative: usize, max_tags: usize, max_fill_waiters: usize, now: Instant) -> Self {
+    /// Of a process that begins.
+    pub fn new(bounds: Bounds, now: Instant) -> Self {
         Shared {
             flights: Flights::default(),
             turns: Turns::default(),
             backoff: Mutex::default(),
             refreshes: Refreshes::default(),
-            negative: Mutex::new(NegativeBudget::new(max_negative, now)),
-            max_tags,
-            fills: Fills::new(max_fill_waiters),
+            negative: Mutex::new(NegativeBudget::new(bounds.max_negative, now)),
+            max_tags: bounds.max_tags,
+            fills: Fills::new(bounds.max_fill_waiters),
+            doubts: Doubts::new(bounds.max_missed_invalidations),
         }
     }
 }
@@ -223,6 +247,12 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         // Announced before the store can show its lease to anybody: no reader of this process may see it and not find us.
         let (pilot, ticket) = self.shared.flights.announce(token);
         let asked = self.clock.now();
+        let Some(epoch) = self.trusted_epoch(route, key) else {
+            return Begun::Answer(Err(LoadError {
+                route: route.config.name.as_str().into(),
+                kind: Kind::Store(StoreError::InDoubt),
+            }));
+        };
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
                 let (route, key) = (route.clone(), key.clone());
@@ -232,6 +262,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                     token,
                     arguments,
                     asked,
+                    epoch,
                     leased: true,
                     trigger: MISS,
                     replaces: false,
@@ -249,6 +280,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                     token,
                     arguments,
                     asked,
+                    epoch,
                     leased: false,
                     trigger: MISS,
                     replaces: false,

@@ -96,10 +96,11 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let token = Token(self.clock.random_u64().max(1));
         let (pilot, _) = self.shared.flights.announce(token);
         let asked = self.clock.now();
+        let epoch = self.trusted_epoch(&route, &key)?;
         match self.store.acquire_to_refresh(&key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
                 let (leased, trigger, replaces) = (true, REFRESH, true);
-                Some(Leading { route, key, token, arguments, asked, leased, trigger, replaces, pilot })
+                Some(Leading { route, key, token, arguments, asked, epoch, leased, trigger, replaces, pilot })
             }
             Ok(_) | Err(_) => None,
         }

@@ -237,6 +237,10 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// # Errors
     /// The store did not do all of it. To try again does what is left.
     pub async fn invalidate_tags(&self, db: u32, tags: &BTreeSet<Bytes>) -> Result<usize, StoreError> {
+        if self.store.epoch().is_none() {
+            // The sequence may have been set back.
+            return Err(StoreError::InDoubt);
+        }
         let number = self.store.next_sequence(db).await?;
         let set_aside = tags.iter().map(|tag| async move {
             let list = ListId(self.clock.random_u64());

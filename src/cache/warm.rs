@@ -134,6 +134,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let token = Token(self.clock.random_u64().max(1));
         let (pilot, ticket) = self.shared.flights.announce(token);
         let asked = self.clock.now();
+        let epoch = self.trusted_epoch(route, key).ok_or(Outcome::Failed)?;
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
                 let (route, key) = (route.clone(), key.clone());
@@ -144,6 +145,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                         token,
                         arguments,
                         asked,
+                        epoch,
                         leased: true,
                         trigger: WARM,
                         replaces: false,

@@ -60,7 +60,10 @@ fn server(server: &Server) -> String {
 fn store(config: &Config) -> String {
     match &config.upstream {
         None => format!("embedded, max_memory {}", sizes::show(config.embedded.max_memory)),
-        Some(upstream) => format!("{upstream}, timeout {}", show(upstream.timeout)),
+        Some(upstream) => {
+            let (timeout, replaced) = (show(upstream.timeout), upstream.when_replaced.word());
+            format!("{upstream}, timeout {timeout}, when_replaced {replaced}")
+        }
     }
 }
 
@@ -76,7 +79,7 @@ fn database(database: &Database) -> String {
 fn limits(limits: &Limits) -> String {
     format!(
         "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
-         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, max_near {}, max_fill_waiters {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
+         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, max_near {}, max_fill_waiters {}, max_missed_invalidations {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
         sizes::show(limits.max_command),
         limits.max_arguments,
         sizes::show(limits.max_inline),
@@ -91,6 +94,7 @@ fn limits(limits: &Limits) -> String {
         limits.max_tags,
         sizes::show(limits.max_near),
         limits.max_fill_waiters,
+        limits.max_missed_invalidations,
         show(limits.auth_timeout),
         show(limits.command_timeout),
         if limits.idle_timeout.is_zero() { "off".into() } else { show(limits.idle_timeout) },

@@ -9,7 +9,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why the proxy did not start.
@@ -29,6 +29,10 @@ impl<E: Into<anyhow::Error>> From<E> for StartError {
 
 /// Clients have so long to take their last replies.
 const GRACE: Duration = Duration::from_secs(10);
+/// An upstream that neither answers nor refuses is not waited for any longer.
+const LONGEST_START: Duration = Duration::from_secs(1);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(2);
 /// How often the embedded store looks for expired keys.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -54,6 +58,7 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
     let admin_listener = listener::bind_tcp(config.server.admin).await?;
     let app = Arc::new(App::new(config, routes, access));
     let workers = Arc::new(Workers::start(&app, tokio::runtime::Handle::current())?);
+    until_settled(&app).await;
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::spawn(listener::accept(listener, app.clone(), workers.clone())))
@@ -77,6 +82,16 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
     admin.abort();
     house_keeping.abort();
     Ok(())
+}
+
+/// Clients come once it is known whether the upstream is there, and whether what it holds may be served; or in any case after
+/// [`LONGEST_START`].
+async fn until_settled(app: &App) {
+    let StoreKind::Redis(upstream) = &app.store else { return };
+    let begun = Instant::now();
+    while !upstream.is_settled() && begun.elapsed() < LONGEST_START {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// What must happen now and then: expired keys are dropped, and samples of histograms become buckets.

@@ -1,7 +1,7 @@
 //! Keys whose value is one of a few words.
 
 use super::setting::{FromToml, Problem, Raw};
-use super::{Encoding, OnModify, ReadFrom, Rows};
+use super::{Encoding, OnModify, ReadFrom, Rows, WhenReplaced};
 
 /// Reads one of `words`, or names them all.
 fn read<T: Copy>(raw: Raw, words: &[(&str, T)]) -> Result<T, Problem> {
@@ -31,12 +31,20 @@ const ENCODING: &[(&str, Encoding)] =
     &[("json", Encoding::Json), ("msgpack", Encoding::MsgPack), ("hash", Encoding::Hash), ("text", Encoding::Text)];
 const ON_MODIFY: &[(&str, OnModify)] =
     &[("load", OnModify::Load), ("pass", OnModify::Pass), ("reject", OnModify::Reject)];
+const WHEN_REPLACED: &[(&str, WhenReplaced)] = &[("drop", WhenReplaced::Drop), ("keep", WhenReplaced::Keep)];
 const READ_FROM: &[(&str, ReadFrom)] = &[("master", ReadFrom::Master), ("replica", ReadFrom::Replica)];
 
 impl Rows {
     /// The word in the file.
     pub fn word(self) -> &'static str {
         word(ROWS, self)
+    }
+}
+
+impl WhenReplaced {
+    /// The word in the file.
+    pub fn word(self) -> &'static str {
+        word(WHEN_REPLACED, self)
     }
 }
 
@@ -81,6 +89,16 @@ impl FromToml for ReadFrom {
 
     fn schema() -> serde_json::Value {
         schema(READ_FROM)
+    }
+}
+
+impl FromToml for WhenReplaced {
+    fn from_toml(raw: Raw) -> Result<Self, Problem> {
+        read(raw, WHEN_REPLACED)
+    }
+
+    fn schema() -> serde_json::Value {
+        schema(WHEN_REPLACED)
     }
 }
 

@@ -234,6 +234,17 @@ pub struct Upstream {
     pub timeout: Duration,
     /// Who answers plain reads, in a cluster; default the masters.
     pub read_from: ReadFrom,
+    /// What becomes of its keys of routes with `load` once it is another server than before; default: they are dropped.
+    pub when_replaced: WhenReplaced,
+}
+
+/// What is done with a server that was restarted, or has taken another's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenReplaced {
+    /// It may lack invalidations: what can be loaded again is dropped.
+    Drop,
+    /// It is taken to hold all that was acknowledged.
+    Keep,
 }
 
 /// Which nodes of a cluster answer plain reads.
@@ -502,6 +513,8 @@ pub struct Limits {
     pub max_near: usize,
     /// Most reads of one Weir process that wait for a client's SET at once; default 10,000.
     pub max_fill_waiters: usize,
+    /// Most keys and tags of which one process remembers that the upstream has missed their invalidation; default 100,000.
+    pub max_missed_invalidations: usize,
     /// The longest until a client has shaken hands and, where it must, given AUTH; default 10 s.
     pub auth_timeout: Duration,
     /// The longest from a command's first byte to its last; default 30 s.

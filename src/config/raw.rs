@@ -6,7 +6,7 @@
 use super::setting::{At, Setting};
 use super::shares::Share;
 use super::sizes::Size;
-use super::{Encoding, OnModify, ReadFrom, Rows};
+use super::{Encoding, OnModify, ReadFrom, Rows, WhenReplaced};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_spanned::Spanned;
@@ -124,6 +124,8 @@ pub struct Upstream {
     pub timeout: Option<Setting<Duration>>,
     /// Who answers plain reads in a cluster: "master" or "replica". Default: "master".
     pub read_from: Option<Setting<ReadFrom>>,
+    /// What becomes of keys that can be loaded again once the server is another than before: "drop" or "keep". Default: "drop".
+    pub when_replaced: Option<Setting<WhenReplaced>>,
     /// Certificates for rediss://, rediss-sentinel:// and rediss-cluster://. Default: the system's authorities, no client certificate.
     #[schemars(with = "UpstreamTls")]
     pub tls: Option<Spanned<UpstreamTls>>,
@@ -334,6 +336,8 @@ pub struct Limits {
     pub max_near: Option<Setting<Size>>,
     /// Most reads of one process that wait for a client's SET at once (wait_for_fill). Default: 10000.
     pub max_fill_waiters: Option<Setting<usize>>,
+    /// Most keys and tags of which one process remembers that Redis has missed their invalidation. Default: 100000.
+    pub max_missed_invalidations: Option<Setting<usize>>,
     /// How long a new client may take for the TLS handshake, and how long until AUTH where that is asked for. Default: "10s".
     pub auth_timeout: Option<Setting<Duration>>,
     /// How long a command may take to arrive once it has begun. Default: "30s".

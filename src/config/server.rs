@@ -114,6 +114,12 @@ pub fn limits(context: &mut Context<'_>, raw: &raw::Limits) -> Limits {
         max_tags: context.read_within(&raw.max_tags, 128, (1, 65_536), usize::to_string),
         max_near: size(context, &raw.max_near, 64 * MIB, (64 * KIB, MOST_IN_ALL)),
         max_fill_waiters: context.read_within(&raw.max_fill_waiters, 10_000, (1, 1_000_000), usize::to_string),
+        max_missed_invalidations: context.read_within(
+            &raw.max_missed_invalidations,
+            100_000,
+            (1, 100_000_000),
+            usize::to_string,
+        ),
         auth_timeout: time(context, &raw.auth_timeout, 10, SHORTEST),
         command_timeout: time(context, &raw.command_timeout, 30, SHORTEST),
         idle_timeout: time(context, &raw.idle_timeout, 0, Duration::ZERO),

@@ -3,7 +3,8 @@
 use super::context::Context;
 use super::setting::Setting;
 use super::{
-    Address, Origin, Place, ReadFrom, Secret, Sentinels, Upstream, durations, raw, upstream_tls, upstream_url,
+    Address, Origin, Place, ReadFrom, Secret, Sentinels, Upstream, WhenReplaced, durations, raw, upstream_tls,
+    upstream_url,
 };
 use std::fmt;
 use std::time::Duration;
@@ -27,9 +28,10 @@ pub fn upstream(context: &mut Context<'_>, raw: &raw::Upstream, section: &Origin
     };
     sentinel_credentials(context, raw, &mut parsed.place);
     let read_from = read_from(context, raw, &parsed.place);
+    let when_replaced = context.read(&raw.when_replaced).map_or(WhenReplaced::Drop, |at| at.value);
     let tls = upstream_tls::tls(context, raw.tls.as_ref(), &parsed, &url.origin);
     let upstream_url::Parsed { place, db, user, password, .. } = parsed;
-    Some(Upstream { origin: url.origin, place, tls, db, user, password, timeout, read_from })
+    Some(Upstream { origin: url.origin, place, tls, db, user, password, timeout, read_from, when_replaced })
 }
 
 /// Behind one server there is nobody to choose.

@@ -13,12 +13,14 @@
 use super::access::User;
 use super::as_user::Verdict;
 use super::aside::{Batches, Patience};
+use super::change::Change;
 use super::clients::Client;
 use super::clustered::Pending;
 use super::learned::Word;
 use super::lifetime::{self, Bounds, Leaves};
 use super::metrics::{self, CommandCounts, Path};
-use super::near::{Change, NearHits};
+use super::missed;
+use super::near::NearHits;
 use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::rights::Rights;
@@ -561,6 +563,7 @@ impl Conn {
             return Flow::Wait;
         }
         match access {
+            Access::Read if self.read_in_doubt(spec, request, &keys) => {}
             Access::Read if !self.loads() => return self.forward(request),
             Access::Read if self.read_near(spec, request, &keys) => {}
             Access::Read if keys.tells_life_without_grace(spec) => self.read_life(spec, request, keys),
@@ -658,7 +661,8 @@ impl Conn {
         self.send_run(request.bytes);
         let leaves = Leaves::of(spec, request.args);
         let tagged = leaves.a_value() && keys.iter().any(|key| key.route.tags.has_key_tags());
-        if tagged || self.way.lane().is_some() {
+        let waits = leaves.a_value() && missed::in_doubt(&self.worker, &self.way, spec, request.args);
+        if tagged || waits || self.way.lane().is_some() {
             return self.write_in_steps(request, keys, leaves);
         }
         for key in keys.iter() {
@@ -836,7 +840,7 @@ impl Conn {
         }
     }
 
-    fn start_read(&self, missed: Missed) {
+    pub(super) fn start_read(&self, missed: Missed) {
         let worker = self.worker.clone();
         self.replies.finish_with(missed.slot, async move { routed::read(&worker, missed.read, missed.reply).await });
     }

@@ -1,5 +1,5 @@
 //! What a client's commands have to do with the near cache ([`crate::cache::near`]): reads that it answers, reads that bring
-//! values in, and changes that bar their keys.
+//! values in.
 //!
 //! Answered from it are reads of one key, by the value alone, and MGETs of which it has every key; other MGETs go to the
 //! store whole. Not TTL and its kin, which only the store knows; not HSCAN, whose cursors are the store's; not OBJECT and
@@ -12,97 +12,21 @@
 //! Users of the upstream have entries of their own, and only the command that has brought one in is answered from it (a right
 //! to GET is none to STRLEN), and not MGET.
 //!
-//! Every command passes by here before it is sent, whatever way it takes: if it may change keys of routes with `near`, they
-//! are barred until it is answered. What MULTI queues is barred with its EXEC.
+//! What a command may change is barred before it is sent, whatever way it takes, until it is answered: see [`super::change`].
 
 use super::conn::{Conn, Request, RoutedKeys};
 use super::timed::Shows;
-use crate::cache::near::{Bar, Closed, Key, Near};
+use crate::cache::near::{Key, Near};
 use crate::cache::route::Routes;
 use crate::resp::args::Args;
-use crate::resp::command::{Access, Flags, Spec};
+use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
 use crate::store::Identity;
 use crate::store::embedded::evaluate;
 use crate::value::Value;
-use std::sync::Arc;
 use std::time::Instant;
 
-/// A change that is under way.
-pub enum Change {
-    /// Of these keys.
-    #[expect(dead_code, reason = "it is held, and dropped")]
-    Keys(Bar),
-    /// Of any.
-    #[expect(dead_code, reason = "it is held, and dropped")]
-    Any(Closed),
-}
-
-/// Which keys of routes with `near` a command may change.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// These.
-    pub keys: Vec<Vec<u8>>,
-    /// Nobody knows which.
-    pub any: bool,
-}
-
-impl Touched {
-    /// By a command of the table, or `None`: one that nobody knows.
-    fn by(routes: &Routes, spec: Option<&Spec>, args: Args<'_>) -> Touched {
-        let near = |key: &[u8]| routes.find(key).filter(|route| route.has_near()).map(|_| key.to_vec());
-        let Some(spec) = spec else {
-            return Touched { keys: args.get(1).and_then(near).into_iter().collect(), any: false };
-        };
-        match spec.access_of(args) {
-            Access::None => Touched { keys: Vec::new(), any: spec.flags.contains(Flags::WRITE) },
-            Access::Read if !may_write(spec.resolve(args)) => Touched::default(),
-            _ => {
-                let keys = spec.key_positions(args).filter_map(|position| near(args.get(position)?));
-                Touched { keys: keys.collect(), any: false }
-            }
-        }
-    }
-
-    /// What both touch.
-    pub fn add(&mut self, other: Touched) {
-        self.keys.extend(other.keys);
-        self.any |= other.any;
-    }
-
-    fn begin(&self, near: &Arc<Near>) -> Option<Change> {
-        match self {
-            Touched { any: true, .. } => Some(Change::Any(near.close("command"))),
-            Touched { keys, .. } if keys.is_empty() => None,
-            Touched { keys, .. } => Some(Change::Keys(near.bar(keys.iter().map(Vec::as_slice)))),
-        }
-    }
-}
-
-/// Reads that may write: GETEX its key's time limit, SORT and GEORADIUS another key, PFCOUNT what it has counted.
-fn may_write(spec: &Spec) -> bool {
-    spec.flags.contains(Flags::WRITE) || spec.name == "pfcount"
-}
-
 impl Conn {
-    /// A command is about to be acted on: what it changes is under way from here on. `None`: nothing that is kept near.
-    pub(super) fn begin_change(&self, spec: Option<&Spec>, args: Args<'_>) -> Option<Change> {
-        let near = self.worker.app.near.as_ref()?;
-        match spec {
-            Some(spec) if spec.name == "exec" => self.queued_changes()?.begin(near),
-            _ if self.queues() => None,
-            _ => Touched::by(&self.worker.app.routes, spec, args).begin(near),
-        }
-    }
-
-    /// What a command that was queued by a MULTI will change.
-    pub(super) fn queued_change(&self, spec: Option<&Spec>, args: Args<'_>) -> Touched {
-        match self.worker.app.near {
-            Some(_) => Touched::by(&self.worker.app.routes, spec, args),
-            None => Touched::default(),
-        }
-    }
-
     /// Answers a routed read from the near cache, if that may be and it has what is asked for.
     pub(super) fn read_near(&mut self, spec: &Spec, request: Request<'_>, keys: &RoutedKeys<'_>) -> bool {
         let worker = self.worker.clone();

@@ -71,10 +71,10 @@ impl Output {
         self.len == 0
     }
 
-    /// Whether the first unwritten byte is this one.
-    pub fn begins_with(&self, byte: u8) -> bool {
+    /// Whether what is not written yet begins with these bytes, in one piece.
+    pub fn begins_with(&self, bytes: &[u8]) -> bool {
         let first = self.pieces.front().map_or(&self.tail[..], |piece| &piece.bytes[..]);
-        first.get(self.written) == Some(&byte)
+        first.get(self.written..).is_some_and(|first| first.starts_with(bytes))
     }
 
     /// Appends through one of the writers of [`crate::resp::write`].

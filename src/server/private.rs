@@ -9,9 +9,10 @@
 //! with commands that it cannot queue. The routed keys that a transaction writes are fenced right before its EXEC, over
 //! Weir's own link: inside the transaction the fence would change EXEC's reply.
 
+use super::change::Touched;
 use super::conn::{Conn, Flow, Muting, Request};
 use super::lifetime::{Leaves, Written};
-use super::near::Touched;
+use super::missed;
 use super::output::Output;
 use super::own;
 use crate::cache::route::Fence;
@@ -213,6 +214,12 @@ impl Conn {
     /// What the commands that are queued will change of what is kept near.
     pub(super) fn queued_changes(&self) -> Option<&Touched> {
         self.hold.as_ref()?.transaction.as_ref().map(|transaction| &transaction.changes)
+    }
+
+    /// Databases that a SELECT among them names.
+    pub(super) fn queued_selects(&self) -> impl Iterator<Item = u32> {
+        let transaction = self.hold.as_ref().and_then(|hold| hold.transaction.as_ref());
+        transaction.into_iter().flat_map(|transaction| transaction.selects.iter().copied())
     }
 
     /// A command was queued, or not let through.
@@ -457,6 +464,10 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
     }
     if let Some(refusal) = conn.refuse_on_own_keys(spec, spec.access_of(request.args), request) {
         return refusal;
+    }
+    if missed::in_doubt(&conn.worker, conn.way(), spec, request.args) {
+        conn.poison();
+        return conn.answer(request, |out| write::error(out, missed::refusal()));
     }
     if let Some(command) = conn.queued_instead(spec, request.args) {
         return conn.forward_instead(request, &command);

@@ -8,8 +8,8 @@
 //! Holds no socket and starts nothing: it only keeps order, and wakes the session when there is something to do.
 
 use super::aside::Patience;
+use super::change::Change;
 use super::metrics::{CommandCounts, Path};
-use super::near::Change;
 use super::output::Output;
 use super::timed::{Due, Settled, Timed};
 use super::unstored;
@@ -112,6 +112,8 @@ struct State {
     /// Number of the first of `slots`.
     first: u64,
     missed: Vec<Missed>,
+    /// The number after that of the newest slot whose commands the store has missed; 0: there was none.
+    missed_last: u64,
     /// Routes of reads that found a value, and whether it was stale.
     hits: Vec<(usize, bool)>,
     due: Vec<DueRead>,
@@ -250,8 +252,11 @@ impl Replies {
     /// The same of the slot that was opened last. If nothing is open there, it is over already.
     pub fn hold_last(&self, change: Change) {
         let mut state = self.state.borrow_mut();
-        if let Some(slot) = state.slots.back_mut().filter(|slot| !slot.done) {
-            slot.changes.push(change);
+        let was_missed = state.missed_last == state.first + state.slots.len() as u64;
+        match state.slots.back_mut().filter(|slot| !slot.done) {
+            Some(slot) => slot.changes.push(change),
+            None if was_missed => change.was_missed(),
+            None => {}
         }
     }
 
@@ -272,7 +277,10 @@ impl Replies {
             return;
         }
         let index = (slot - state.first) as usize;
-        let is_error = answer.begins_with(b'-');
+        let is_error = answer.begins_with(b"-");
+        if is_error && answer.begins_with(b"-UPSTREAM ") {
+            state.note_missed(index);
+        }
         self.counts.count(state.slots[index].commands[0], is_error);
         self.counts.observe(Path::Load, state.slots[index].opened, 1);
         if !state.slots[index].muted {
@@ -473,6 +481,12 @@ impl State {
         self.wake();
     }
 
+    /// What the commands of a slot were to change, the store has perhaps not changed.
+    fn note_missed(&mut self, index: usize) {
+        self.slots[index].changes.iter().for_each(Change::was_missed);
+        self.missed_last = self.missed_last.max(self.first + index as u64 + 1);
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -656,6 +670,10 @@ impl Sink for Replies {
         if matches!(&slot.kind, Kind::Read(read) if unstored::may_answer(read, error)) {
             return state.miss(index, Err(error.clone()));
         }
+        if error.is_outage() {
+            state.note_missed(index);
+        }
+        let slot = &mut state.slots[index];
         let first_missing = slot.commands.len() - missing as usize;
         slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));
         slot.commands.drain(..).for_each(|command| self.counts.count(command, false));

@@ -4,6 +4,7 @@
 
 use super::aside;
 use super::lifetime::Leaves;
+use super::missed;
 use super::output::Output;
 use super::unstored;
 use super::worker::Worker;
@@ -29,6 +30,10 @@ const ATTEMPTS: usize = 4;
 /// A routed read that must be run by several nodes, so that its reply is not passed through.
 pub async fn read_from_store(worker: &Worker, routed: Read) -> Output {
     let args = parse(&routed.command);
+    let spec = lookup(&args.as_args()[0]).expect("only known commands are routed");
+    if missed::in_doubt(worker, &routed.way, spec, args.as_args()) {
+        return read(worker, routed, Err(StoreError::InDoubt)).await;
+    }
     match routed.way.run(args.as_args()).await {
         Ok(reply) if may_be_absent_among(&reply, routed.all_keys) => read(worker, routed, Ok(reply)).await,
         Ok(reply) => {
@@ -107,6 +112,9 @@ async fn answer_read(
         if read.opts_in {
             // The client may have opted in for its own read, and the fill has told it since.
             read.way.opt_in();
+        }
+        if missed::in_doubt(worker, &read.way, spec, args) {
+            return Err(Failure::Store(StoreError::InDoubt));
         }
         // The question goes behind the command in one write: the server answers both at one moment.
         let there: Vec<usize> =
@@ -264,7 +272,10 @@ pub async fn modify(worker: &Worker, mut modify: Modify) -> Output {
     // The one step is a script, and scripts of Weir's own do not run as clients.
     modify.lone &= modify.way.identity.user.is_none();
     let args = parse(&modify.command);
-    let answer = answer_modify(worker, &modify, args.as_args()).await;
+    let answer = match missed::wait(worker, &modify).await {
+        Ok(()) => answer_modify(worker, &modify, args.as_args()).await,
+        Err(failure) => Err(upstream_text(failure)),
+    };
     settle_written(worker, &modify, answer.as_deref().ok()).await;
     match answer {
         Ok(reply) => Output::whole(reply),
@@ -275,6 +286,9 @@ pub async fn modify(worker: &Worker, mut modify: Modify) -> Output {
 /// Runs a command that replaces or removes what its routed keys hold, once they are tagged and fenced.
 pub async fn write(worker: &Worker, write: Modify) -> Output {
     let args = parse(&write.command);
+    if let Err(failure) = missed::wait(worker, &write).await {
+        return error(&upstream_text(failure));
+    }
     if let Err(failure) = tag_written(worker, &write).await {
         return error(&upstream_text(failure));
     }

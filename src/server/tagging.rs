@@ -42,7 +42,13 @@ pub fn invalidate(conn: &mut Conn, request: Request<'_>) -> Flow {
                 metrics::counter!("weir_invalidations_total", "source" => "tag").increment(values as u64);
                 integer(values as i64)
             }
-            Err(failure) => error(&upstream_text(failure)),
+            Err(failure) => {
+                if failure.is_outage() {
+                    worker.app.near.iter().for_each(|near| near.forget_all());
+                    worker.engine.doubts().add_tags(db, &tags, worker.app.routes.iter().map(|route| &**route));
+                }
+                error(&upstream_text(failure))
+            }
         };
         move |conn: &mut Conn| conn.replies.finish(slot, answer)
     });

@@ -6,6 +6,7 @@ use super::events;
 use super::explain::explain;
 use super::incoming::{Moved, Socket};
 use super::metrics::{self, CommandCounts};
+use super::missed;
 use super::patience::tick;
 use super::session;
 use super::warming::warm_all;
@@ -44,6 +45,8 @@ struct WorkerHandle {
 enum Task {
     /// Serve a client.
     Serve(Moved, Arc<Client>),
+    /// Invalidate what the store has missed.
+    Settle,
     /// Load what is to be warm before anybody asks for it.
     Warm,
     /// Tell what answers a key.
@@ -63,10 +66,15 @@ impl Workers {
     pub fn start(app: &Arc<App>, loads: Handle) -> io::Result<Self> {
         let limits = &app.config.limits;
         let now = tokio::time::Instant::now();
-        let shared = Arc::new(Shared::new(limits.max_negative, limits.max_tags, limits.max_fill_waiters, now));
+        let shared = Arc::new(Shared::new(limits.into(), now));
         let mut events = None;
         if let StoreKind::Redis(upstream) = &app.store {
             upstream.follow(&loads);
+            if upstream.drops_when_replaced() && app.routes.iter().any(|route| route.has_load()) {
+                let of_app = app.clone();
+                let can_be_loaded = move |key: &[u8]| of_app.routes.find(key).is_some_and(|route| route.has_load());
+                upstream.keep_trust(Arc::new(can_be_loaded), &loads);
+            }
             if !app.routes.is_empty() {
                 upstream.listen(&loads);
             }
@@ -87,6 +95,7 @@ impl Workers {
             |number| start_one(number, app.clone(), shared.clone(), loads.clone(), draining.clone(), events.take());
         let handles: Vec<WorkerHandle> = (0..app.config.server.workers).map(start).collect::<io::Result<_>>()?;
         // A worker that has ended at once has said why.
+        let _ = handles[0].tasks.send(Task::Settle);
         let _ = handles[0].tasks.send(Task::Warm);
         Ok(Workers { handles, drain })
     }
@@ -192,6 +201,7 @@ async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
             serve(socket, client, worker).await;
             count.fetch_sub(1, Relaxed);
         }
+        Task::Settle => missed::follow(worker).await,
         Task::Warm => warm_all(worker).await,
         Task::Explain(key, answer) => {
             let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };

@@ -2,19 +2,23 @@
 //!
 //! That is so while the upstream cannot be asked, and where a key vanishes again and again before the read gets to it. The
 //! command is run on the rows as they are now, and nothing is stored. What only the store knows (how long a key still
-//! lives, keys of no route) stays as the store had it, and so does every change: an invalidation that nobody remembered
-//! would be worse than one that is refused.
+//! lives, keys of no route) stays as the store had it, and so does every change: it is refused, and remembered
+//! ([`super::missed`]). Where the route has `near`, what was loaded so may be kept here for a while.
 
+use super::near;
 use super::output::Output;
 use super::replies::Read;
 use super::routed::{error, string, upstream_text, wanted};
 use super::worker::Worker;
 use crate::cache::error::LoadError;
+use crate::cache::near::Marker;
 use crate::cache::{Found, Wanted};
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::store::StoreError;
 use crate::store::embedded::{Held, evaluate};
+use crate::value::Value;
+use std::time::Instant;
 
 /// Whether a read may be answered without the store that has failed it so. Not if the store has to see it, nor if the
 /// store alone knows what this client may read.
@@ -51,10 +55,17 @@ pub async fn from_database(
     if !evaluate(&absent, args, protocol, &mut Vec::new()) {
         return Ok(None);
     }
+    let begun = Instant::now();
+    let markers: Vec<Option<Marker>> = wanted.iter().map(|wanted| mark(worker, read, wanted, begun)).collect();
     let mut found = Vec::with_capacity(wanted.len());
-    for answer in worker.engine.load_unstored(&wanted).await {
+    for ((answer, marker), wanted) in worker.engine.load_unstored(&wanted).await.into_iter().zip(markers).zip(&wanted) {
         found.push(match answer? {
-            Found::Loaded { value, .. } => Some(value),
+            Found::Loaded { value, .. } => {
+                if let Some(marker) = marker {
+                    marker.keep(Value::clone(&value), begun + wanted.route.config.near);
+                }
+                Some(value)
+            }
             Found::Absent | Found::Present => None,
         });
     }
@@ -67,6 +78,12 @@ pub async fn from_database(
     let mut output = Output::default();
     output.write(|out| evaluate(&held, args, protocol, out));
     Ok(Some(output))
+}
+
+/// The right to keep near what is about to be loaded, where the upstream tells nothing.
+fn mark(worker: &Worker, read: &Read, wanted: &Wanted, now: Instant) -> Option<Marker> {
+    let near = worker.app.near.as_ref().filter(|_| wanted.route.has_near())?;
+    near.mark_unheard(near::key(&read.way.identity, &wanted.key.name), now)
 }
 
 fn tells_what_the_store_knows(spec: &Spec) -> bool {

@@ -56,7 +56,7 @@ impl Warming {
 pub async fn warm_all(worker: Rc<Worker>) {
     let app = worker.app.clone();
     for entry in &app.warming.routes {
-        while !app.is_connected() {
+        while !app.is_connected() || worker.engine.has_doubts() {
             tokio::time::sleep(LOOK).await;
         }
         warm(&worker, entry).await;

@@ -2,6 +2,7 @@
 
 use super::embedded::Embedded;
 use super::redis::Redis;
+use super::redis::sweep::Pick;
 use super::{Acquired, Fill, Filled, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token, Way};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -34,6 +35,15 @@ impl Backend {
         }
     }
 
+    /// Deletes values, leases and negative entries of all keys that `pick` picks, in every database.
+    pub async fn sweep(&self, pick: Pick) -> Result<(), StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.upstream().sweep(pick).await,
+            // It is in this process: nothing that it was to do has failed.
+            Backend::Embedded(_) => Ok(()),
+        }
+    }
+
     /// The way of a client of this identity.
     pub fn way(&self, identity: &Identity) -> Way {
         match self {
@@ -44,6 +54,13 @@ impl Backend {
 }
 
 impl Store for Backend {
+    fn epoch(&self) -> Option<u64> {
+        match self {
+            Backend::Redis(redis) => redis.epoch(),
+            Backend::Embedded(embedded) => Store::epoch(embedded),
+        }
+    }
+
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
         match self {
             Backend::Redis(redis) => redis.acquire(key, token, lease).await,

@@ -122,6 +122,11 @@ pub enum Filled {
 
 /// The steps of the cache protocol that a store must make atomic, for one key or one tag each.
 pub trait Store {
+    /// Counts how often the store may have lost what was acknowledged: it came back with what it held earlier, or another took
+    /// its place. `None`: that is so now, and nothing that it holds may be served. Known before the first answer of such a
+    /// store.
+    fn epoch(&self) -> Option<u64>;
+
     /// Looks for the value, then the negative entry, then a lease; where there is none of them, takes the lease.
     fn acquire(
         &self,
@@ -204,16 +209,19 @@ pub enum StoreError {
     /// The upstream's bytes are no RESP. Its link is closed.
     #[error("upstream broke the protocol: {0}")]
     Protocol(String),
+    /// What it holds of the key must not be served yet: it has missed an invalidation, or come back with what it held earlier.
+    #[error("upstream holds what was invalidated while it could not be reached")]
+    InDoubt,
     /// For one of the reasons above, and before any of the command was sent: it has certainly not run.
     #[error("{0}")]
     Unsent(Box<StoreError>),
 }
 
 impl StoreError {
-    /// The same, of a command of which nothing was sent.
+    /// The same, of a command of which nothing was sent. What is in doubt is to be asked for again by nobody but who knows that.
     pub fn unsent(self) -> Self {
         match self {
-            StoreError::Unsent(_) => self,
+            StoreError::Unsent(_) | StoreError::InDoubt => self,
             error => StoreError::Unsent(Box::new(error)),
         }
     }
@@ -239,7 +247,7 @@ impl StoreError {
 
     /// Whether the store was not there to be asked, or has not answered: nobody knows what it holds.
     pub fn is_outage(&self) -> bool {
-        matches!(self, StoreError::Unavailable(_) | StoreError::Timeout | StoreError::Unsent(_))
+        matches!(self, StoreError::Unavailable(_) | StoreError::Timeout | StoreError::InDoubt | StoreError::Unsent(_))
     }
 
     /// What a client is told, without the `-`.
@@ -247,6 +255,9 @@ impl StoreError {
         match self {
             StoreError::Unavailable(_) => "UPSTREAM unreachable".into(),
             StoreError::Timeout => "UPSTREAM did not answer in time".into(),
+            StoreError::InDoubt => {
+                "UPSTREAM is back, and what it has missed is being dropped from it; try again".into()
+            }
             // Redis adds the script's hash and line to an error of a script: of no use to a client.
             StoreError::Refused(text) => {
                 format!("UPSTREAM refused: {}", text.split(" script: ").next().unwrap_or_default())

@@ -18,6 +18,8 @@ pub struct History {
     pub unstored: u64,
     /// Invalidations by tag.
     pub tags: u64,
+    /// Changes that the store did not acknowledge.
+    pub failed_changes: u64,
     /// How long a read has taken at most.
     pub longest: Duration,
 }
@@ -35,10 +37,12 @@ struct Known {
     sets_over: BTreeSet<u64>,
     /// SETs that were acknowledged.
     sets_acknowledged: BTreeSet<u64>,
+    /// What reads through a process may not return any more, for its clients have failed to change it.
+    missed: BTreeMap<usize, Begun>,
 }
 
 /// What a read may return, as known when it began.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Begun {
     floor: u64,
     sets_over: BTreeSet<u64>,
@@ -77,6 +81,13 @@ impl History {
         known.sets_over.extend(invalidation.sets);
     }
 
+    /// It was not: nobody knows what the store has done, but this process must not serve what was.
+    pub fn missed(&mut self, key: &str, process: usize, invalidation: Invalidation) {
+        let missed = self.keys.entry(key.into()).or_default().missed.entry(process).or_default();
+        missed.floor = missed.floor.max(invalidation.version);
+        missed.sets_over.extend(invalidation.sets);
+    }
+
     /// A number for a new SET.
     pub fn next_set(&mut self) -> u64 {
         self.sets += 1;
@@ -89,10 +100,12 @@ impl History {
         known.sets_acknowledged.insert(number);
     }
 
-    /// A client is about to send a GET.
-    pub fn reading(&mut self, key: &str) -> Begun {
+    /// A client is about to send a GET through a process.
+    pub fn reading(&mut self, key: &str, process: usize) -> Begun {
         let known = self.keys.entry(key.into()).or_default();
-        Begun { floor: known.floor, sets_over: known.sets_over.clone() }
+        let missed = known.missed.get(&process).cloned().unwrap_or_default();
+        let sets_over = known.sets_over.union(&missed.sets_over).copied().collect();
+        Begun { floor: known.floor.max(missed.floor), sets_over }
     }
 
     /// The GET was answered.

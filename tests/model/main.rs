@@ -48,6 +48,8 @@ fn no_read_after_an_acknowledged_change_is_older_than_it() {
         ("lost answers of the store", all.lost_answers),
         ("steps at a store out of reach", all.unreached),
         ("reads without the store", all.unstored),
+        ("changes that the store may have missed", all.failed_changes),
+        ("returns of the store with what it held earlier", all.returns),
         ("negative answers", all.negatives),
         ("expired values", all.expired),
         ("coalesced reads", all.coalesced),
@@ -78,7 +80,7 @@ fn waiters_who_are_not_woken_look_as_the_lease_ends() {
 
 #[test]
 fn without_any_one_of_the_rules_a_violation_is_found() {
-    for bug in [Bug::Fence, Bug::Mark, Bug::Seen, Bug::Retry] {
+    for bug in [Bug::Fence, Bug::Mark, Bug::Seen, Bug::Retry, Bug::Epoch, Bug::Missed] {
         let found = universes().position(|seed| !run(seed, Kind::Without(bug)).violations.is_empty());
         let found = found.unwrap_or_else(|| panic!("the alarm is silent without {bug:?}"));
         println!("without {bug:?}: found in universe {}", found + 1);

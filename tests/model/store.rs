@@ -30,6 +30,10 @@ pub enum Bug {
     Seen,
     /// A refused fill answers all who wait for it.
     Retry,
+    /// A store that has come back with what it held earlier goes on as if nothing had happened.
+    Epoch,
+    /// What could not be invalidated is forgotten.
+    Missed,
 }
 
 #[derive(Clone)]
@@ -52,6 +56,13 @@ pub struct Table {
     values: BTreeMap<StoreKey, Entry<String>>,
     leases: BTreeMap<StoreKey, Entry<Lease>>,
     negatives: BTreeMap<StoreKey, Entry<()>>,
+    /// What it will come back with.
+    saved: Option<Saved>,
+    /// How often it has: whoever was connected before is so no more.
+    pub returns: u64,
+    /// What it holds is not looked through yet.
+    in_doubt: bool,
+    epoch: u64,
     /// What each process hears.
     pub processes: Vec<Arc<Ends>>,
     /// How much of what is told.
@@ -76,13 +87,24 @@ pub struct Table {
     pub most_negatives: usize,
 }
 
-#[derive(Default)]
+/// All that a server keeps on its disk.
+#[derive(Clone)]
+struct Saved {
+    values: BTreeMap<StoreKey, Entry<String>>,
+    leases: BTreeMap<StoreKey, Entry<Lease>>,
+    negatives: BTreeMap<StoreKey, Entry<()>>,
+    sequence: u64,
+    tags: BTreeMap<Bytes, SimTag>,
+}
+
+#[derive(Clone, Default)]
 struct SimTag {
     mark: u64,
     index: BTreeMap<Bytes, Instant>,
     lists: BTreeMap<ListId, Vec<Bytes>>,
 }
 
+#[derive(Clone)]
 struct Entry<T> {
     what: T,
     until: Instant,
@@ -117,6 +139,42 @@ impl Table {
     /// An empty one, which tells its processes of ends.
     pub fn new(processes: Vec<Arc<Ends>>, hearing: Hearing) -> Self {
         Table { processes, hearing, ..Table::default() }
+    }
+
+    /// Writes its snapshot.
+    pub fn save(&mut self) {
+        let Table { values, leases, negatives, sequence, tags, .. } = self;
+        let (values, leases, negatives) = (values.clone(), leases.clone(), negatives.clone());
+        self.saved = Some(Saved { values, leases, negatives, sequence: *sequence, tags: tags.clone() });
+    }
+
+    /// Is killed, and comes back with its snapshot, or with nothing.
+    pub fn come_back(&mut self, bug: Option<Bug>) {
+        let nothing = Saved {
+            values: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            negatives: BTreeMap::new(),
+            sequence: 0,
+            tags: BTreeMap::new(),
+        };
+        let Saved { values, leases, negatives, sequence, tags } = self.saved.clone().unwrap_or(nothing);
+        (self.values, self.leases, self.negatives) = (values, leases, negatives);
+        (self.sequence, self.tags) = (sequence, tags);
+        self.returns += 1;
+        if bug != Some(Bug::Epoch) {
+            self.in_doubt = true;
+            self.epoch += 1;
+        }
+    }
+
+    /// Drops what it has come back with.
+    pub fn look_through(&mut self) {
+        self.values.clear();
+        self.leases.clear();
+        self.negatives.clear();
+        self.sequence += 1 << 32;
+        self.in_doubt = false;
+        self.epoch += 1;
     }
 
     fn value(&mut self, key: &StoreKey) -> Option<String> {
@@ -271,13 +329,13 @@ impl Table {
 impl SimStore {
     /// One atomic step at some moment; the answer takes its time too, and may get lost.
     async fn step<T>(&self, step: impl FnOnce(&mut Table) -> T) -> Result<T, StoreError> {
-        self.reach()?;
+        let connection = self.connect()?;
         self.chance.pause(3).await;
-        self.reach()?;
+        self.reach(connection)?;
         let answer = step(&mut self.table.borrow_mut());
         // Now and then an answer takes so long that others have come and gone meanwhile.
         self.chance.pause(if self.chance.one_in(8) { 40 } else { 3 }).await;
-        self.reach()?;
+        self.reach(connection)?;
         if self.lossy && self.chance.one_in(40) {
             self.table.borrow_mut().lost += 1;
             return Err(StoreError::Timeout);
@@ -285,8 +343,14 @@ impl SimStore {
         Ok(answer)
     }
 
-    fn reach(&self) -> Result<(), StoreError> {
-        if !self.cut.get() {
+    /// Over which connection a step is made.
+    fn connect(&self) -> Result<u64, StoreError> {
+        let connection = self.table.borrow().returns;
+        self.reach(connection).map(|()| connection)
+    }
+
+    fn reach(&self, connection: u64) -> Result<(), StoreError> {
+        if !self.cut.get() && self.table.borrow().returns == connection {
             return Ok(());
         }
         self.table.borrow_mut().unreached += 1;
@@ -306,8 +370,9 @@ impl SimStore {
     /// A routed SET as the server sends it: the fence first, then the command, on one link: both happen or neither is
     /// known to.
     pub async fn set(&self, key: &StoreKey, value: String, ttl: Duration) -> Result<(), StoreError> {
+        let connection = self.connect()?;
         self.chance.pause(2).await;
-        self.reach()?;
+        self.reach(connection)?;
         self.table.borrow_mut().fence(key);
         self.step(|table| {
             table.values.insert(key.clone(), Entry { what: value, until: Instant::now() + ttl });
@@ -317,8 +382,9 @@ impl SimStore {
 
     /// A routed DEL, likewise.
     pub async fn del(&self, key: &StoreKey) -> Result<(), StoreError> {
+        let connection = self.connect()?;
         self.chance.pause(2).await;
-        self.reach()?;
+        self.reach(connection)?;
         self.table.borrow_mut().fence(key);
         self.step(|table| drop(table.values.remove(key))).await
     }
@@ -332,6 +398,11 @@ fn told(ends: &Arc<Ends>, since: Since, acquired: Result<Acquired, (Token, Optio
 }
 
 impl Store for SimStore {
+    fn epoch(&self) -> Option<u64> {
+        let table = self.table.borrow();
+        (!table.in_doubt).then_some(table.epoch)
+    }
+
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
         let ends = self.table.borrow().processes[self.process].clone();
         let since = ends.since();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use weir::cache::error::{self, LoadError};
 use weir::cache::route::{Loading, Routes};
-use weir::cache::{Engine, Found, Shared, Wanted};
+use weir::cache::{Bounds, Engine, Found, Shared, Wanted};
 use weir::clock::Clock;
 use weir::store::ends::Ends;
 use weir::store::{StoreError, StoreKey};
@@ -106,6 +106,8 @@ pub struct Report {
     pub lost_answers: u64,
     pub unreached: u64,
     pub unstored: u64,
+    pub failed_changes: u64,
+    pub returns: u64,
     pub negatives: u64,
     pub expired: u64,
     pub told: u64,
@@ -128,6 +130,8 @@ impl Report {
         self.lost_answers += other.lost_answers;
         self.unreached += other.unreached;
         self.unstored += other.unstored;
+        self.failed_changes += other.failed_changes;
+        self.returns += other.returns;
         self.negatives += other.negatives;
         self.expired += other.expired;
         self.told += other.told;
@@ -141,7 +145,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} reads, {} loads, {} coalesced, {} refused fills, {} values refreshed, {} invalidations by tag, {} lists left behind, {} failed \
-             and {} hung loads, {} lost answers, {} steps at a store out of reach, {} reads without it, {} negative \
+             and {} hung loads, {} lost answers, {} steps at a store out of reach, {} changes that it may have missed, {} returns of it, {} reads without it, {} negative \
              answers, {} expired, {} ends told ({} times not heard), longest read {:?}",
             self.reads,
             self.loads,
@@ -154,6 +158,8 @@ impl fmt::Display for Report {
             self.hung_loads,
             self.lost_answers,
             self.unreached,
+            self.failed_changes,
+            self.returns,
             self.unstored,
             self.negatives,
             self.expired,
@@ -168,9 +174,11 @@ const KEYS: u64 = 2;
 /// A read that waits looks once before and once after; and once more if its own process's load ends in between.
 const MOST_LOOKS: u64 = 3;
 const MAX_NEGATIVE: usize = 3;
+/// Few of each, so that they are reached.
+const BOUNDS: Bounds =
+    Bounds { max_negative: MAX_NEGATIVE, max_tags: 8, max_fill_waiters: 0, max_missed_invalidations: 100 };
 /// The route's load_timeout, and the second that a lease outlives it by.
 pub const LEASE: Duration = Duration::from_millis(1100);
-const MAX_TAGS: usize = 8;
 const CATEGORIES: u64 = 2;
 
 /// What every client of a universe shares.
@@ -227,7 +235,14 @@ async fn universe(seed: u64, kind: Kind) -> Report {
             tokio::task::spawn_local(listen_now_and_then(world.chance.clone(), ends.clone()));
         }
     }
-    if kind == Kind::Stormy {
+    if kind == Kind::Without(Bug::Epoch) || (kind == Kind::Stormy && world.chance.one_in(3)) {
+        tokio::task::spawn_local(come_back_now_and_then(world.clone()));
+    }
+    if matches!(kind, Kind::Stormy | Kind::Without(Bug::Missed)) {
+        // One worker of each process sees to it.
+        for engine in [&engines[0], &engines[2]] {
+            tokio::task::spawn_local(settle(world.chance.clone(), engine.clone()));
+        }
         for engine in &engines {
             tokio::task::spawn_local(cut_now_and_then(world.chance.clone(), engine.store().cut.clone()));
         }
@@ -261,7 +276,7 @@ fn route(kind: Kind) -> weir::config::Route {
 impl World {
     /// Two workers of one process, and another process.
     fn engines(&self) -> Vec<Engine<SimStore, Chance>> {
-        let processes = [0, 1].map(|_| Arc::new(Shared::new(MAX_NEGATIVE, MAX_TAGS, 0, Instant::now())));
+        let processes = [0, 1].map(|_| Arc::new(Shared::new(BOUNDS, Instant::now())));
         let granted = [Rc::default(), Rc::default()];
         let loads = tokio::runtime::Handle::current();
         let engine = |process: usize| {
@@ -281,6 +296,14 @@ impl World {
             granted: Rc::default(),
             lossy: self.kind == Kind::Stormy,
             cut: Rc::default(),
+        }
+    }
+
+    /// A process remembers what the store has perhaps missed.
+    fn remember(&self, remember: impl FnOnce()) {
+        self.history.borrow_mut().failed_changes += 1;
+        if self.kind != Kind::Without(Bug::Missed) {
+            remember();
         }
     }
 
@@ -328,6 +351,8 @@ impl World {
             lost_answers: table.lost,
             unreached: table.unreached,
             unstored: history.unstored,
+            failed_changes: history.failed_changes,
+            returns: table.returns,
             negatives: history.negatives,
             expired: table.expired,
             told: table.told,
@@ -342,6 +367,32 @@ async fn cut_now_and_then(chance: Chance, cut: Rc<Cell<bool>>) {
     loop {
         tokio::time::sleep(Duration::from_millis(chance.below(400))).await;
         cut.set(chance.one_in(2));
+    }
+}
+
+/// The store is killed, and comes back with what it held earlier; after a while somebody has looked it through.
+async fn come_back_now_and_then(world: World) {
+    let bug = if let Kind::Without(bug) = world.kind { Some(bug) } else { None };
+    loop {
+        world.chance.pause(200).await;
+        world.table.borrow_mut().save();
+        world.chance.pause(200).await;
+        world.table.borrow_mut().come_back(bug);
+        if bug.is_none() {
+            world.chance.pause(40).await;
+            world.table.borrow_mut().look_through();
+        }
+    }
+}
+
+/// What a process has failed to invalidate it invalidates later.
+async fn settle(chance: Chance, engine: Engine<SimStore, Chance>) {
+    loop {
+        chance.pause(20).await;
+        let page = engine.doubts().page();
+        if !page.is_empty() && engine.invalidate_page(&page).await.is_ok() {
+            engine.doubts().settled(&page);
+        }
     }
 }
 
@@ -370,7 +421,7 @@ async fn life(world: World, engine: Engine<SimStore, Chance>) {
         match world.chance.below(10) {
             _ if world.kind.is_calm() => get(&world, &engine, number, &key).await,
             0..6 => get(&world, &engine, number, &key).await,
-            6 => change(&world, engine.store(), number, &key).await,
+            6 => change(&world, &engine, number, &key).await,
             7 => change_and_move(&world, &engine, number).await,
             8 => change_all(&world, &engine).await,
             _ => set(&world, &engine, number, &key).await,
@@ -382,7 +433,7 @@ async fn life(world: World, engine: Engine<SimStore, Chance>) {
 /// database alone where the store cannot be asked.
 async fn get(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
     let name = number.to_string();
-    let begun = world.history.borrow_mut().reading(&name);
+    let begun = world.history.borrow_mut().reading(&name, engine.store().process);
     let asked = Instant::now();
     let answer = look_up(world, engine, key).await;
     let mut history = world.history.borrow_mut();
@@ -401,7 +452,9 @@ async fn look_up(
 ) -> Result<Option<String>, StoreError> {
     for _ in 0..4 {
         let wanted = Wanted { route: world.route.clone(), key: key.clone() };
-        let found = match engine.store().get(key).await {
+        let in_doubt = engine.is_in_doubt(world.route.route(), key);
+        let reply = if in_doubt { Err(StoreError::InDoubt) } else { engine.store().get(key).await };
+        let found = match reply {
             Ok(Some((value, left))) => {
                 if left <= engine.schedule(&world.route.load).due {
                     engine.refresh_behind(world.route.clone(), key.clone());
@@ -431,12 +484,16 @@ async fn look_up(
 }
 
 /// An application's write: commit, then DEL.
-async fn change(world: &World, store: &SimStore, number: u64, key: &StoreKey) {
+async fn change(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
     let name = number.to_string();
     world.commit(number, !world.chance.one_in(3), world.category(number));
     let invalidation = world.history.borrow_mut().invalidating(&name);
-    if store.del(key).await.is_ok() {
-        world.history.borrow_mut().invalidated(&name, invalidation);
+    match engine.store().del(key).await {
+        Ok(()) => world.history.borrow_mut().invalidated(&name, invalidation),
+        Err(_) => {
+            world.remember(|| engine.doubts().add_key(world.route.route(), key.clone()));
+            world.history.borrow_mut().missed(&name, engine.store().process, invalidation);
+        }
     }
 }
 
@@ -451,6 +508,8 @@ async fn change_and_move(world: &World, engine: &Engine<SimStore, Chance>, numbe
     if invalidate(world, engine, &tags.iter().map(String::as_str).collect::<Vec<_>>()).await {
         world.history.borrow_mut().invalidated(&name, invalidation);
         owed.clear();
+    } else {
+        world.history.borrow_mut().missed(&name, engine.store().process, invalidation);
     }
 }
 
@@ -461,8 +520,13 @@ async fn change_all(world: &World, engine: &Engine<SimStore, Chance>) {
         world.commit(number, !world.chance.one_in(3), world.category(number));
         promised.push((number.to_string(), world.history.borrow_mut().invalidating(&number.to_string())));
     }
-    if invalidate(world, engine, &["rows"]).await {
-        promised.into_iter().for_each(|(name, promise)| world.history.borrow_mut().invalidated(&name, promise));
+    let done = invalidate(world, engine, &["rows"]).await;
+    let mut history = world.history.borrow_mut();
+    for (name, promise) in promised {
+        match done {
+            true => history.invalidated(&name, promise),
+            false => history.missed(&name, engine.store().process, promise),
+        }
     }
 }
 
@@ -470,18 +534,29 @@ async fn change_all(world: &World, engine: &Engine<SimStore, Chance>) {
 async fn invalidate(world: &World, engine: &Engine<SimStore, Chance>, tags: &[&str]) -> bool {
     world.history.borrow_mut().tags += 1;
     let tags: Vec<&[u8]> = tags.iter().map(|tag| tag.as_bytes()).collect();
-    engine.invalidate_tags(0, &world.routes.with_absences(&tags)).await.is_ok()
+    let tags = world.routes.with_absences(&tags);
+    let done = engine.invalidate_tags(0, &tags).await.is_ok();
+    if !done {
+        world.remember(|| engine.doubts().add_tags(0, &tags, world.routes.iter().map(|route| &**route)));
+    }
+    done
 }
 
 /// An application that stores a value of its own.
 async fn set(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
     let (name, ttl) = (number.to_string(), Duration::from_millis(60));
+    if !engine.trusted(world.route.route(), key, Duration::from_millis(50)).await {
+        return;
+    }
     if engine.add_tags(key, &[b"rows"], ttl * 4).await.is_err() {
         return;
     }
     let set = world.history.borrow_mut().next_set();
     let invalidation = world.history.borrow_mut().invalidating(&name);
     let stored = engine.store().set(key, format!("set:{set}"), ttl).await.is_ok();
+    if !stored {
+        world.remember(|| engine.doubts().add_key(world.route.route(), key.clone()));
+    }
     if stored && engine.add_tags(key, &[b"rows"], ttl * 4).await.is_ok() {
         let mut history = world.history.borrow_mut();
         history.set(&name, set);

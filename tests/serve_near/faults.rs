@@ -117,6 +117,14 @@ fn a_failover_is_followed() {
     read_until_kept(&mut client, "GET text:1");
     sentinels.fail_over();
     wait_until("the new master is found", || sentinels.master() != old);
+    // What it may have missed as a replica is dropped first, whatever it is.
+    wait_until("it is looked through", || {
+        let metrics = weir.metrics();
+        let seen = |name: &str| metrics.sum(name, &[]);
+        seen("weir_upstream_failovers_total") == 1.0
+            && seen("weir_upstream_up") == 1.0
+            && seen("weir_upstream_trusted") == 1.0
+    });
     let mut master = sentinels.server(sentinels.master());
     wait_until("it takes writes", || master.run("SET text:1 new") == Reply::ok());
     wait_until("the change is seen", || client.run("GET text:1") == Reply::bulk("new"));

@@ -16,9 +16,13 @@
 //! begins later is answered by the upstream after the change. Commands that may change any key close the whole cache in
 //! the same way.
 //!
+//! While pushes may not arrive, what was read at the upstream is not kept. But what is loaded from the database because the upstream
+//! is out of reach may be, for `near` at most: it spares the database, and that long is what the operator has allowed others'
+//! changes to go unnoticed. All of it goes as soon as pushes arrive again.
+//!
 //! Promises:
 //! - After a change through this process was acknowledged, nobody gets from here what was there before it (G1, G3).
-//! - A change by others is heard of within the push's delay. While pushes may not arrive, nothing is kept at all.
+//! - A change by others is heard of within the push's delay, or within `near` while pushes may not arrive.
 //! - Nothing lives longer than `near`, nor than it has left to live at the upstream. Both count from before the read was
 //!   sent.
 //! - A value is for the user and the database that it was read as and in. A push names the key alone: it meets all of them.
@@ -57,8 +61,10 @@ use std::time::Instant;
 pub struct Near {
     shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,
-    /// For how many reasons nothing may be kept: pushes may not arrive, or a change of unknown keys is under way.
+    /// For how many reasons nothing of the upstream may be kept: pushes may not arrive, or a change of unknown keys is under way.
     reasons: AtomicUsize,
+    /// How many of them are that pushes may not arrive.
+    deaf: AtomicUsize,
     /// Bytes that are taken of `most`.
     taken: AtomicUsize,
     most: usize,
@@ -87,6 +93,7 @@ impl Near {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::default(),
             reasons: AtomicUsize::new(1),
+            deaf: AtomicUsize::new(1),
             taken: AtomicUsize::new(0),
             most,
         }
@@ -109,6 +116,20 @@ impl Near {
     /// A read of `key` is about to be sent; what it answers may be kept through the marker. `None`: not now, for a change of
     /// it is under way, or another read will bring it, or has done so.
     pub fn mark(self: &Arc<Self>, key: Key<'_>, now: Instant) -> Option<Marker> {
+        self.mark_if(Near::is_open, key, now)
+    }
+
+    /// A load of `key` from the database is about to begin, past the upstream; what it finds may be kept through the marker. `None`:
+    /// not now, or pushes arrive.
+    pub fn mark_unheard(self: &Arc<Self>, key: Key<'_>, now: Instant) -> Option<Marker> {
+        self.mark_if(
+            |near| near.deaf.load(Relaxed) > 0 && near.deaf.load(Relaxed) == near.reasons.load(Relaxed),
+            key,
+            now,
+        )
+    }
+
+    fn mark_if(self: &Arc<Self>, may: impl FnOnce(&Self) -> bool, key: Key<'_>, now: Instant) -> Option<Marker> {
         let hash = self.hash(key.name);
         let home = self.home(hash);
         let bytes = Shard::bytes_of_marker(key);
@@ -117,7 +138,7 @@ impl Near {
         }
         let mut shard = self.shards[home].write();
         // Looked at under the lock: whoever closes the cache clears this shard afterwards, or has done so before.
-        let marked = if self.is_open() { shard.mark(hash, key, now, bytes) } else { None };
+        let marked = if may(self) { shard.mark(hash, key, now, bytes) } else { None };
         drop(shard);
         let Some((place, freed)) = marked else {
             self.give(bytes);
@@ -144,6 +165,11 @@ impl Near {
     pub fn close(self: &Arc<Self>, reason: &'static str) -> Closed {
         self.shut(reason);
         Closed::new(self.clone())
+    }
+
+    /// Nobody knows which keys were to be changed and perhaps were not.
+    pub fn forget_all(&self) {
+        self.flush("missed");
     }
 
     /// Whether anything is kept at present.
@@ -228,10 +254,14 @@ impl Hears for Near {
     }
 
     fn hears(&self) {
+        // What was kept unheard may be old by now. Whoever would keep more of it finds its marker gone.
+        self.deaf.fetch_sub(1, Relaxed);
+        self.flush("heard");
         self.reasons.fetch_sub(1, Relaxed);
     }
 
     fn is_deaf(&self, reason: &'static str) {
         self.shut(reason);
+        self.deaf.fetch_add(1, Relaxed);
     }
 }

@@ -115,6 +115,11 @@ impl Embedded {
 }
 
 impl Store for Arc<Embedded> {
+    /// It lives and ends with this process.
+    fn epoch(&self) -> Option<u64> {
+        Some(0)
+    }
+
     fn acquire(
         &self,
         key: &StoreKey,

@@ -8,9 +8,12 @@ use super::listen::Waiters;
 use super::master::{Moves, Whereabouts};
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, RELEASE, SET_ASIDE, Script};
 use super::sentinel;
+use super::side_key;
 use super::subscriber;
+use super::sweep::Pick;
 use super::talk::{self, Command, Talk};
-use crate::config::{self, Address, Place};
+use super::trust::{self, Mark, Standing, Trust};
+use crate::config::{self, Address, Place, WhenReplaced};
 use crate::resp::frame::Reply;
 use crate::resp::write::Protocol;
 use crate::store::ends::Ends;
@@ -35,6 +38,12 @@ pub struct Upstream {
     cluster: Option<Arc<cluster::Shared>>,
     /// For links to a cluster's replicas.
     only_reads: bool,
+    /// It is one node of a cluster.
+    is_node: bool,
+    /// Whether what the upstream holds may be served; of a cluster, all of it.
+    trust: Arc<Trust>,
+    /// Whether what this server holds may be.
+    standing: Standing,
     /// It is a node that is no master of its cluster any more.
     left: watch::Sender<bool>,
     said: Arc<RwLock<Said>>,
@@ -73,10 +82,14 @@ impl Upstream {
             Place::Cluster(seeds) => Some(Arc::new(cluster::Shared::new(seeds.clone(), config.read_from))),
             _ => None,
         };
+        let trust: Arc<Trust> = Arc::default();
         Upstream {
             timeout: config.timeout,
             cluster,
             only_reads: false,
+            is_node: false,
+            standing: Standing::new(trust.clone()),
+            trust,
             left: watch::Sender::new(false),
             master: matches!(config.place, Place::Sentinel(_)).then(Arc::default),
             config,
@@ -97,6 +110,9 @@ impl Upstream {
             master: None,
             cluster: None,
             only_reads,
+            is_node: true,
+            trust: self.trust.clone(),
+            standing: Standing::new(self.trust.clone()),
             left: watch::Sender::new(false),
             said: self.said.clone(),
             process: self.process.clone(),
@@ -139,6 +155,45 @@ impl Upstream {
     /// Begins to pass on what is told on `channel`. Call it once.
     pub fn hear_events(self: &Arc<Self>, channel: &str, to: mpsc::Sender<Bytes>, runtime: &Handle) {
         runtime.spawn(subscriber::subscribe(self.clone(), Events::new(channel, to)));
+    }
+
+    /// Begins to look whether a server is another than before, and what it holds of the keys that `pick` picks to be served.
+    /// Call it once, before any link is opened.
+    pub fn keep_trust(self: &Arc<Self>, pick: Pick, runtime: &Handle) {
+        self.trust.begin();
+        runtime.spawn(trust::keep(self.clone(), pick));
+    }
+
+    /// Whether what a server may have lost is to be dropped, as the configuration says.
+    pub fn drops_when_replaced(&self) -> bool {
+        self.config.when_replaced == WhenReplaced::Drop
+    }
+
+    /// Whether it is known what the upstream is, or that it is away.
+    pub fn is_settled(&self) -> bool {
+        self.is_known_down() || (self.is_up() && self.trust.is_settled())
+    }
+
+    /// Whether what it holds may be served.
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.trust
+    }
+
+    /// Whether what this one server holds may be.
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether it is one node of a cluster.
+    pub(super) fn is_node(&self) -> bool {
+        self.is_node
+    }
+
+    /// Every server that takes writes, and one of its slots.
+    pub(super) fn servers(self: &Arc<Self>) -> Vec<(Arc<Upstream>, u16)> {
+        let Some(shared) = &self.cluster else { return vec![(self.clone(), 0)] };
+        let first_slots = shared.topology().first_slots();
+        first_slots.into_iter().map(|(address, slot)| (shared.upstream(self, &address, false), slot)).collect()
     }
 
     /// Ends of other processes' leases.
@@ -238,6 +293,40 @@ impl Upstream {
         found.unwrap_or(Err(StoreError::Timeout)).map(drop)
     }
 
+    /// What tells, beside its run id, whether a server may be trusted, as far as it can be asked over a connection of this identity.
+    fn question_of_trust(&self, identity: &Identity) -> Option<Command> {
+        match self.trust.is_on() {
+            true if self.is_node => Some(talk::command(&["INFO", "replication"])),
+            true if identity.db == self.db() => {
+                Some(talk::command(&["GET", &String::from_utf8_lossy(&side_key::epoch(0))]))
+            }
+            _ => None,
+        }
+    }
+
+    /// A connection was made that carries nothing yet: which process is it to, and may what that holds be served?
+    fn meet(&self, commands: &[Command], replies: &[Reply]) {
+        let told = |command: &[&str]| {
+            let mut exchange = commands.iter().zip(replies);
+            exchange.find(|(asked, _)| asked.iter().zip(command).all(|(a, b)| a == b)).map(|(_, reply)| reply)
+        };
+        let Some(server) = told(&["INFO", "server"]).and_then(Reply::as_bytes) else { return };
+        let mark = match (told(&["GET"]), told(&["INFO", "replication"]).and_then(Reply::as_bytes)) {
+            (Some(mark), _) => Mark::of(mark),
+            (None, Some(text)) if self.is_node && has_followed_nobody(text) => Mark::OfNobodyElse,
+            _ => Mark::Unknown,
+        };
+        self.standing.meet(&run_id(server), &mark);
+    }
+
+    /// A link that may not ask which process it leads to is to carry nothing before one of Weir's own is up, which may.
+    fn vouch_for(&self, identity: &Identity) -> Result<(), StoreError> {
+        match identity.user.is_none() || !self.trust.is_on() || self.said.read().links_up > 0 {
+            true => Ok(()),
+            false => Err(StoreError::Unavailable("no link of Weir's own is up".into())),
+        }
+    }
+
     /// The upstream refused a step of the cache protocol: then nothing is cached, which must not go unnoticed. The same
     /// refusal is logged once.
     pub(super) fn note_refusal(&self, error: &StoreError) {
@@ -278,11 +367,15 @@ pub(super) async fn connect(
     }
     // A replica has its master's scripts.
     if identity.user.is_some() || upstream.only_reads {
-        return Ok(within_limit(upstream, &commands, moves).await?.0);
+        let (stream, _) = within_limit(upstream, &commands, moves).await?;
+        upstream.vouch_for(identity)?;
+        return Ok(stream);
     }
     commands.extend(SCRIPTS.iter().map(|script| talk::command(&["SCRIPT", "LOAD", script.text])));
     commands.push(talk::command(&["INFO", "server"]));
+    commands.extend(upstream.question_of_trust(identity));
     let (stream, replies) = within_limit(upstream, &commands, moves).await?;
+    upstream.meet(&commands, &replies);
     let mut said = Said::default();
     for (command, reply) in commands.iter().zip(replies) {
         note_reply(&mut said, command, reply);
@@ -302,12 +395,24 @@ pub(super) async fn connect_private(
     moves: &mut Moves,
 ) -> Result<(Transport, u64), StoreError> {
     let mut commands = opening_commands(&upstream.config, identity);
+    if identity.user.is_none() && upstream.trust.is_on() {
+        commands.push(talk::command(&["INFO", "server"]));
+        commands.extend(upstream.question_of_trust(identity));
+    }
     commands.push(talk::command(&["CLIENT", "ID"]));
     let (stream, replies) = within_limit(upstream, &commands, moves).await?;
+    upstream.vouch_for(identity)?;
+    upstream.meet(&commands, &replies);
     match replies.last() {
         Some(&Reply::Integer(number)) => Ok((stream, number as u64)),
         _ => Ok((stream, 0)),
     }
+}
+
+/// The same as Weir's own user, to look at what the server is and holds.
+pub(super) async fn connect_to_look(upstream: &Upstream, identity: &Identity) -> Result<Transport, StoreError> {
+    let commands = opening_commands(&upstream.config, identity);
+    Ok(within_limit(upstream, &commands, &mut upstream.moves()).await?.0)
 }
 
 /// What the server says of a client's credentials now, on a connection that ends with the answer. The inner error is its
@@ -358,7 +463,10 @@ async fn shake_hands(
     let replies = talk.exchange(commands).await?;
     for (command, reply) in commands.iter().zip(&replies) {
         match reply {
-            Reply::Error(text) if command[0] != "CLIENT" => return Err(talk::refused(command, text)),
+            // Without its mark a server can be served from, if less is known of it.
+            Reply::Error(text) if !matches!(command[0].as_str(), "CLIENT" | "GET") => {
+                return Err(talk::refused(command, text));
+            }
             reply if command[0] == "ROLE" && !talk::is_master(reply) => {
                 upstream.doubt_master();
                 return Err(StoreError::Unavailable("the master has become a replica".into()));
@@ -390,9 +498,22 @@ fn opening_commands(config: &config::Upstream, identity: &Identity) -> Vec<Comma
 fn note_reply(said: &mut Said, command: &Command, reply: Reply) {
     match (command[0].as_str(), reply.as_bytes()) {
         ("SCRIPT", Some(hash)) => said.hashes.push(String::from_utf8_lossy(hash).into_owned()),
-        ("INFO", Some(text)) => said.version = info_field(&String::from_utf8_lossy(text), "redis_version"),
+        ("INFO", Some(text)) if command[1] == "server" => {
+            said.version = info_field(&String::from_utf8_lossy(text), "redis_version");
+        }
         _ => {}
     }
+}
+
+/// The process that INFO SERVER is the answer of; empty: it does not tell.
+pub(super) fn run_id(info: &[u8]) -> String {
+    info_field(&String::from_utf8_lossy(info), "run_id")
+}
+
+/// Whether INFO REPLICATION is that of a master which never was a replica: it has no second replication id.
+fn has_followed_nobody(info: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(info);
+    info_field(&text, "role") == "master" && info_field(&text, "master_replid2").bytes().all(|digit| digit == b'0')
 }
 
 fn info_field(text: &str, name: &str) -> String {

@@ -596,6 +596,10 @@ async fn drive(inner: Rc<Inner>) {
         let error = match in_time(&inner, handshake::connect(&inner.upstream, &inner.identity, &mut moves)).await {
             Ok(stream) => {
                 pause = FIRST_PAUSE;
+                if inner.upstream.trust().epoch().is_none() {
+                    // What waits was meant for a server that could be trusted.
+                    inner.fail_all(&StoreError::InDoubt);
+                }
                 inner.state.set(State::Up);
                 inner.upstream.note_link(true);
                 tracing::debug!(protocol = ?inner.identity.protocol, db = inner.identity.db, "upstream link is up");

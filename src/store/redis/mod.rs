@@ -17,9 +17,11 @@ pub mod scripts;
 mod sentinel;
 pub mod side_key;
 mod subscriber;
+pub mod sweep;
 mod tags;
 mod talk;
 pub mod tracking;
+mod trust;
 
 use self::cluster::Cluster;
 use self::cluster::lane::Lane;
@@ -416,6 +418,10 @@ async fn if_present_in_two_steps(links: &Links, key: &[u8], args: Args<'_>) -> R
 }
 
 impl Store for Redis {
+    fn epoch(&self) -> Option<u64> {
+        self.upstream.trust().epoch()
+    }
+
     async fn acquire(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
         self.take_lease(key, token, lease, b"miss").await
     }

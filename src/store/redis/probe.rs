@@ -126,6 +126,7 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         &["PEXPIRE", KEY, SHORT],
         &["PTTL", KEY],
         &["UNLINK", KEY],
+        &["SCAN", "0", "COUNT", "1"],
     ];
     let for_tags: &[&[&str]] = &[
         &["TIME"],

@@ -258,7 +258,7 @@ fn about(whom: &str, address: &Address, error: StoreError) -> StoreError {
         StoreError::Refused(why) => StoreError::Refused(named(why)),
         StoreError::Protocol(why) => StoreError::Protocol(named(why)),
         StoreError::Timeout => StoreError::Unavailable(named("no answer in time".into())),
-        other @ (StoreError::Full | StoreError::Unsent(_)) => other,
+        other @ (StoreError::Full | StoreError::InDoubt | StoreError::Unsent(_)) => other,
     }
 }
 

@@ -56,6 +56,18 @@ impl<'a> TagKeys<'a> {
 /// Where the sequence of invalidations by tag stands.
 pub const SEQUENCE: &[u8] = b"weir:{0}sequence";
 
+/// Where the mark of a server's data stands, in this slot of its own.
+pub fn epoch(slot: u16) -> Vec<u8> {
+    side_key(&tags()[usize::from(slot)], b"epoch", b"")
+}
+
+/// The key beside which `name` is a lease or a negative entry.
+pub fn owner(name: &[u8]) -> Option<&[u8]> {
+    let kind = name.strip_prefix(RESERVED_PREFIX)?;
+    let kind = &kind[memchr::memchr(b'}', kind)? + 1..];
+    kind.strip_prefix(b"lease:").or_else(|| kind.strip_prefix(b"none:"))
+}
+
 /// A key of Weir's own that belongs to no other, in this slot.
 pub fn probe(slot: u16, number: u64) -> Vec<u8> {
     side_key(&tags()[usize::from(slot)], b"probe:", format!("{number:016x}").as_bytes())
@@ -146,6 +158,7 @@ mod tests {
             assert_eq!(slot(&side.lease), slot(key));
             assert_eq!(slot(&side.negative), slot(key));
             assert_ne!(side.lease, side.negative);
+            assert_eq!((owner(&side.lease), owner(&side.negative)), (Some(key), Some(key)));
         }
     }
 

@@ -24,7 +24,7 @@ use futures_util::future::{join, join_all};
 use std::time::Duration;
 
 /// The sequence outlives every mark, and every load that has looked at it.
-const SEQUENCE_LIFE: Duration = Duration::from_secs(86_400);
+pub(super) const SEQUENCE_LIFE: Duration = Duration::from_secs(86_400);
 
 impl Redis {
     /// See [`crate::store::Store::sequence`]. To look at it prolongs its life: it must not begin anew under a load.

@@ -41,9 +41,11 @@ pub struct Talk {
     bytes: Vec<u8>,
     /// Of `bytes`, so many belong to the reply that the scanner is in the middle of.
     scanned: usize,
+    /// A reply of more bytes comes from no Redis.
+    most: usize,
 }
 
-/// What is asked here has short answers; one longer than this comes from no Redis.
+/// What is mostly asked here has short answers.
 const MOST_REPLY: usize = 64 << 10;
 /// Nesting that such an answer may have.
 const MOST_DEPTH: usize = 16;
@@ -51,7 +53,12 @@ const MOST_DEPTH: usize = 16;
 impl Talk {
     /// Over a fresh connection.
     pub fn new(stream: Transport) -> Self {
-        Talk { stream, scanner: ReplyScanner::new(MOST_DEPTH), bytes: Vec::new(), scanned: 0 }
+        Talk { stream, scanner: ReplyScanner::new(MOST_DEPTH), bytes: Vec::new(), scanned: 0, most: MOST_REPLY }
+    }
+
+    /// The same, for answers of so many bytes.
+    pub fn bounded(self, most: usize) -> Self {
+        Talk { most, ..self }
     }
 
     /// Asks all commands at once; one reply for each, in order. The first that is an error is the result.
@@ -118,7 +125,7 @@ impl Talk {
             if progress.consumed > 0 {
                 continue;
             }
-            if self.bytes.len() > MOST_REPLY {
+            if self.bytes.len() > self.most {
                 return Err(StoreError::Protocol("a reply too long for a Redis".into()));
             }
             if self.stream.read_buf(&mut self.bytes).await.map_err(|error| self.broke(&error))? == 0 {

@@ -117,6 +117,9 @@ impl Shared {
         let mut upstreams = self.upstreams.lock();
         for ((address, _), upstream) in upstreams.iter() {
             upstream.note_master(found.has_master(address));
+            if !found.has_master(address) {
+                upstream.standing().forget();
+            }
         }
         upstreams.retain(|(address, _), _| found.knows(address));
         drop(upstreams);

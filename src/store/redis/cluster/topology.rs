@@ -57,6 +57,15 @@ impl Topology {
         }
     }
 
+    /// Every master that owns slots, and the first of them.
+    pub fn first_slots(&self) -> Vec<(Address, u16)> {
+        let first = |index: NodeIndex| {
+            let slot = self.owners.iter().position(|&owner| owner == index)?;
+            Some((self.node(index).address.clone(), slot as u16))
+        };
+        self.masters().filter_map(first).collect()
+    }
+
     /// From the reply to CLUSTER SLOTS of the node at `asked`; its version is still 0.
     ///
     /// # Errors

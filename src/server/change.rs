@@ -1,0 +1,165 @@
+//! What a client's command is about to change, from before it is sent until it is answered.
+//!
+//! - Keys of routes with `near` are barred there meanwhile, so that nobody who asks after the acknowledgement is shown what
+//!   was.
+//! - Keys of routes with a `load` are remembered if the answer is that the upstream could not be reached: nobody knows then what
+//!   it has done, and the client may have changed the row ([`crate::cache::doubts`]).
+//!
+//! Every command passes by here, whatever way it takes. What MULTI queues is changed by its EXEC.
+
+use super::app::StoreKind;
+use super::conn::Conn;
+use super::worker::Worker;
+use crate::cache::near::{Bar, Closed};
+use crate::cache::route::{Route, Routes};
+use crate::resp::args::Args;
+use crate::resp::command::{Access, Flags, Spec};
+use crate::store::StoreKey;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Which routed keys a command may change.
+#[derive(Default)]
+pub struct Touched {
+    /// Those that may be kept near.
+    near: Vec<Vec<u8>>,
+    /// Any key may be changed, for all that is known.
+    any: bool,
+    /// Those that can be loaded.
+    loaded: Vec<(Vec<u8>, Arc<Route>)>,
+    /// Whole databases are emptied, or change places.
+    all_loaded: bool,
+}
+
+impl Touched {
+    /// By a command of the table, or `None`: one that nobody knows.
+    fn by(routes: &Routes, spec: Option<&Spec>, args: Args<'_>) -> Touched {
+        let mut touched = Touched::default();
+        let Some(spec) = spec else {
+            touched.add_key(routes, args.get(1));
+            return touched;
+        };
+        match spec.access_of(args) {
+            Access::None => {
+                touched.any = spec.flags.contains(Flags::WRITE);
+                touched.all_loaded = matches!(spec.name, "flushall" | "flushdb" | "swapdb");
+            }
+            Access::Read if !may_write(spec.resolve(args)) => {}
+            access => {
+                spec.key_positions(args).for_each(|position| touched.add_key(routes, args.get(position)));
+                if access == Access::Read {
+                    // It changes how long a key lives, and not its value.
+                    touched.loaded.clear();
+                }
+            }
+        }
+        touched
+    }
+
+    fn add_key(&mut self, routes: &Routes, key: Option<&[u8]>) {
+        let Some((key, route)) = key.and_then(|key| Some((key, routes.find(key)?))) else { return };
+        if route.has_near() {
+            self.near.push(key.to_vec());
+        }
+        if route.has_load() {
+            self.loaded.push((key.to_vec(), route.clone()));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.near.is_empty() && self.loaded.is_empty() && !self.any && !self.all_loaded
+    }
+
+    /// What both touch.
+    pub fn add(&mut self, other: Touched) {
+        self.near.extend(other.near);
+        self.any |= other.any;
+        self.loaded.extend(other.loaded);
+        self.all_loaded |= other.all_loaded;
+    }
+}
+
+/// Reads that may write: GETEX its key's time limit, SORT and GEORADIUS another key, PFCOUNT what it has counted.
+fn may_write(spec: &Spec) -> bool {
+    spec.flags.contains(Flags::WRITE) || spec.name == "pfcount"
+}
+
+/// A change that is under way.
+pub struct Change {
+    #[expect(dead_code, reason = "it is held, and dropped")]
+    barred: Option<Barred>,
+    worker: Rc<Worker>,
+    /// In each of which databases …
+    dbs: BTreeSet<u32>,
+    /// … these are changed.
+    loaded: Vec<(Vec<u8>, Arc<Route>)>,
+    all_loaded: bool,
+}
+
+#[expect(dead_code, reason = "they are held, and dropped")]
+enum Barred {
+    Keys(Bar),
+    Any(Closed),
+}
+
+impl Change {
+    /// In the database `db`, and in those of `selects`, too. `None`: of nothing that matters here.
+    fn begin(worker: &Rc<Worker>, touched: &Touched, db: u32, selects: impl Iterator<Item = u32>) -> Option<Change> {
+        if touched.is_empty() {
+            return None;
+        }
+        let near = worker.app.near.as_ref();
+        let barred = near.and_then(|near| match touched {
+            Touched { any: true, .. } => Some(Barred::Any(near.close("command"))),
+            Touched { near: keys, .. } if keys.is_empty() => None,
+            Touched { near: keys, .. } => Some(Barred::Keys(near.bar(keys.iter().map(Vec::as_slice)))),
+        });
+        let (loaded, all_loaded) = (touched.loaded.clone(), touched.all_loaded);
+        let dbs = std::iter::once(db).chain(selects).collect();
+        Some(Change { barred, worker: worker.clone(), dbs, loaded, all_loaded })
+    }
+
+    /// The upstream could not be reached: perhaps it was not made.
+    pub fn was_missed(&self) {
+        let (doubts, routes) = (self.worker.engine.doubts(), &self.worker.app.routes);
+        if self.all_loaded {
+            doubts.add_routes(routes.iter().map(|route| &**route));
+        }
+        for (key, route) in &self.loaded {
+            for &db in &self.dbs {
+                doubts.add_key(route, StoreKey { db, name: key.clone().into() });
+            }
+        }
+    }
+}
+
+impl Conn {
+    /// A command is about to be acted on: what it changes is under way from here on. `None`: nothing that matters here.
+    pub(super) fn begin_change(&self, spec: Option<&Spec>, args: Args<'_>) -> Option<Change> {
+        if !self.heeds_changes() {
+            return None;
+        }
+        let db = self.way().identity.db;
+        match spec {
+            Some(spec) if spec.name == "exec" => {
+                Change::begin(&self.worker, self.queued_changes()?, db, self.queued_selects())
+            }
+            _ if self.queues() => None,
+            _ => Change::begin(&self.worker, &Touched::by(&self.worker.app.routes, spec, args), db, std::iter::empty()),
+        }
+    }
+
+    /// What a command that was queued by a MULTI will change.
+    pub(super) fn queued_change(&self, spec: Option<&Spec>, args: Args<'_>) -> Touched {
+        match self.heeds_changes() {
+            true => Touched::by(&self.worker.app.routes, spec, args),
+            false => Touched::default(),
+        }
+    }
+
+    /// The embedded store is never out of reach, and nothing is kept nearer than it.
+    fn heeds_changes(&self) -> bool {
+        !self.worker.app.routes.is_empty() && matches!(self.worker.app.store, StoreKind::Redis(_))
+    }
+}

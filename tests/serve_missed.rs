@@ -1,0 +1,226 @@
+//! What Redis has missed while it was out of reach is not served when it is back (G7, T37): a change that was told -UPSTREAM takes
+//! place as soon as Redis can be reached, and until then its keys are read from the database.
+
+mod harness;
+
+use harness::*;
+
+const ROUTES: &str = r#"
+[[route]]
+name = "product"
+key = "product:{id}"
+tags = ["product-tag:{id}"]
+load = "SELECT id, price FROM products WHERE id = :id /* product */"
+
+[[route]]
+name = "user"
+key = "user:{id}"
+value = "hash"
+load = "SELECT id, visits FROM users WHERE id = :id /* user */"
+
+[[route]]
+name = "session"
+key = "session:{id}"
+ttl = "1h"
+"#;
+
+/// Weir reaches a Redis that others reach, through something that may cut it off.
+struct CutOff {
+    weir: Weir,
+    proxy: FaultProxy,
+    redis: Redis,
+    database: Sqlite,
+}
+
+impl CutOff {
+    fn start(more: &str) -> CutOff {
+        let (redis, database) = (Redis::start(), Sqlite::shop());
+        let proxy = FaultProxy::start(redis.port());
+        let config = format!(
+            "[upstream]\nurl = \"redis://127.0.0.1:{}/0\"\ntimeout = \"2s\"\n[database.main]\nurl = \"{}\"\ntimeout = \"20s\"\n{ROUTES}{more}",
+            proxy.port(),
+            database.url()
+        );
+        CutOff { weir: Weir::start(&config), proxy, redis, database }
+    }
+
+    fn cut(&self) {
+        self.proxy.set(Fault::Refuse);
+        self.proxy.cut();
+        wait_until("Weir knows that Redis is out of reach", || self.weir.metric("weir_upstream_up", &[]) == 0.0);
+    }
+
+    /// Lets Weir reach Redis again, and reads all the while, until nothing is in doubt any more.
+    fn mend(&self, mut read: impl FnMut(&mut Client)) {
+        let mut client = self.weir.client();
+        self.proxy.set(Fault::None);
+        wait_until("what was missed is made up for", || {
+            read(&mut client);
+            // Each worker finds it in its own time.
+            client.run("SET other 1") == Reply::ok() && self.missed() == 0.0
+        });
+        read(&mut client);
+    }
+
+    fn missed(&self) -> f64 {
+        self.weir.metric("weir_missed_invalidations", &[])
+    }
+
+    fn raw(&self, words: &str) -> Reply {
+        self.redis.client().run(words)
+    }
+}
+
+fn product(id: u32, price: u32) -> Reply {
+    Reply::bulk(format!(r#"{{"id":{id},"price":{price}}}"#))
+}
+
+#[test]
+fn what_was_changed_meanwhile_is_not_served_as_it_was() {
+    let stack = CutOff::start("");
+    let mut client = stack.weir.client();
+    for id in 1..=6 {
+        assert_eq!(client.run(&format!("GET product:{id}")), product(id, 100 + id));
+    }
+    assert_eq!(client.run("HGET user:1 visits"), Reply::bulk("1"));
+    assert_eq!(client.run("SET session:1 mine"), Reply::ok());
+    let mut transaction = stack.weir.client();
+    assert_eq!(transaction.run("MULTI"), Reply::ok());
+    assert_eq!(transaction.run("DEL product:5"), Reply::Simple("QUEUED".into()));
+
+    stack.cut();
+    stack.database.sql("UPDATE products SET price = 7; UPDATE users SET visits = 70");
+    assert_eq!(stack.missed(), 0.0);
+    for words in [
+        "DEL product:1",
+        "SET product:2 x",
+        "EVAL return(redis.call('DEL',KEYS[1])) 1 product:3",
+        "WEIR INVALIDATE product-tag:4",
+        "HSET user:1 visits 9",
+        "SET session:1 other",
+    ] {
+        let reply = client.run(words);
+        assert!(reply.is_error("UPSTREAM "), "{words}: {reply:?}");
+    }
+    // The transaction's connection has gone with its link, or is told so: either way nobody knows what became of it.
+    let reply = transaction.try_cmd(&["EXEC"]);
+    assert!(reply.as_ref().map_or(true, |reply| reply.is_error("")), "{reply:?}");
+    assert_eq!(stack.raw("GET product:1"), product(1, 101), "Redis has what it had");
+
+    let untouched = stack.weir.metric("weir_missed_invalidations", &[]);
+    assert!((5.0..=6.0).contains(&untouched), "{untouched} keys and tags are in doubt");
+    stack.mend(|client| {
+        for id in 1..=4 {
+            assert_eq!(client.run(&format!("GET product:{id}")), product(id, 7));
+        }
+        assert_eq!(client.run("HGET user:1 visits"), Reply::bulk("70"));
+        assert_eq!(client.run("MGET product:1 product:2"), Reply::Array(vec![product(1, 7), product(2, 7)]));
+    });
+    assert_eq!(client.run("GET product:6"), product(6, 106), "nobody has said that it has changed");
+    assert_eq!(client.run("GET session:1"), Reply::bulk("mine"), "of what cannot be loaded nothing is dropped");
+    assert_eq!(stack.raw("GET product:1"), product(1, 7));
+}
+
+#[test]
+fn what_has_timed_out_counts_as_missed() {
+    let stack = CutOff::start("");
+    let mut client = stack.weir.client();
+    assert_eq!(client.run("GET product:1"), product(1, 101));
+    stack.redis.stop();
+    stack.database.sql("UPDATE products SET price = 7");
+    assert!(client.run("DEL product:1").is_error("UPSTREAM "));
+    assert_eq!(stack.missed(), 1.0);
+    assert_eq!(client.run("GET product:1"), product(1, 7));
+    stack.redis.cont();
+    stack.mend(|client| assert_eq!(client.run("GET product:1"), product(1, 7)));
+}
+
+#[test]
+fn more_than_max_missed_invalidations_drop_their_route() {
+    let stack = CutOff::start("[limits]\nmax_missed_invalidations = 3\n");
+    let mut client = stack.weir.client();
+    for id in 1..=10 {
+        client.run(&format!("GET product:{id}"));
+    }
+    client.run("HGETALL user:1");
+    stack.cut();
+    stack.database.sql("UPDATE products SET price = 7; UPDATE users SET visits = 70");
+    for id in 1..=5 {
+        assert!(client.run(&format!("DEL product:{id}")).is_error("UPSTREAM "));
+    }
+    assert_eq!(stack.weir.metric("weir_missed_invalidations_overflows_total", &[]), 1.0);
+    assert!(stack.missed() <= 4.0, "{} are remembered", stack.missed());
+    stack.mend(|client| {
+        for id in [1, 5, 6, 10] {
+            assert_eq!(client.run(&format!("GET product:{id}")), product(id, 7));
+        }
+    });
+    assert_eq!(client.run("HGET user:1 visits"), Reply::bulk("1"), "another route is not concerned");
+    assert_eq!(stack.raw("EXISTS product:9"), Reply::Int(0));
+}
+
+#[test]
+fn a_flush_that_was_missed_drops_all_that_can_be_loaded() {
+    let stack = CutOff::start("");
+    let mut client = stack.weir.client();
+    client.run("GET product:1");
+    client.run("HGETALL user:1");
+    client.run("SET session:1 mine");
+    stack.cut();
+    stack.database.sql("UPDATE products SET price = 7; UPDATE users SET visits = 70");
+    assert!(client.run("FLUSHALL").is_error("UPSTREAM "));
+    stack.mend(|client| {
+        assert_eq!(client.run("GET product:1"), product(1, 7));
+        assert_eq!(client.run("HGET user:1 visits"), Reply::bulk("70"));
+    });
+    assert_eq!(client.run("GET session:1"), Reply::bulk("mine"));
+}
+
+/// A value that is stored while its key is in doubt is not among what is dropped.
+#[test]
+fn what_is_stored_afterwards_stays() {
+    let stack = CutOff::start("");
+    let mut client = stack.weir.client();
+    client.run("GET product:1");
+    for round in 0..20 {
+        stack.cut();
+        assert!(client.run("DEL product:1").is_error("UPSTREAM "));
+        stack.proxy.set(Fault::None);
+        let value = format!("mine {round}");
+        wait_until("Redis takes a value again", || client.cmd(&["SET", "product:1", &value]) == Reply::ok());
+        assert_eq!(client.run("GET product:1"), Reply::bulk(&value));
+        wait_until("what was missed is made up for", || stack.missed() == 0.0);
+        assert_eq!(client.run("GET product:1"), Reply::bulk(&value));
+    }
+}
+
+/// Where the operator allows it, a hot key is loaded once in a while and not by every read (G7).
+#[test]
+fn what_the_database_has_answered_is_kept_near_until_redis_is_heard_again() {
+    let stack = CutOff::start(
+        "[[route]]\nname = \"price\"\nkey = \"price:{id}\"\nnear = \"1h\"\ntags = [\"prices\"]\nvalue = \"text\"\n\
+         load = \"SELECT price FROM products WHERE id = :id /* price */\"\n",
+    );
+    let mut client = stack.weir.client();
+    assert_eq!(client.run("GET price:1"), Reply::bulk("101"));
+    stack.cut();
+    wait_until("nothing is heard of changes", || stack.weir.metric("weir_near_open", &[]) == 0.0);
+    stack.database.sql("UPDATE products SET price = 7");
+    let unstored = || stack.weir.metric("weir_loads_total", &[("route", "price"), ("trigger", "unstored")]);
+    for _ in 0..50 {
+        assert_eq!(client.run("GET price:1"), Reply::bulk("7"), "what was read before has gone");
+    }
+    assert_eq!(unstored(), 1.0);
+    // Who fails to change it through this Weir has changed it for all who ask this Weir.
+    stack.database.sql("UPDATE products SET price = 8");
+    assert!(client.run("DEL price:1").is_error("UPSTREAM "));
+    assert_eq!(client.run("GET price:1"), Reply::bulk("8"));
+    stack.database.sql("UPDATE products SET price = 9");
+    assert!(client.run("WEIR INVALIDATE prices").is_error("UPSTREAM "));
+    assert_eq!(client.run("GET price:1"), Reply::bulk("9"));
+    stack.mend(|client| assert_eq!(client.run("GET price:1"), Reply::bulk("9")));
+    wait_until("changes are heard of again", || stack.weir.metric("weir_near_open", &[]) == 1.0);
+    stack.database.sql("UPDATE products SET price = 10");
+    assert!(matches!(stack.redis.client().run("DEL price:1"), Reply::Int(_)));
+    wait_until("it is the store's again", || client.run("GET price:1") == Reply::bulk("10"));
+}
