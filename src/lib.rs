@@ -53,6 +53,7 @@
 //! - What the store may have missed, or come back with, is not served before it is dropped from it.
 //! - What is kept near is dropped before a change of it through this process is acknowledged; and nothing is kept while changes
 //!   by others may go unheard.
+//! - No more loads ask a database at once than its pool has connections, of all workers together; and while it fails, one.
 //! - A worker's state stays on its thread. Two workers share the flights (on misses), the near cache's shards or the embedded
 //!   store's, and counters that are summed when they are read.
 //! - What a client may do is decided for each of its commands before anything is done about it: no answer depends on

@@ -76,7 +76,7 @@ database  main: postgres, named statements, pool 16, timeout 2s
 database  side: sqlite:/var/side.sqlite, pool 16, timeout 2s
 limits    max_command 512MiB, max_arguments 1048576, max_inline 64KiB, max_command_before_auth 16KiB, \
 max_output 1MiB, max_output_total 1GiB, max_query_total 1GiB, max_subscriber_output 32MiB, max_private_links 10000, \
-max_pipeline 10000, max_negative 100000, max_tags 128, max_near 64MiB, max_fill_waiters 10000, max_missed_invalidations 100000, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
+max_pipeline 10000, max_negative 100000, max_tags 128, max_near 64MiB, max_fill_waiters 10000, max_missed_invalidations 100000, max_waiting_loads 1024, auth_timeout 10s, command_timeout 30s, idle_timeout off, write_timeout 1m
 
 route product
   key        product:{id}

@@ -1684,6 +1684,7 @@ max_arguments = 1
 max_inline = "1GiB"
 max_negative = -1
 max_near = "1KiB"
+max_waiting_loads = 0
 [defaults]
 near = "2h"
 "##,
@@ -1744,10 +1745,18 @@ error: "1KiB" is too small
    |
    = help: write a value from "64KiB" to "1024GiB"
 
-error: "2h" is too large
-  --> weir.toml:12:8
+error: 0 is too small
+  --> weir.toml:11:21
    |
-12 | near = "2h"
+11 | max_waiting_loads = 0
+   |                     ^
+   |
+   = help: write a value from 1 to 1000000
+
+error: "2h" is too large
+  --> weir.toml:13:8
+   |
+13 | near = "2h"
    |        ^^^^
    |
    = help: write a value from "0s" to "1h"
@@ -1878,7 +1887,7 @@ error: unknown key `max_pipelin` in [limits]
 2 | max_pipelin = 5
   | ^^^^^^^^^^^
   |
-  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, max_near, max_fill_waiters, max_missed_invalidations, auth_timeout, command_timeout, idle_timeout, write_timeout
+  = help: did you mean `max_pipeline`? accepted here: max_command, max_arguments, max_inline, max_command_before_auth, max_output, max_output_total, max_query_total, max_subscriber_output, max_private_links, max_pipeline, max_negative, max_tags, max_near, max_fill_waiters, max_missed_invalidations, max_waiting_loads, auth_timeout, command_timeout, idle_timeout, write_timeout
 
 error: expected a whole number, found a string
  --> weir.toml:4:11

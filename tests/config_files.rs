@@ -38,6 +38,7 @@ fn an_empty_file_is_a_plain_embedded_store() {
     assert_eq!((config.limits.max_output, config.limits.max_pipeline), (1 << 20, 10_000));
     assert_eq!((config.limits.max_negative, config.limits.max_fill_waiters), (100_000, 10_000));
     assert_eq!((config.limits.max_tags, config.limits.max_missed_invalidations), (128, 100_000));
+    assert_eq!((config.limits.max_tags, config.limits.max_waiting_loads), (128, 1024));
     assert_eq!(config.limits.max_near, 64 << 20);
     let (auth, command) = (config.limits.auth_timeout, config.limits.command_timeout);
     let (idle, write) = (config.limits.idle_timeout, config.limits.write_timeout);
@@ -151,6 +152,7 @@ max_tags = 20
 max_near = "7MiB"
 max_fill_waiters = 21
 max_missed_invalidations = 22
+max_waiting_loads = 23
 auth_timeout = "1s"
 command_timeout = "2s"
 idle_timeout = "3s"
@@ -200,7 +202,7 @@ write_timeout = "4s"
     assert_eq!((limits.max_output_total, limits.max_query_total), (4 << 20, 5 << 20));
     assert_eq!((limits.max_subscriber_output, limits.max_private_links), (6 << 20, 20));
     assert_eq!((limits.max_pipeline, limits.max_negative, limits.max_tags, limits.max_fill_waiters), (18, 19, 20, 21));
-    assert_eq!((limits.max_near, limits.max_missed_invalidations), (7 << 20, 22));
+    assert_eq!((limits.max_near, limits.max_missed_invalidations, limits.max_waiting_loads), (7 << 20, 22, 23));
 }
 
 #[test]

@@ -183,6 +183,7 @@ fn no_limit_is_forgotten() {
     const TAGS: &str = include_str!("serve_tags.rs");
     const MISSED: &str = include_str!("serve_missed.rs");
     const ASIDE: &str = include_str!("serve_cache_aside.rs");
+    const GATE: &str = concat!(include_str!("serve_degraded/main.rs"), include_str!("serve_degraded/limits.rs"));
     const CLOSED: &str = "weir_clients_closed_total";
     const PAUSED: &str = "weir_clients_paused_total";
     let table = [
@@ -216,6 +217,7 @@ fn no_limit_is_forgotten() {
             MISSED,
             "more_than_max_missed_invalidations_drop_their_route",
         ),
+        ("max_waiting_loads", "weir_loads_shed_total", GATE, "more_loads_than_the_line_holds_are_shed_at_once"),
         ("auth_timeout", CLOSED, SLOWLORIS, "before_auth_neither_silence_nor_drips_nor_refused_commands_gain_time"),
         ("command_timeout", CLOSED, SLOWLORIS, "a_command_that_does_not_end_ends_the_connection_and_an_idle_one_stays"),
         ("idle_timeout", CLOSED, SLOWLORIS, "an_idle_client_is_closed_where_that_is_asked_for"),

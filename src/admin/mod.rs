@@ -61,8 +61,16 @@ async fn status(State(admin): State<Admin>) -> String {
         .iter()
         .map(|route| format!("  {} -> {}\n", route.config.key.text, route.config.name))
         .collect();
+    let state = |down| if down { "down" } else { "up" };
+    let databases: String = admin
+        .app
+        .routes
+        .gates()
+        .into_iter()
+        .map(|gate| format!("database {}: {}\n", gate.database(), state(gate.is_down())))
+        .collect();
     format!(
-        "weir {}\nclients: {}\nready: {}\nroutes:\n{routes}see /metrics, /healthz, /readyz, /api/warm, /api/explain?key=KEY\n",
+        "weir {}\nclients: {}\nready: {}\n{databases}routes:\n{routes}see /metrics, /healthz, /readyz, /api/warm, /api/explain?key=KEY\n",
         env!("CARGO_PKG_VERSION"),
         admin.app.clients.count(),
         admin.app.is_ready(),

@@ -57,6 +57,11 @@ impl Backoff {
         }
     }
 
+    /// Forgets what databases have failed of. (Of one that still has its breaker closed this costs an attempt for each key.)
+    pub fn forget_databases(&mut self) {
+        self.failures.retain(|_, failure| !failure.error.kind.is_of_the_database());
+    }
+
     fn make_room(&mut self, now: Instant) {
         self.failures.retain(|_, failure| now < failure.until);
         if self.failures.len() >= MOST {
@@ -96,6 +101,17 @@ mod tests {
         backoff.succeeded(&key(1));
         backoff.failed(key(1), error(), now, 0.0);
         assert!(backoff.blocked(&key(1), now + FIRST).is_none());
+    }
+
+    #[test]
+    fn failures_of_databases_are_forgotten_and_those_of_statements_are_not() {
+        let (mut backoff, now) = (Backoff::default(), Instant::now());
+        let refused = Kind::Database(crate::database::DatabaseError::Statement("no such column".into()));
+        backoff.failed(key(1), error(), now, 0.0);
+        backoff.failed(key(2), LoadError { route: "r".into(), kind: refused }, now, 0.0);
+        backoff.forget_databases();
+        assert!(backoff.blocked(&key(1), now).is_none());
+        assert!(backoff.blocked(&key(2), now).is_some());
     }
 
     #[test]

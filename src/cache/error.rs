@@ -1,5 +1,6 @@
 //! Why a key could not be made present, and what the client is told of it.
 
+use super::gate::{Reason, Refusal};
 use crate::database::DatabaseError;
 use crate::store::StoreError;
 use std::fmt;
@@ -25,8 +26,21 @@ pub enum Kind {
     Panicked,
     /// Nobody's load came to an end in time. `-LOAD`.
     WaitedTooLong,
+    /// The load was not begun: shed, `-OVERLOADED`, or because the database has failed of late, `-LOAD`.
+    NotBegun(Refusal),
     /// The store could not be asked. `-UPSTREAM`.
     Store(StoreError),
+}
+
+impl Kind {
+    /// Whether this is the database's own fault, and not one of the statement or the load: then others fail as well.
+    pub fn is_of_the_database(&self) -> bool {
+        match self {
+            Kind::Database(error) => error.is_transient(),
+            Kind::TimedOut => true,
+            Kind::Panicked | Kind::WaitedTooLong | Kind::NotBegun(_) | Kind::Store(_) => false,
+        }
+    }
 }
 
 /// The client's view: a prefix of its own, the route, and never SQL, parameters or the database's words.
@@ -47,6 +61,25 @@ impl fmt::Display for LoadError {
             Kind::TimedOut => write!(f, "LOAD route '{route}': the load reached its time limit"),
             Kind::Panicked => write!(f, "LOAD route '{route}': the load failed inside the proxy"),
             Kind::WaitedTooLong => write!(f, "LOAD route '{route}': waited too long for another load of this key"),
+            Kind::NotBegun(Refusal { database, reason }) => match reason {
+                Reason::Full(most) => write!(
+                    f,
+                    "OVERLOADED route '{route}': {most} loads wait for database '{database}' already; try again later, or \
+                     raise [database.{database}] pool or [limits] max_waiting_loads"
+                ),
+                Reason::Late(waited, pool) => write!(
+                    f,
+                    "OVERLOADED route '{route}': none of the {pool} connections of database '{database}' was free within \
+                     {waited:?}, half of load_timeout; try again later, or raise [database.{database}] pool"
+                ),
+                Reason::Busy => write!(f, "OVERLOADED route '{route}': no connection of database '{database}' is free"),
+                Reason::Down => {
+                    write!(
+                        f,
+                        "LOAD route '{route}': database '{database}' has failed of late and is not asked for a moment"
+                    )
+                }
+            },
             Kind::Store(error) => upstream_error(f, error),
         }
     }

@@ -1,9 +1,12 @@
-//! A flight from its lease to its landing: the load, cancelled at `load_timeout`, then one fill for each key.
+//! A flight from its lease to its landing: the wait for a turn at the database and the load, together cancelled at `load_timeout`,
+//! then one fill for each key.
 
 use super::Engine;
 use super::Found;
+use super::breaker::{Change, Verdict};
 use super::error::Kind;
 use super::flight::{Landed, Pilot};
+use super::gate::{Pass, Witness};
 use super::route::{Loading, Route};
 use super::tags::Untagged;
 use crate::clock::Clock;
@@ -43,13 +46,12 @@ pub struct Leading {
 }
 
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
-    /// Loads all keys by one statement and lands each. Runs in a task of its own: no client's hang-up ends it.
-    pub(super) async fn fly(self, flight: Vec<Leading>) {
+    /// Loads all keys by one statement and lands each. Runs in a task of its own: no client's hang-up ends it. `pass`: if
+    /// it has one already.
+    pub(super) async fn fly(self, flight: Vec<Leading>, pass: Option<Pass>) {
         let route = flight[0].route.clone();
-        let batch = flight.iter().map(|leading| leading.arguments.clone()).collect();
-        let noted = self.noted_sequence(&route, flight[0].key.db).await;
-        match self.load(&route, batch).await {
-            Ok(loaded) => {
+        match self.load_noted(&route, &flight, pass).await {
+            Ok((loaded, noted)) => {
                 let each = flight.into_iter().zip(loaded);
                 join_all(each.map(|(leading, loaded)| self.land(leading, loaded, noted))).await;
             }
@@ -60,24 +62,48 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         }
     }
 
-    /// Runs the statement on the loads' runtime, which also catches its panic; at the time limit it is cancelled.
-    pub(super) async fn load(&self, route: &Loading, batch: Vec<Arguments>) -> Result<Vec<Loaded>, Kind> {
+    /// The sequence is noted when the load's turn has come: what is invalidated while it waits is not against it.
+    async fn load_noted(
+        &self,
+        route: &Loading,
+        flight: &[Leading],
+        pass: Option<Pass>,
+    ) -> Result<(Vec<Loaded>, Result<Sequence, Untagged>), Kind> {
+        let pass = match pass {
+            Some(pass) => pass,
+            None => self.pass(route).await?,
+        };
+        let noted = self.noted_sequence(route, flight[0].key.db).await;
+        let batch = flight.iter().map(|leading| leading.arguments.clone()).collect();
+        Ok((self.load(route, batch, pass).await?, noted))
+    }
+
+    /// Waits for a turn at the route's database, for a load that somebody waits for.
+    pub(super) async fn pass(&self, route: &Loading) -> Result<Pass, Kind> {
+        // Half of the time is left for the load.
+        route.load.gate.pass(&self.clock, route.load.config.load_timeout / 2).await.map_err(Kind::NotBegun)
+    }
+
+    /// Runs the statement on the loads' runtime, which also catches its panic; at the time limit it is cancelled. The turn is
+    /// over when the statement is really gone.
+    pub(super) async fn load(&self, route: &Loading, batch: Vec<Arguments>, pass: Pass) -> Result<Vec<Loaded>, Kind> {
         let keys = batch.len();
         let load = &route.load;
         let statement = load.statement.clone();
         let begun = self.clock.now();
         load.in_flight.increment(1.0);
-        let mut task = CancelOnDrop(self.loads.spawn(async move { statement.load(batch).await }));
+        let Pass { turn, witness, waited } = pass;
+        let mut task = CancelOnDrop(self.loads.spawn(async move { (statement.load(batch).await, turn) }));
         // In this order, not a random one: a seed replays a test.
-        let result = tokio::select! {
+        let (result, _turn) = tokio::select! {
             biased;
             result = &mut task.0 => match result {
-                Ok(Ok(loaded)) if loaded.len() == keys => Ok(loaded),
-                Ok(Ok(_)) => Err(Kind::Panicked),
-                Ok(Err(error)) => Err(Kind::Database(error)),
-                Err(_) => Err(Kind::Panicked),
+                Ok((Ok(loaded), turn)) if loaded.len() == keys => (Ok(loaded), Some(turn)),
+                Ok((Ok(_), turn)) => (Err(Kind::Panicked), Some(turn)),
+                Ok((Err(error), turn)) => (Err(Kind::Database(error)), Some(turn)),
+                Err(_) => (Err(Kind::Panicked), None),
             },
-            () = self.clock.sleep(load.config.load_timeout) => Err(Kind::TimedOut),
+            () = self.clock.sleep(load.config.load_timeout.saturating_sub(waited)) => (Err(Kind::TimedOut), None),
         };
         load.in_flight.decrement(1.0);
         let taken = self.clock.now() - begun;
@@ -85,7 +111,16 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         if result.is_ok() {
             load.note_time(taken);
         }
+        // Before the turn goes to the next, who is not to begin if this was one failure too many.
+        self.tell(witness, &result);
         result
+    }
+
+    /// Tells the breaker how a load has ended. If that opens it, the pauses of keys are its own business from now on.
+    pub(super) fn tell<T>(&self, witness: Witness, result: &Result<T, Kind>) {
+        if let Some(Change::Opened(_)) = witness.tell(verdict(result), &self.clock) {
+            self.shared.backoff.lock().forget_databases();
+        }
     }
 
     /// Fills what was loaded and tells everybody.
@@ -156,6 +191,15 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 }
 
+/// What a load has shown of its database.
+fn verdict<T>(result: &Result<T, Kind>) -> Verdict {
+    match result {
+        Err(kind) if kind.is_of_the_database() => Verdict::Failed,
+        Ok(_) | Err(Kind::Database(_)) => Verdict::Answered,
+        Err(_) => Verdict::Nothing,
+    }
+}
+
 /// Cancels a load that nobody will hear of: the task is dropped, and with it the query.
 struct CancelOnDrop<T>(JoinHandle<T>);
 
@@ -180,8 +224,11 @@ fn count_fill(route: &Route, filled: &Result<Filled, StoreError>, unstored: Opti
     }
 }
 
-/// Counts and logs a statement for so many keys that failed.
+/// Counts and logs a statement for so many keys that failed. One that was not begun is no load; the gate counts it.
 pub(super) fn count_failure(route: &Route, trigger: &'static str, kind: &Kind, keys: usize) {
+    if matches!(kind, Kind::NotBegun(_)) {
+        return;
+    }
     let timed_out = matches!(kind, Kind::TimedOut | Kind::Database(crate::database::DatabaseError::Timeout(_)));
     route.count_load(trigger, if timed_out { "timeout" } else { "error" }, keys as u64);
     match kind {

@@ -20,6 +20,9 @@
 //! which is when the waiters look. They look too once the lease's time is over, for its holder may have died; then one of
 //! them leads. Where the end is not told they look after pauses that grow.
 //!
+//! No more loads ask a database at once than it has connections; what more there are wait, or are shed, and while it fails
+//! nothing asks it: see [`gate`].
+//!
 //! While the store cannot be asked there are no leases; reads are then answered as `unstored` tells. Keys of routes without a
 //! `load` are filled by the applications: see [`aside`].
 //!
@@ -29,9 +32,11 @@
 pub mod aside;
 mod backoff;
 pub mod doubts;
+mod breaker;
 pub mod error;
 pub mod explain;
 mod flight;
+pub mod gate;
 mod load;
 mod matcher;
 pub mod near;
@@ -344,7 +349,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         });
         let waits = waits.collect();
         for flight in flights {
-            tokio::task::spawn_local(self.clone().fly(flight));
+            tokio::task::spawn_local(self.clone().fly(flight, None));
         }
         waits
     }

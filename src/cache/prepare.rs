@@ -1,5 +1,6 @@
 //! From the configuration to routes: connects the databases and prepares every statement on them.
 
+use super::gate::Gate;
 use super::route::{Load, Loading, Route, Routes, Warm};
 use crate::config::{self, Config, Diagnostic, Encoding, Origin, Rows};
 use crate::database::{Database, DatabaseError, LoadSpec};
@@ -14,7 +15,10 @@ pub async fn prepare(config: &Config) -> Result<Routes, Vec<Diagnostic>> {
     let connected = join_all(config.databases.values().map(Database::connect)).await;
     for (settings, connected) in config.databases.values().zip(connected) {
         match connected {
-            Ok(database) => drop(databases.insert(settings.name.as_str(), database)),
+            Ok(database) => {
+                let gate = Gate::new(&settings.name, settings.pool, config.limits.max_waiting_loads);
+                databases.insert(settings.name.as_str(), (database, gate));
+            }
             Err(error) => wrong.push(of_database(settings, &error)),
         }
     }
@@ -24,7 +28,7 @@ pub async fn prepare(config: &Config) -> Result<Routes, Vec<Diagnostic>> {
             routes.push(Arc::new(Route::of_clients(route.clone())));
             continue;
         };
-        let Some(database) = databases.get(load.database.as_str()) else { continue };
+        let Some((database, gate)) = databases.get(load.database.as_str()) else { continue };
         let settings = &config.databases[&load.database];
         let warm = match prepare_warm(database, route, load, settings).await {
             Ok(warm) => warm,
@@ -34,7 +38,10 @@ pub async fn prepare(config: &Config) -> Result<Routes, Vec<Diagnostic>> {
             }
         };
         match database.prepare(Load::spec(route, load)).await {
-            Ok(statement) => routes.push(Loading::new(route.clone(), load.clone(), statement, warm).route().clone()),
+            Ok(statement) => {
+                let loading = Loading::new(route.clone(), load.clone(), statement, warm, gate.clone());
+                routes.push(loading.route().clone());
+            }
             Err(error) => wrong.push(of_statement(route, &load.origin, settings, &error)),
         }
     }

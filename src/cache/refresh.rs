@@ -10,9 +10,11 @@
 //!
 //! A refresh is fenced like any load (T4): it takes the key's lease, though there is a value, and what it has loaded takes that
 //! value's place only if the lease still stands. Whoever changes the key, or invalidates one of its tags, drops the lease.
-//! One at a time of each key runs in a process, by a registry; and in the whole fleet, by the lease.
+//! One at a time of each key runs in a process, by a registry; and in the whole fleet, by the lease. Where no turn at the
+//! database is free, or it fails, the refresh is not begun: it takes its turn before the lease, and nobody waits in between.
 
 use super::Engine;
+use super::gate::Pass;
 use super::load::{Leading, REFRESH};
 use super::route::{Load, Loading};
 use crate::clock::Clock;
@@ -76,22 +78,27 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// Loads a key's value anew, and lets nobody wait. Must run where `spawn_local` may.
     pub fn refresh_behind(&self, route: Loading, key: StoreKey) {
-        if let Some(turn) = self.shared.refreshes.begin(&key) {
-            let engine = self.clone();
-            tokio::task::spawn_local(async move {
-                if let Some(leading) = engine.begin_refresh(route, key).await {
-                    engine.fly(vec![leading]).await;
-                }
-                drop(turn);
-            });
-        }
+        let Some(turn) = self.shared.refreshes.begin(&key) else { return };
+        // Before there is a task for it: while a database is down, every reader of a stale value comes here.
+        let Some(pass) = self.pass_to_refresh(&route, &key) else { return };
+        let engine = self.clone();
+        tokio::task::spawn_local(async move {
+            if let Some(leading) = engine.begin_refresh(route, key).await {
+                engine.fly(vec![leading], Some(pass)).await;
+            }
+            drop(turn);
+        });
     }
 
-    /// `None`: it has failed a moment ago, somebody else does it, or the store cannot be asked.
+    /// `None`: it has failed a moment ago, or the database has no turn for it.
+    fn pass_to_refresh(&self, route: &Loading, key: &StoreKey) -> Option<Pass> {
+        let now = self.clock.now();
+        let is_left_alone = self.shared.backoff.lock().blocked(key, now).is_some();
+        (!is_left_alone).then(|| route.load.gate.pass_if_free(now).ok())?
+    }
+
+    /// `None`: somebody else does it, or the store cannot be asked.
     async fn begin_refresh(&self, route: Loading, key: StoreKey) -> Option<Leading> {
-        if self.shared.backoff.lock().blocked(&key, self.clock.now()).is_some() {
-            return None;
-        }
         let arguments = route.arguments(&key.name)?;
         let token = Token(self.clock.random_u64().max(1));
         let (pilot, _) = self.shared.flights.announce(token);

@@ -1,6 +1,7 @@
 //! Routes as the engine uses them: a pattern to match keys with, the metrics that bear its name, and its prepared statement
 //! if it has one. Only of a [`Loading`] route can a key be loaded: the others are filled by the applications themselves.
 
+use super::gate::Gate;
 use super::matcher::Matcher;
 use super::tags::{RouteTags, tag_columns};
 use crate::config::{self, OnModify, Part};
@@ -31,6 +32,8 @@ pub struct Load {
     pub config: config::Load,
     /// Its statement, prepared.
     pub statement: Arc<dyn Statement>,
+    /// Before its database, for all routes of the process that it has.
+    pub gate: Arc<Gate>,
     /// For each parameter of the statement, which part of the pattern it is.
     captures: Vec<usize>,
     /// Which keys are loaded before anybody asks for them.
@@ -114,8 +117,14 @@ pub struct Lookups {
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 impl Loading {
-    /// Joins a route of the file, its `load` and what this was prepared as.
-    pub fn new(config: config::Route, load: config::Load, statement: Arc<dyn Statement>, warm: Option<Warm>) -> Self {
+    /// Joins a route of the file, its `load` and what this was prepared as. `gate`: of the `load`'s database.
+    pub fn new(
+        config: config::Route,
+        load: config::Load,
+        statement: Arc<dyn Statement>,
+        warm: Option<Warm>,
+        gate: Arc<Gate>,
+    ) -> Self {
         let names: Vec<&str> = config.key.parts.iter().filter_map(parameter_name).collect();
         let captures = load.parameters.iter().map(|wanted| {
             names.iter().position(|name| name == wanted).expect("the configuration checked every parameter")
@@ -126,6 +135,7 @@ impl Loading {
             duration: metrics::histogram!("weir_load_duration_seconds", "route" => config.name.clone()),
             config: load,
             statement,
+            gate,
             warm: warm.map(Arc::new),
             usual: AtomicU64::new(0),
         });
@@ -371,6 +381,15 @@ impl Routes {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
+    }
+
+    /// Those of the databases that their loads ask, each once, by name.
+    pub fn gates(&self) -> Vec<&Arc<Gate>> {
+        let mut gates: Vec<&Arc<Gate>> =
+            self.routes.iter().filter_map(|route| Some(&route.load.as_ref()?.gate)).collect();
+        gates.sort_by_key(|gate| gate.database());
+        gates.dedup_by_key(|gate| gate.database());
+        gates
     }
 
     /// Whether there is none.

@@ -11,7 +11,7 @@
 
 use super::error::{Kind, LoadError};
 use super::load::count_failure;
-use super::route::{Loading, Route};
+use super::route::Loading;
 use super::{Engine, Found, MOST_BATCH, Wanted};
 use crate::clock::Clock;
 use crate::database::Arguments;
@@ -181,7 +181,11 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// Runs one statement for all keys of a route.
     async fn load_now(&self, route: &Loading, keys: &[&StoreKey], batch: Vec<Arguments>) -> Vec<Answer> {
-        match self.load(route, batch).await {
+        let loaded = match self.pass(route).await {
+            Ok(pass) => self.load(route, batch, pass).await,
+            Err(kind) => Err(kind),
+        };
+        match loaded {
             Ok(loaded) => loaded
                 .into_iter()
                 .zip(keys)
@@ -200,10 +204,14 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         }
     }
 
-    /// Remembers that a load of the key has failed; what everybody is told of it.
-    pub(super) fn leave_alone(&self, route: &Route, key: &StoreKey, kind: Kind) -> LoadError {
+    /// Remembers that a load of the key has failed; what everybody is told of it. Not if it was not begun, nor while nothing is
+    /// asked of its database: then the gate knows better when to try again.
+    pub(super) fn leave_alone(&self, route: &Loading, key: &StoreKey, kind: Kind) -> LoadError {
+        let is_gates = matches!(kind, Kind::NotBegun(_)) || kind.is_of_the_database() && route.load.gate.is_down();
         let error = LoadError { route: route.config.name.as_str().into(), kind };
-        self.shared.backoff.lock().failed(key.clone(), error.clone(), self.clock.now(), self.clock.random());
+        if !is_gates {
+            self.shared.backoff.lock().failed(key.clone(), error.clone(), self.clock.now(), self.clock.random());
+        }
         error
     }
 }

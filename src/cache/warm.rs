@@ -2,13 +2,14 @@
 //!
 //! Each key takes its lease as a read that misses does, so a warming overtakes no change and repeats nobody's load; what is
 //! there already, or on its way, is passed over. Keys are loaded in batches, each by one statement, with a quarter of the
-//! database's connections left to clients.
+//! database's connections left to clients; and only when no load is waiting that somebody waits for.
 
-use super::Engine;
+use super::error::Kind;
 use super::flight::Landed;
+use super::gate::Pass;
 use super::load::{Leading, WARM};
 use super::route::{Loading, Warm};
-use super::{Found, error};
+use super::{Engine, Found, error};
 use crate::clock::Clock;
 use crate::database::{DatabaseError, TagCells};
 use crate::store::{Acquired, Store, StoreKey, Token};
@@ -87,9 +88,15 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// Each key once, in the statement's order.
     async fn keys_to_warm(&self, route: &Loading, warm: &Warm, db: u32) -> Result<Vec<StoreKey>, DatabaseError> {
         let statement = warm.statement.clone();
+        let pass = route.load.gate.pass_last(&self.clock).await;
+        let Pass { turn, witness, .. } =
+            pass.map_err(|refusal| DatabaseError::Unavailable(refusal.reason.to_string()))?;
         // On the loads' runtime, as every statement; the database's own time limit ends it.
         let loaded = self.loads.spawn(async move { statement.load(vec![Vec::new()]).await }).await;
-        let loaded = loaded.unwrap_or_else(|_| Err(DatabaseError::Statement("it failed inside the proxy".into())))?;
+        let loaded = loaded.unwrap_or_else(|_| Err(DatabaseError::Statement("it failed inside the proxy".into())));
+        self.tell(witness, &loaded.as_ref().map_err(|error| Kind::Database(error.clone())));
+        drop(turn);
+        let loaded = loaded?;
         let mut seen: HashSet<Vec<u8>, RandomState> = HashSet::default();
         let rows = loaded.iter().flat_map(|loaded| &loaded.tag_cells);
         let named = rows.filter_map(|cells: &TagCells| route.key_of(cells)).filter(|key| seen.insert(key.clone()));
@@ -101,6 +108,10 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     async fn warm_batch(&self, route: &Loading, keys: &[StoreKey]) -> Vec<Outcome> {
+        let Ok(pass) = route.load.gate.pass_last(&self.clock).await else {
+            return vec![Outcome::Failed; keys.len()];
+        };
+        // Without a lease nobody waits for it; with one, readers may.
         let begun = join_all(keys.iter().map(|key| self.begin_warm(route, key))).await;
         let (mut flight, mut tickets, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
         for begun in begun {
@@ -113,7 +124,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             }
         }
         if !flight.is_empty() {
-            self.clone().fly(flight).await;
+            self.clone().fly(flight, Some(pass)).await;
         }
         for ticket in tickets {
             outcomes.push(match ticket.landed().await {

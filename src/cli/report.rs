@@ -79,7 +79,7 @@ fn database(database: &Database) -> String {
 fn limits(limits: &Limits) -> String {
     format!(
         "max_command {}, max_arguments {}, max_inline {}, max_command_before_auth {}, max_output {}, \
-         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, max_near {}, max_fill_waiters {}, max_missed_invalidations {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
+         max_output_total {}, max_query_total {}, max_subscriber_output {}, max_private_links {}, max_pipeline {}, max_negative {}, max_tags {}, max_near {}, max_fill_waiters {}, max_missed_invalidations {}, max_waiting_loads {}, auth_timeout {}, command_timeout {}, idle_timeout {}, write_timeout {}",
         sizes::show(limits.max_command),
         limits.max_arguments,
         sizes::show(limits.max_inline),
@@ -95,6 +95,7 @@ fn limits(limits: &Limits) -> String {
         sizes::show(limits.max_near),
         limits.max_fill_waiters,
         limits.max_missed_invalidations,
+        limits.max_waiting_loads,
         show(limits.auth_timeout),
         show(limits.command_timeout),
         if limits.idle_timeout.is_zero() { "off".into() } else { show(limits.idle_timeout) },

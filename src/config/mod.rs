@@ -515,6 +515,8 @@ pub struct Limits {
     pub max_fill_waiters: usize,
     /// Most keys and tags of which one process remembers that the upstream has missed their invalidation; default 100,000.
     pub max_missed_invalidations: usize,
+    /// Most loads of one Weir process that wait for a turn at one database; default 1,024.
+    pub max_waiting_loads: usize,
     /// The longest until a client has shaken hands and, where it must, given AUTH; default 10 s.
     pub auth_timeout: Duration,
     /// The longest from a command's first byte to its last; default 30 s.

@@ -338,6 +338,8 @@ pub struct Limits {
     pub max_fill_waiters: Option<Setting<usize>>,
     /// Most keys and tags of which one process remembers that Redis has missed their invalidation. Default: 100000.
     pub max_missed_invalidations: Option<Setting<usize>>,
+    /// Most loads of one process that wait for a free connection of one database. Default: 1024.
+    pub max_waiting_loads: Option<Setting<usize>>,
     /// How long a new client may take for the TLS handshake, and how long until AUTH where that is asked for. Default: "10s".
     pub auth_timeout: Option<Setting<Duration>>,
     /// How long a command may take to arrive once it has begun. Default: "30s".

@@ -120,6 +120,7 @@ pub fn limits(context: &mut Context<'_>, raw: &raw::Limits) -> Limits {
             (1, 100_000_000),
             usize::to_string,
         ),
+        max_waiting_loads: context.read_within(&raw.max_waiting_loads, 1024, (1, 1_000_000), usize::to_string),
         auth_timeout: time(context, &raw.auth_timeout, 10, SHORTEST),
         command_timeout: time(context, &raw.command_timeout, 30, SHORTEST),
         idle_timeout: time(context, &raw.idle_timeout, 0, Duration::ZERO),

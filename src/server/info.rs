@@ -85,10 +85,11 @@ fn write_own_section(text: &mut String, app: &App) -> std::fmt::Result {
     };
     write!(
         text,
-        "# Weir\r\nweir_version:{}\r\nweir_store:{store}\r\nweir_upstream_up:{}\r\nweir_routes:{}\r\nweir_clients:{}\r\n\
-         weir_uptime_in_seconds:{}\r\n",
+        "# Weir\r\nweir_version:{}\r\nweir_store:{store}\r\nweir_upstream_up:{}\r\nweir_databases_down:{}\r\n\
+         weir_routes:{}\r\nweir_clients:{}\r\nweir_uptime_in_seconds:{}\r\n",
         env!("CARGO_PKG_VERSION"),
         u8::from(up),
+        app.routes.gates().into_iter().filter(|gate| gate.is_down()).count(),
         app.routes.iter().count(),
         app.clients.count(),
         app.started.elapsed().as_secs(),

@@ -3,6 +3,7 @@
 use crate::universe::Chance;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use weir::database::{Arguments, BoxFuture, DatabaseError, Loaded, Statement};
@@ -22,6 +23,17 @@ pub struct Rows {
     pub loads: u64,
     pub failed: u64,
     pub hung: u64,
+    /// Loads that ran while more than the pool did.
+    pub beyond_the_pool: u64,
+}
+
+/// One more load runs, until it is dropped.
+struct Running(Arc<AtomicU64>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// The statement `row by id`.
@@ -31,6 +43,9 @@ pub struct SimStatement {
     pub chance: Chance,
     /// Whether loads fail, hang and panic.
     pub faulty: bool,
+    /// Loads of one process that run, and how many may.
+    pub running: Arc<AtomicU64>,
+    pub pool: u64,
 }
 
 impl SimStatement {
@@ -40,6 +55,9 @@ impl SimStatement {
 
     async fn run(&self, batch: Vec<Arguments>) -> Result<Vec<Loaded>, DatabaseError> {
         self.rows().loads += batch.len() as u64;
+        let before = self.running.fetch_add(1, Relaxed);
+        let _running = Running(self.running.clone());
+        self.rows().beyond_the_pool += u64::from(before >= self.pool);
         self.chance.pause(30).await;
         if self.faulty && self.chance.one_in(25) {
             self.rows().hung += 1;

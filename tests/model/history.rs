@@ -16,6 +16,10 @@ pub struct History {
     pub negatives: u64,
     /// Reads that were answered, or failed, without the store.
     pub unstored: u64,
+    /// Reads whose load was shed, and those whose load was not begun, for the database fails; and how often it was found asked again.
+    pub shed: u64,
+    pub not_asked: u64,
+    pub asked_again: u64,
     /// Invalidations by tag.
     pub tags: u64,
     /// Changes that the store did not acknowledge.

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 use weir::cache::error::{self, LoadError};
-use weir::cache::route::{Loading, Routes};
+use weir::cache::gate::{Gate, Reason};
+use weir::cache::route::{Loading, Route, Routes};
 use weir::cache::{Bounds, Engine, Found, Shared, Wanted};
 use weir::clock::Clock;
 use weir::store::ends::Ends;
@@ -103,6 +104,9 @@ pub struct Report {
     pub tags_invalidated: u64,
     pub failed_loads: u64,
     pub hung_loads: u64,
+    pub shed: u64,
+    pub not_asked: u64,
+    pub asked_again: u64,
     pub lost_answers: u64,
     pub unreached: u64,
     pub unstored: u64,
@@ -127,6 +131,9 @@ impl Report {
         self.tags_invalidated += other.tags_invalidated;
         self.failed_loads += other.failed_loads;
         self.hung_loads += other.hung_loads;
+        self.shed += other.shed;
+        self.not_asked += other.not_asked;
+        self.asked_again += other.asked_again;
         self.lost_answers += other.lost_answers;
         self.unreached += other.unreached;
         self.unstored += other.unstored;
@@ -145,7 +152,7 @@ impl fmt::Display for Report {
         write!(
             f,
             "{} reads, {} loads, {} coalesced, {} refused fills, {} values refreshed, {} invalidations by tag, {} lists left behind, {} failed \
-             and {} hung loads, {} lost answers, {} steps at a store out of reach, {} changes that it may have missed, {} returns of it, {} reads without it, {} negative \
+             and {} hung loads, {} shed, {} not begun as the database fails (asked again {} times), {} lost answers, {} steps at a store out of reach, {} changes that it may have missed, {} returns of it, {} reads without it, {} negative \
              answers, {} expired, {} ends told ({} times not heard), longest read {:?}",
             self.reads,
             self.loads,
@@ -156,6 +163,9 @@ impl fmt::Display for Report {
             self.lists_left_behind,
             self.failed_loads,
             self.hung_loads,
+            self.shed,
+            self.not_asked,
+            self.asked_again,
             self.lost_answers,
             self.unreached,
             self.failed_changes,
@@ -179,6 +189,8 @@ const BOUNDS: Bounds =
     Bounds { max_negative: MAX_NEGATIVE, max_tags: 8, max_fill_waiters: 0, max_missed_invalidations: 100 };
 /// The route's load_timeout, and the second that a lease outlives it by.
 pub const LEASE: Duration = Duration::from_millis(1100);
+/// Most loads of a process that wait for a turn at the database.
+const MOST_WAITING: usize = 1;
 const CATEGORIES: u64 = 2;
 
 /// What every client of a universe shares.
@@ -187,8 +199,11 @@ struct World {
     chance: Chance,
     table: Rc<RefCell<Table>>,
     rows: Arc<Mutex<Rows>>,
-    route: Loading,
+    /// As each process has prepared it, with a pool of its own.
+    processes: Rc<[Loading; 2]>,
     routes: Rc<Routes>,
+    /// Whether each process was last found not to ask the database.
+    down: Rc<[Cell<bool>; 2]>,
     /// Of each row: who may move it to another category, one writer at a time; and the categories that it was in since an
     /// invalidation by category was last acknowledged.
     writers: Rc<Vec<tokio::sync::Mutex<BTreeSet<u64>>>>,
@@ -208,12 +223,18 @@ async fn universe(seed: u64, kind: Kind) -> Report {
     let processes = (0..2).map(|_| Arc::<Ends>::default()).collect();
     let table = Rc::new(RefCell::new(Table::new(processes, kind.hearing())));
     let rows = Arc::new(Mutex::new(Rows::default()));
-    let statement = SimStatement { rows: rows.clone(), chance: chance.clone(), faulty: kind == Kind::Stormy };
-    let route = loading(statement, kind);
+    // Where nothing is to go wrong, there is a turn for each key.
+    let pool = if kind == Kind::Stormy { 1 + seed % 3 } else { KEYS };
+    let process = || {
+        let (rows, chance) = (rows.clone(), chance.clone());
+        loading(SimStatement { rows, chance, faulty: kind == Kind::Stormy, running: Arc::default(), pool }, kind)
+    };
+    let processes = [process(), process()];
     let world = World {
-        routes: Rc::new(Routes::new(vec![route.route().clone()])),
+        routes: Rc::new(Routes::new(vec![processes[0].route().clone()])),
         writers: Rc::new((0..KEYS).map(|_| tokio::sync::Mutex::default()).collect()),
-        route,
+        processes: Rc::new(processes),
+        down: Rc::default(),
         history: Rc::default(),
         chance,
         table: table.clone(),
@@ -259,7 +280,8 @@ async fn universe(seed: u64, kind: Kind) -> Report {
 fn loading(statement: SimStatement, kind: Kind) -> Loading {
     let config = route(kind);
     let load = config.load().expect("it has a load").clone();
-    Loading::new(config, load, Arc::new(statement), None)
+    let gate = Gate::new("main", statement.pool as usize, MOST_WAITING);
+    Loading::new(config, load, Arc::new(statement), None, gate)
 }
 
 /// A route with short times, so that loads hang, and values expire, within a universe that is not calm.
@@ -299,6 +321,11 @@ impl World {
         }
     }
 
+    /// The route as an engine's process has it.
+    fn route_of(&self, engine: &Engine<SimStore, Chance>) -> &Route {
+        self.processes[engine.store().process].route()
+    }
+
     /// A process remembers what the store has perhaps missed.
     fn remember(&self, remember: impl FnOnce()) {
         self.history.borrow_mut().failed_changes += 1;
@@ -332,6 +359,9 @@ impl World {
         if kind.is_calm() && table.looks > MOST_LOOKS * history.reads {
             violations.push(format!("the store was asked {} times for {} reads", table.looks, history.reads));
         }
+        if rows.beyond_the_pool > 0 {
+            violations.push(format!("{} loads ran beyond the pool", rows.beyond_the_pool));
+        }
         // Each of the two processes may keep so many.
         if table.most_negatives > 2 * MAX_NEGATIVE {
             violations.push(format!("{} negative entries", table.most_negatives));
@@ -348,6 +378,9 @@ impl World {
             tags_invalidated: history.tags,
             failed_loads: rows.failed,
             hung_loads: rows.hung,
+            shed: history.shed,
+            not_asked: history.not_asked,
+            asked_again: history.asked_again,
             lost_answers: table.lost,
             unreached: table.unreached,
             unstored: history.unstored,
@@ -450,14 +483,16 @@ async fn look_up(
     engine: &Engine<SimStore, Chance>,
     key: &StoreKey,
 ) -> Result<Option<String>, StoreError> {
+    let process = engine.store().process;
+    let route = &world.processes[process];
     for _ in 0..4 {
-        let wanted = Wanted { route: world.route.clone(), key: key.clone() };
-        let in_doubt = engine.is_in_doubt(world.route.route(), key);
+        let wanted = Wanted { route: route.clone(), key: key.clone() };
+        let in_doubt = engine.is_in_doubt(route.route(), key);
         let reply = if in_doubt { Err(StoreError::InDoubt) } else { engine.store().get(key).await };
         let found = match reply {
             Ok(Some((value, left))) => {
-                if left <= engine.schedule(&world.route.load).due {
-                    engine.refresh_behind(world.route.clone(), key.clone());
+                if left <= engine.schedule(&route.load).due {
+                    engine.refresh_behind(route.clone(), key.clone());
                 }
                 return Ok(Some(value));
             }
@@ -471,6 +506,17 @@ async fn look_up(
             }
             found => found,
         };
+        let is_down = route.load.gate.is_down();
+        let was_down = world.down[process].replace(is_down);
+        let mut history = world.history.borrow_mut();
+        history.asked_again += u64::from(was_down && !is_down);
+        if let Err(LoadError { kind: error::Kind::NotBegun(refusal), .. }) = &found {
+            match refusal.reason {
+                Reason::Down => history.not_asked += 1,
+                Reason::Full(_) | Reason::Late(..) | Reason::Busy => history.shed += 1,
+            }
+        }
+        drop(history);
         match found.map_err(|_| StoreError::Timeout)? {
             Found::Absent => return Ok(None),
             Found::Present => {}
@@ -491,7 +537,7 @@ async fn change(world: &World, engine: &Engine<SimStore, Chance>, number: u64, k
     match engine.store().del(key).await {
         Ok(()) => world.history.borrow_mut().invalidated(&name, invalidation),
         Err(_) => {
-            world.remember(|| engine.doubts().add_key(world.route.route(), key.clone()));
+            world.remember(|| engine.doubts().add_key(world.route_of(engine), key.clone()));
             world.history.borrow_mut().missed(&name, engine.store().process, invalidation);
         }
     }
@@ -545,7 +591,7 @@ async fn invalidate(world: &World, engine: &Engine<SimStore, Chance>, tags: &[&s
 /// An application that stores a value of its own.
 async fn set(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
     let (name, ttl) = (number.to_string(), Duration::from_millis(60));
-    if !engine.trusted(world.route.route(), key, Duration::from_millis(50)).await {
+    if !engine.trusted(world.route_of(engine), key, Duration::from_millis(50)).await {
         return;
     }
     if engine.add_tags(key, &[b"rows"], ttl * 4).await.is_err() {
@@ -555,7 +601,7 @@ async fn set(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key:
     let invalidation = world.history.borrow_mut().invalidating(&name);
     let stored = engine.store().set(key, format!("set:{set}"), ttl).await.is_ok();
     if !stored {
-        world.remember(|| engine.doubts().add_key(world.route.route(), key.clone()));
+        world.remember(|| engine.doubts().add_key(world.route_of(engine), key.clone()));
     }
     if stored && engine.add_tags(key, &[b"rows"], ttl * 4).await.is_ok() {
         let mut history = world.history.borrow_mut();
