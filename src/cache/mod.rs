@@ -31,8 +31,8 @@
 
 pub mod aside;
 mod backoff;
-pub mod doubts;
 mod breaker;
+pub mod doubts;
 pub mod error;
 pub mod explain;
 mod flight;

@@ -130,9 +130,28 @@ impl Postgres {
         self.process.as_mut().expect("postgres runs").kill("QUIT");
     }
 
+    /// SIGSTOP, to it and all its children: connections stay open and nothing answers.
+    pub fn stop(&self) {
+        self.process.as_ref().expect("postgres runs").signal_family("STOP");
+    }
+
+    /// SIGCONT.
+    pub fn cont(&self) {
+        self.process.as_ref().expect("postgres runs").signal_family("CONT");
+    }
+
     /// Starts it again on the same port with its data. Call [`Postgres::kill9`] before.
     pub fn start_again(&mut self) {
         super::wait_until("postgres has its port again", || self.try_start());
+    }
+}
+
+impl Drop for Postgres {
+    /// Stopped children would not end with it.
+    fn drop(&mut self) {
+        if self.process.is_some() {
+            self.cont();
+        }
     }
 }
 

@@ -60,6 +60,12 @@ impl Process {
         signal(self.pid(), name);
     }
 
+    /// The same to it, and then to its children.
+    pub fn signal_family(&self, name: &str) {
+        self.signal(name);
+        children(self.pid()).into_iter().for_each(|child| signal(child, name));
+    }
+
     /// Ends it without mercy and waits for it.
     pub fn kill(&mut self, signal: &str) {
         if self.ended().is_none() {
@@ -106,6 +112,18 @@ impl Drop for Process {
             }
         }
     }
+}
+
+/// The processes whose parent it is.
+fn children(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let parent_of = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second field behind the program's name, which may hold anything.
+        stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    pids.filter(|pid| parent_of(pid) == Some(parent)).collect()
 }
 
 /// Sends a signal by name to a process of one's own. Through the shell's builtin, for there is no safe call in std.
