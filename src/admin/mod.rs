@@ -36,11 +36,10 @@ pub fn install_recorder() -> anyhow::Result<PrometheusHandle> {
 struct Admin {
     app: Arc<App>,
     workers: Arc<Workers>,
-    recorder: PrometheusHandle,
 }
 
 /// Serves the admin port for ever.
-pub async fn serve(listener: TcpListener, app: Arc<App>, workers: Arc<Workers>, recorder: PrometheusHandle) {
+pub async fn serve(listener: TcpListener, app: Arc<App>, workers: Arc<Workers>) {
     let router = Router::new()
         .route("/", get(status))
         .route("/metrics", get(render_metrics))
@@ -48,7 +47,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, workers: Arc<Workers>, 
         .route("/readyz", get(ready))
         .route("/api/explain", get(explain_key))
         .route("/api/warm", get(warming))
-        .with_state(Admin { app, workers, recorder });
+        .with_state(Admin { app, workers });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "the admin port has ended");
     }
@@ -78,7 +77,7 @@ async fn status(State(admin): State<Admin>) -> String {
 }
 
 async fn render_metrics(State(admin): State<Admin>) -> String {
-    let mut text = admin.recorder.render();
+    let mut text = admin.app.recorder.render();
     metrics::render(&admin.workers.counts(), &mut text);
     admin.app.clients.buffers.render(&mut text);
     admin.app.near.as_ref().inspect(|near| near.render(&mut text));

@@ -28,6 +28,8 @@ pub enum Kind {
     WaitedTooLong,
     /// The load was not begun: shed, `-OVERLOADED`, or because the database has failed of late, `-LOAD`.
     NotBegun(Refusal),
+    /// There is a row, and what was to be stored of it is not. `-LOAD`.
+    NotStored,
     /// The store could not be asked. `-UPSTREAM`.
     Store(StoreError),
 }
@@ -80,6 +82,12 @@ impl fmt::Display for LoadError {
                     )
                 }
             },
+            Kind::NotStored => {
+                write!(
+                    f,
+                    "LOAD route '{route}': the row was loaded and could not be stored: it is too large, has too many tags, or changed again and again"
+                )
+            }
             Kind::Store(error) => upstream_error(f, error),
         }
     }

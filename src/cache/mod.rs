@@ -32,6 +32,7 @@
 pub mod aside;
 mod backoff;
 mod breaker;
+pub mod consistency;
 pub mod doubts;
 pub mod error;
 pub mod explain;
@@ -43,6 +44,7 @@ pub mod near;
 mod negative;
 pub mod prepare;
 pub mod refresh;
+mod renew;
 pub mod route;
 mod tags;
 mod unstored;
@@ -50,6 +52,7 @@ pub mod warm;
 
 use self::aside::Fills;
 use self::backoff::Backoff;
+use self::consistency::Checks;
 use self::doubts::Doubts;
 use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
@@ -112,10 +115,12 @@ pub struct Shared {
     turns: Turns,
     backoff: Mutex<Backoff>,
     refreshes: Refreshes,
+    renewals: Turns,
     negative: Mutex<NegativeBudget>,
     max_tags: usize,
     fills: Fills,
     doubts: Doubts,
+    checks: Checks,
 }
 
 /// What one process may hold, by the `[limits]` of the same names.
@@ -146,10 +151,12 @@ impl Shared {
             turns: Turns::default(),
             backoff: Mutex::default(),
             refreshes: Refreshes::default(),
+            renewals: Turns::default(),
             negative: Mutex::new(NegativeBudget::new(bounds.max_negative, now)),
             max_tags: bounds.max_tags,
             fills: Fills::new(bounds.max_fill_waiters),
             doubts: Doubts::new(bounds.max_missed_invalidations),
+            checks: Checks::default(),
         }
     }
 }
@@ -223,6 +230,10 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             for (&index, begun) in open.iter().zip(&begun) {
                 if !std::mem::replace(&mut counted[index], true) {
                     begun.count(&wanted[index].route);
+                    if matches!(begun, Begun::Negative) {
+                        let Wanted { route, key } = &wanted[index];
+                        self.note_hit(route.route(), key.db, &key.name);
+                    }
                 }
             }
             let waits = self.depart(begun);

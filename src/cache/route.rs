@@ -4,7 +4,7 @@
 use super::gate::Gate;
 use super::matcher::Matcher;
 use super::tags::{RouteTags, tag_columns};
-use crate::config::{self, OnModify, Part};
+use crate::config::{self, Checks, OnModify, Part};
 use crate::database::{Arguments, LoadSpec, Loaded, Statement};
 use bytes::Bytes;
 use metrics::{Counter, Gauge, Histogram};
@@ -22,6 +22,8 @@ pub struct Route {
     pub metrics: RouteMetrics,
     /// Under which names its keys are invalidated together.
     pub tags: RouteTags,
+    /// Which of its keys are compared with the database.
+    pub checks: Checks,
     matcher: Matcher,
     load: Option<Arc<Load>>,
 }
@@ -218,6 +220,7 @@ impl Route {
             matcher: Matcher::new(&config.key),
             metrics: RouteMetrics::new(&config.name),
             tags: RouteTags::new(&config.tags, &names),
+            checks: config.load().map_or_else(Checks::default, |load| load.checks),
             config,
             load,
         }

@@ -237,6 +237,19 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// # Errors
     /// The store did not do all of it. To try again does what is left.
     pub async fn invalidate_tags(&self, db: u32, tags: &BTreeSet<Bytes>) -> Result<usize, StoreError> {
+        self.invalidate_tags_telling(db, tags, &|_| ()).await
+    }
+
+    /// The same; `told` is told of each key.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn invalidate_tags_telling(
+        &self,
+        db: u32,
+        tags: &BTreeSet<Bytes>,
+        told: &dyn Fn(&Bytes),
+    ) -> Result<usize, StoreError> {
         if self.store.epoch().is_none() {
             // The sequence may have been set back.
             return Err(StoreError::InDoubt);
@@ -248,12 +261,12 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Ok::<_, StoreError>(lists.into_iter().map(move |list| (tag, list)))
         });
         let lists: Vec<_> = try_join_all(set_aside).await?.into_iter().flatten().collect();
-        let counts = join_all(lists.into_iter().map(|(tag, list)| self.work_off(db, tag, list))).await;
+        let counts = join_all(lists.into_iter().map(|(tag, list)| self.work_off(db, tag, list, told))).await;
         counts.into_iter().sum()
     }
 
     /// Invalidates the keys of one list, page by page, and drops it.
-    async fn work_off(&self, db: u32, tag: &[u8], list: ListId) -> Result<usize, StoreError> {
+    async fn work_off(&self, db: u32, tag: &[u8], list: ListId, told: &dyn Fn(&Bytes)) -> Result<usize, StoreError> {
         let (mut from, mut values) = (0, 0);
         loop {
             let keys = self.store.listed(db, tag, list, from, PAGE).await?;
@@ -262,6 +275,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             }
             from += keys.len();
             values += self.store.invalidate_all(db, &keys).await?;
+            keys.iter().for_each(told);
         }
         // An empty list may be a name that somebody has left behind.
         self.store.drop_list(db, tag, list).await?;

@@ -26,8 +26,8 @@ use tokio::sync::watch;
 /// The label of these loads.
 const TRIGGER: &str = "unstored";
 
-type Answer = Result<Found, LoadError>;
-type Outcome = Option<Answer>;
+pub(super) type Answer = Result<Found, LoadError>;
+pub(super) type Outcome = Option<Answer>;
 
 /// The keys of which such a load runs, and those who wait for the one after it.
 type Running = Arc<Mutex<HashMap<StoreKey, Option<watch::Sender<Outcome>>, RandomState>>>;
@@ -55,7 +55,7 @@ pub struct Turns {
 }
 
 /// The right and the duty to run one load after another of a key, until nobody waits for any.
-struct Turn {
+pub(super) struct Turn {
     key: StoreKey,
     running: Running,
     outcome: watch::Sender<Outcome>,
@@ -64,7 +64,7 @@ struct Turn {
 
 impl Turns {
     /// A place among those who wait for the next load of `key` that begins; and the turn, if none runs.
-    fn queue(&self, key: &StoreKey) -> (watch::Receiver<Outcome>, Option<Turn>) {
+    pub(super) fn queue(&self, key: &StoreKey) -> (watch::Receiver<Outcome>, Option<Turn>) {
         let mut running = self.running.lock();
         if let Some(next) = running.get_mut(key) {
             let next = next.get_or_insert_with(|| watch::channel(None).0);
@@ -79,7 +79,7 @@ impl Turns {
 impl Turn {
     /// Tells those who wait for the load that has ended. Those who came meanwhile are told its failure too, for the key is
     /// then left alone for a while; else another load must be run for them, and this is true.
-    fn land(&mut self, answer: Answer) -> bool {
+    pub(super) fn land(&mut self, answer: Answer) -> bool {
         let next = {
             let mut running = self.running.lock();
             let next = running.get_mut(&self.key).and_then(Option::take);

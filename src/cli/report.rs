@@ -2,7 +2,7 @@
 
 use crate::config::durations::{show, show_rounded};
 use crate::config::{
-    Auth, Config, Database, DatabaseUrl, Filler, Limits, Listen, Load, Route, Rows, Server, shares, sizes,
+    Auth, Checks, Config, Database, DatabaseUrl, Filler, Limits, Listen, Load, Route, Rows, Server, shares, sizes,
 };
 use std::fmt::Write;
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn block(route: &Route, embedded: bool) -> String {
     text
 }
 
-fn of_load(route: &Route, load: &Load, embedded: bool) -> [(&'static str, String); 7] {
+fn of_load(route: &Route, load: &Load, embedded: bool) -> [(&'static str, String); 8] {
     let parameters: Vec<String> = load.parameters.iter().map(|name| format!(":{name}")).collect();
     [
         ("database", load.database.clone()),
@@ -125,9 +125,16 @@ fn of_load(route: &Route, load: &Load, embedded: bool) -> [(&'static str, String
         ("parameters", if parameters.is_empty() { "none".into() } else { parameters.join(" ") }),
         ("value", value(load)),
         ("timeline", timeline(route, load, embedded)),
+        ("checks", checks(load.checks)),
         ("on_modify", load.on_modify.word().into()),
         ("warm", load.warm.as_ref().map(|warm| one_line(&warm.sql)).unwrap_or_default()),
     ]
+}
+
+/// `1 in 1000 hits, 1 in 100 invalidations`; nothing where nothing is checked.
+fn checks(Checks { hits, invalidations }: Checks) -> String {
+    let counts = [(hits, "hits"), (invalidations, "invalidations")].into_iter().filter(|(one_in, _)| *one_in > 0);
+    counts.map(|(one_in, what)| format!("1 in {one_in} {what}")).collect::<Vec<_>>().join(", ")
 }
 
 fn one_line(sql: &str) -> String {

@@ -56,15 +56,15 @@ async fn serve(config: Config, on_start: impl FnOnce(&App)) -> Result<(), StartE
     let access = Access::of(&config.server.auth).map_err(StartError::Config)?;
     let listeners = listener::bind(&config.server).await?;
     let admin_listener = listener::bind_tcp(config.server.admin).await?;
-    let app = Arc::new(App::new(config, routes, access));
+    let app = Arc::new(App::new(config, routes, access, recorder.clone()));
     let workers = Arc::new(Workers::start(&app, tokio::runtime::Handle::current())?);
     until_settled(&app).await;
     let accepting: Vec<_> = listeners
         .into_iter()
         .map(|listener| tokio::spawn(listener::accept(listener, app.clone(), workers.clone())))
         .collect();
-    let house_keeping = tokio::spawn(keep_house(app.store.clone(), recorder.clone()));
-    let admin = tokio::spawn(admin::serve(admin_listener, app.clone(), workers.clone(), recorder));
+    let house_keeping = tokio::spawn(keep_house(app.store.clone(), recorder));
+    let admin = tokio::spawn(admin::serve(admin_listener, app.clone(), workers.clone()));
     on_start(&app);
     let bars = std::io::stderr().is_terminal().then(|| tokio::spawn(bars::show(app.clone())));
 

@@ -413,10 +413,22 @@ pub struct Load {
     pub grace: Duration,
     /// XFetch's beta; zero, the default: no early refresh.
     pub early_refresh: f64,
+    /// Which of its keys are compared with the database.
+    pub checks: Checks,
     /// Where the statement stands in the file.
     pub origin: Origin,
     /// Which keys are loaded at start; `None`, the default: none.
     pub warm: Option<Warm>,
+}
+
+/// Which keys of a route are compared with the database, to measure how consistent they are: one in so many, by chance; 0, the
+/// default: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// Of those that clients are answered from what is stored, near or remembered as absent.
+    pub hits: u32,
+    /// Of those that are changed through this process.
+    pub invalidations: u32,
 }
 
 /// `warm`: a statement without parameters, whose columns are named like the key's parts.

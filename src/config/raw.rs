@@ -202,6 +202,11 @@ pub struct Defaults {
     pub grace: Option<Setting<Duration>>,
     /// How eagerly a value is refreshed before its TTL is over: XFetch's beta; 0: not. Default: 0.
     pub early_refresh: Option<Setting<f64>>,
+    /// One in so many hits is compared with what the database has; 0: none. Default: 0.
+    pub check_hits: Option<Setting<usize>>,
+    /// The key of one in so many invalidations is compared with what the database has 1, 10 and 60 seconds later; 0: none.
+    /// Default: 0.
+    pub check_invalidations: Option<Setting<usize>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
@@ -249,6 +254,11 @@ pub struct Route {
     pub grace: Option<Setting<Duration>>,
     /// How eagerly a value is refreshed before its TTL is over: XFetch's beta; 0: not. Default: 0.
     pub early_refresh: Option<Setting<f64>>,
+    /// One in so many hits is compared with what the database has; 0: none. Default: 0.
+    pub check_hits: Option<Setting<usize>>,
+    /// The key of one in so many invalidations is compared with what the database has 1, 10 and 60 seconds later; 0: none.
+    /// Default: 0.
+    pub check_invalidations: Option<Setting<usize>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
@@ -287,6 +297,8 @@ impl Route {
         or(&mut self.on_modify, &defaults.on_modify);
         or(&mut self.grace, &defaults.grace);
         or(&mut self.early_refresh, &defaults.early_refresh);
+        or(&mut self.check_hits, &defaults.check_hits);
+        or(&mut self.check_invalidations, &defaults.check_invalidations);
     }
 }
 

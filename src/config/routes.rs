@@ -8,8 +8,8 @@ use super::sizes::{self, Size};
 use super::sql::NamedSql;
 use super::tags::{self, TagPattern};
 use super::{
-    Database, Encoding, Filler, Load, OnModify, Origin, Pattern, Route, Rows, Warm, durations, keys, pattern, raw,
-    shadow, sql,
+    Checks, Database, Encoding, Filler, Load, OnModify, Origin, Pattern, Route, Rows, Warm, durations, keys, pattern,
+    raw, shadow, sql,
 };
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 const LONGEST_NEAR: Duration = Duration::from_secs(3600);
 /// Clients have time limits of their own, and few that are longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Of more hits than this one check is none.
+const MOST_BETWEEN_CHECKS: usize = 1_000_000_000;
 
 /// What is known of the file's databases: those that are valid, and the names of all.
 pub struct Databases<'a> {
@@ -64,6 +66,7 @@ fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults
     context.read(&raw.on_modify);
     grace(context, &raw);
     early_refresh(context, &raw);
+    checks(context, &raw);
     read_tags(context, &raw.tags, &[], true);
     near(context, &raw);
     wait_for_fill(context, &raw);
@@ -122,6 +125,7 @@ fn load(
     let max_value = max_value(context, raw);
     let on_modify = context.read_or(&raw.on_modify, OnModify::Load).value;
     let (grace, early_refresh) = (grace(context, raw), early_refresh(context, raw));
+    let checks = checks(context, raw);
     let warm = warm(context, raw);
     let (load, database) = (load?, database?);
     Some(Load {
@@ -136,6 +140,7 @@ fn load(
         on_modify,
         grace,
         early_refresh,
+        checks,
         origin: load.origin,
         warm,
     })
@@ -149,6 +154,15 @@ fn grace(context: &mut Context<'_>, raw: &raw::Route) -> Duration {
 /// More than ten times the measured load time is no early refresh any more.
 fn early_refresh(context: &mut Context<'_>, raw: &raw::Route) -> f64 {
     context.read_within(&raw.early_refresh, 0.0, (0.0, 10.0), |beta| format!("{beta:?}"))
+}
+
+/// `check_hits` and `check_invalidations`.
+fn checks(context: &mut Context<'_>, raw: &raw::Route) -> Checks {
+    let mut one_in = |setting| {
+        let number = context.read_within(setting, 0, (0, MOST_BETWEEN_CHECKS), usize::to_string);
+        u32::try_from(number).unwrap_or_default()
+    };
+    Checks { hits: one_in(&raw.check_hits), invalidations: one_in(&raw.check_invalidations) }
 }
 
 /// `warm`: it takes nothing from a key.
@@ -179,6 +193,8 @@ fn clients(context: &mut Context<'_>, raw: &raw::Route) -> Filler {
         ("on_modify", place(&raw.on_modify)),
         ("grace", place(&raw.grace)),
         ("early_refresh", place(&raw.early_refresh)),
+        ("check_hits", place(&raw.check_hits)),
+        ("check_invalidations", place(&raw.check_invalidations)),
         ("warm", place(&raw.warm)),
     ];
     for (key, origin) in of_loads.into_iter().filter_map(|(key, origin)| Some((key, origin?))) {

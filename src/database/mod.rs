@@ -122,6 +122,10 @@ pub trait Statement: Send + Sync {
     /// cancels the query. Every argument list of the batch has passed [`Statement::fits`].
     fn load(&self, batch: Vec<Arguments>) -> BoxFuture<'_, Result<Vec<Loaded>, DatabaseError>>;
 
+    /// Whether the database could run one more statement and most of its connections would yet be free: then what nobody
+    /// waits for may be asked of it.
+    fn is_idle(&self) -> bool;
+
     /// The types of the parameters, in the order of [`LoadSpec::parameters`], as the database names them
     /// (`bigint`, `text` …).
     fn parameter_types(&self) -> Vec<String>;

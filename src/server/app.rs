@@ -10,6 +10,7 @@ use crate::store::embedded::Embedded;
 use crate::store::redis::Privates;
 use crate::store::redis::handshake::Upstream;
 use crate::store::redis::tracking::Hearing;
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub struct App {
     pub privates: Arc<Privates>,
     /// Which keys are loaded before anybody asks for them, and how far that is.
     pub warming: Warming,
+    /// What is counted, by the `metrics` crate's handles.
+    pub recorder: PrometheusHandle,
     /// When the process began.
     pub started: Instant,
     /// See [`App::has_own_keys`].
@@ -51,7 +54,7 @@ pub enum StoreKind {
 
 impl App {
     /// A proxy that is about to start.
-    pub fn new(config: Config, routes: Routes, access: Access) -> Self {
+    pub fn new(config: Config, routes: Routes, access: Access, recorder: PrometheusHandle) -> Self {
         let store = match &config.upstream {
             Some(upstream) => StoreKind::Redis(Arc::new(Upstream::new(upstream.clone()))),
             None => StoreKind::Embedded(Arc::new(Embedded::new(config.embedded.max_memory))),
@@ -64,7 +67,7 @@ impl App {
         let warming = Warming::new(&routes);
         let own_keys = AtomicBool::new(!routes.is_empty());
         let started = Instant::now();
-        App { routes, access, clients, store, near, hearing, privates, warming, started, own_keys, config }
+        App { routes, access, clients, store, near, hearing, privates, warming, recorder, started, own_keys, config }
     }
 
     /// Whether keys of Weir's own may stand among the clients' at the upstream: where there are routes, or once a client has

@@ -136,6 +136,7 @@ impl Conn {
             seen: false,
             opts_in: false,
             timed: None,
+            drawn: Vec::new(),
             patience: None,
         };
         let slot = self.replies.open_slow(keys.hashes, self.command_index());
@@ -311,6 +312,7 @@ impl Conn {
                         seen: false,
                         opts_in: false,
                         timed: None,
+                        drawn: Vec::new(),
                         patience: None,
                     };
                     routed::read_from_store(&worker, read).await

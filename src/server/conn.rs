@@ -25,8 +25,10 @@ use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::rights::Rights;
 use super::routed::{self, Modify};
+use super::sampling::Drawn;
 use super::worker::Worker;
 use super::{embedded_server, own};
+use crate::cache::consistency::Source;
 use crate::cache::route::{Fence, Route};
 use crate::config::OnModify;
 use crate::resp::args::{Args, OwnedArgs};
@@ -596,8 +598,9 @@ impl Conn {
         };
         let (seen, opts_in) = (self.is_private(), self.opts_in());
         let timed = self.time(spec, request.args, &keys);
+        let drawn = self.draw(&keys);
         let command_of = || command.to_vec();
-        let read = |keys, timed| Read {
+        let read = |keys, timed, drawn| Read {
             command: command_of(),
             keys,
             route: index,
@@ -607,12 +610,13 @@ impl Conn {
             seen,
             opts_in,
             timed,
+            drawn,
             patience,
         };
         match &self.worker.backend {
             Backend::Redis(_) => {
                 let asked = timed.as_ref().map(|timed| timed.commands(&command, request.args));
-                let slot = self.replies.open_read(read(keys.hashes, timed), self.command);
+                let slot = self.replies.open_read(read(keys.hashes, timed, drawn), self.command);
                 match asked {
                     None => self.send(&command, &[command.len() as u32], slot),
                     Some((commands, ends)) => self.send(&commands, &ends, slot),
@@ -626,7 +630,11 @@ impl Conn {
                 embedded.execute(self.way.context(), request.args, &mut reply);
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
-                    return self.start_read(Missed { slot, read: read(keys.hashes, None), reply: Ok(reply) });
+                    return self.start_read(Missed {
+                        slot,
+                        read: read(keys.hashes, None, Drawn::new()),
+                        reply: Ok(reply),
+                    });
                 }
                 if let Some((route, key, leaves)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way, leaves);
@@ -634,6 +642,9 @@ impl Conn {
                 match timed {
                     None => count_hits(),
                     Some(timed) => self.settle_embedded(embedded, request.args, &timed, &keys),
+                }
+                for (route, key) in drawn {
+                    self.worker.engine.check_hit(self.worker.app.routes.get(route), key, Source::Store);
                 }
                 self.embedded.1 += 1;
                 self.answer_now(|out| out.extend_from_slice(&reply));
@@ -666,7 +677,7 @@ impl Conn {
             return self.write_in_steps(request, keys, leaves);
         }
         for key in keys.iter() {
-            key.route.metrics.invalidations.increment(1);
+            self.worker.note_invalidation(key.route, self.way.identity.db, key.key);
             if key.route.fence(leaves.a_value()) == Fence::Ahead {
                 self.way.fence(key.key);
             }
@@ -708,7 +719,7 @@ impl Conn {
             return self.fence_as_weir(&keys);
         }
         for (key, route) in keys {
-            route.metrics.invalidations.increment(1);
+            self.worker.note_invalidation(&route, self.way.identity.db, &key);
             self.way.fence(&key);
         }
         Some(Ok(()))
@@ -835,6 +846,7 @@ impl Conn {
             if stale { &lookups.stale_hit } else { &lookups.hit }.increment(1);
         });
         self.refresh_due();
+        self.check_drawn();
         for missed in self.replies.take_missed() {
             self.start_read(missed);
         }

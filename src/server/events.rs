@@ -73,11 +73,15 @@ async fn invalidate(worker: &Worker, event: Event) -> &'static str {
         let by_key = if keys.is_empty() { Ok(0) } else { worker.backend.invalidate_all(db, &keys).await };
         let done = match by_key {
             Ok(by_key) if tags.is_empty() => Ok(by_key),
-            Ok(by_key) => worker.engine.invalidate_tags(db, &tags).await.map(|by_tag| by_key + by_tag),
+            Ok(by_key) => {
+                let told = |key: &Bytes| worker.note_invalidation_of(db, key);
+                worker.engine.invalidate_tags_telling(db, &tags, &told).await.map(|by_tag| by_key + by_tag)
+            }
             Err(error) => Err(error),
         };
         match done {
             Ok(values) => {
+                keys.iter().for_each(|key| worker.note_invalidation_of(db, key));
                 metrics::counter!("weir_invalidations_total", "source" => "event").increment(values as u64);
                 return "applied";
             }

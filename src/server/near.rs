@@ -41,6 +41,7 @@ impl Conn {
         }
         self.send_run(request.bytes);
         self.near_hits.add(keys);
+        self.draw_near(keys);
         self.answer_now(|out| out.extend_from_slice(&answer));
         true
     }

@@ -543,7 +543,7 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     let flow = conn.forward(request);
     conn.send_run(request.bytes);
     for (key, route, leaves) in &writes {
-        route.metrics.invalidations.increment(1);
+        worker.note_invalidation(route, db, key);
         if !conn.is_upstream_user() && !changes_connection {
             super::routed::settle(&conn.worker, key, route, *leaves, conn.way());
         }

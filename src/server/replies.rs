@@ -11,6 +11,7 @@ use super::aside::Patience;
 use super::change::Change;
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
+use super::sampling::Drawn;
 use super::timed::{Due, Settled, Timed};
 use super::unstored;
 use super::window::Window;
@@ -75,6 +76,8 @@ pub struct Read {
     pub opts_in: bool,
     /// What was asked with it, and is answered behind its own reply.
     pub timed: Option<Box<Timed>>,
+    /// Which of its keys are to be checked, if it is a hit.
+    pub drawn: Drawn,
     /// How it waits for another client to fill its key; `None`: not at all.
     pub patience: Option<Patience>,
 }
@@ -117,6 +120,7 @@ struct State {
     /// Routes of reads that found a value, and whether it was stale.
     hits: Vec<(usize, bool)>,
     due: Vec<DueRead>,
+    drawn: Drawn,
     /// Of the open slots: how many are reads at the store, and how many the engine works on.
     reads: usize,
     slow: usize,
@@ -389,6 +393,11 @@ impl Replies {
         std::mem::take(&mut self.state.borrow_mut().due)
     }
 
+    /// The keys that are to be checked, of reads that found them since the last call.
+    pub fn take_drawn(&self) -> Drawn {
+        std::mem::take(&mut self.state.borrow_mut().drawn)
+    }
+
     /// Works on the output.
     pub fn output<T>(&self, work: impl FnOnce(&mut Output) -> T) -> T {
         work(&mut self.state.borrow_mut().output)
@@ -537,6 +546,7 @@ impl State {
             } else {
                 slot.output = Output::whole(reply);
             }
+            self.drawn.append(&mut read.drawn);
             let stale = |route: &usize| settled.due.iter().any(|due| due.stale && due.route == *route);
             let routes = std::iter::once(&read.route).chain(&read.other_routes);
             self.hits.extend(routes.map(|route| (*route, stale(route))));

@@ -37,11 +37,21 @@ pub async fn read_from_store(worker: &Worker, routed: Read) -> Output {
     match routed.way.run(args.as_args()).await {
         Ok(reply) if may_be_absent_among(&reply, routed.all_keys) => read(worker, routed, Ok(reply)).await,
         Ok(reply) => {
-            let routes = std::iter::once(&routed.route).chain(&routed.other_routes);
-            routes.for_each(|&route| worker.app.routes.get(route).metrics.lookups.hit.increment(1));
+            count_hits(worker, &routed, args.as_args());
             Output::whole(reply)
         }
         Err(failure) => read(worker, routed, Err(failure)).await,
+    }
+}
+
+/// All its keys were found.
+fn count_hits(worker: &Worker, read: &Read, args: Args<'_>) {
+    let spec = lookup(&args[0]).expect("only known commands are routed");
+    for key in spec.key_positions(args).filter_map(|position| args.get(position)) {
+        if let Some(route) = worker.app.routes.find(key) {
+            route.metrics.lookups.hit.increment(1);
+            worker.engine.note_hit(route, read.way.identity.db, key);
+        }
     }
 }
 
@@ -52,7 +62,7 @@ pub async fn read(worker: &Worker, read: Read, reply: Result<Vec<u8>, StoreError
     let spec = lookup(&args[0]).expect("only known commands are routed");
     let answer = match reply {
         Ok(reply) => {
-            count_elements(worker, args, &reply);
+            count_elements(worker, args, read.way.identity.db, &reply);
             let mut routes = std::iter::once(&read.route).chain(&read.other_routes);
             match routes.any(|&route| worker.app.routes.get(route).has_load()) {
                 true => answer_read(worker, &read, spec, args, reply).await,
@@ -158,14 +168,17 @@ fn with_unstored(spec: &Spec, reply: Vec<u8>, unstored: usize) -> Vec<u8> {
 
 /// An MGET that missed some of its keys has found the others; and of those that are missing nobody will look for what has
 /// no `load`.
-fn count_elements(worker: &Worker, args: Args<'_>, reply: &[u8]) {
+fn count_elements(worker: &Worker, args: Args<'_>, db: u32, reply: &[u8]) {
     if !args[0].eq_ignore_ascii_case(b"mget") {
         return;
     }
     for (key, element) in args.from(1).iter().zip(elements(reply)) {
         let Some(route) = worker.app.routes.find(key) else { continue };
         match is_nil(&reply[element]) {
-            false => route.metrics.lookups.hit.increment(1),
+            false => {
+                route.metrics.lookups.hit.increment(1);
+                worker.engine.note_hit(route, db, key);
+            }
             true if !route.has_load() => route.metrics.lookups.miss.increment(1),
             true => {}
         }
@@ -292,7 +305,7 @@ pub async fn write(worker: &Worker, write: Modify) -> Output {
     if let Err(failure) = tag_written(worker, &write).await {
         return error(&upstream_text(failure));
     }
-    let answer = match fence(&write).await {
+    let answer = match fence(worker, &write).await {
         Ok(()) => write.way.run(args.as_args()).await,
         Err(error) => Err(error),
     };
@@ -321,9 +334,9 @@ async fn tag_written(worker: &Worker, write: &Modify) -> Result<(), StoreError> 
 }
 
 /// Drops the leases that must be gone before the command runs.
-async fn fence(command: &Modify) -> Result<(), StoreError> {
+async fn fence(worker: &Worker, command: &Modify) -> Result<(), StoreError> {
     let fences = command.keys.iter().map(|(key, route)| async move {
-        route.metrics.invalidations.increment(1);
+        worker.note_invalidation(route, command.way.identity.db, key);
         match route.fence(command.leaves.a_value()) {
             Fence::Ahead => command.way.fenced(key).await,
             Fence::Behind | Fence::Needless => Ok(()),
@@ -365,7 +378,7 @@ async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Resu
         }
         let all_known = make_present(worker, modify).await?;
         if all_known || !modify.lone {
-            fence(modify).await.map_err(upstream_text)?;
+            fence(worker, modify).await.map_err(upstream_text)?;
             return way.run(args).await.map_err(upstream_text);
         }
     }

@@ -33,7 +33,8 @@ pub fn invalidate(conn: &mut Conn, request: Request<'_>) -> Flow {
     let tags = worker.app.routes.with_absences(&tags);
     let slot = conn.open_slow();
     conn.run_errand(async move {
-        let answer = match worker.engine.invalidate_tags(db, &tags).await {
+        let told = |key: &Bytes| worker.note_invalidation_of(db, key);
+        let answer = match worker.engine.invalidate_tags_telling(db, &tags, &told).await {
             Ok(values) => {
                 if let Some(hearing) = &worker.app.hearing {
                     // Which keys it were, others may know who have helped: what is kept near of them goes by the pushes.
@@ -80,7 +81,7 @@ pub fn tag(conn: &mut Conn, request: Request<'_>) -> Flow {
 }
 
 /// Answers a command on one key in its turn; the client's other commands on that key wait for it.
-fn on_key<F: Future<Output = Output> + 'static>(
+pub(super) fn on_key<F: Future<Output = Output> + 'static>(
     conn: &mut Conn,
     request: Request<'_>,
     answer: impl FnOnce(std::rc::Rc<Worker>, StoreKey, Way) -> F,
@@ -174,7 +175,8 @@ async fn tag_present(worker: &Worker, key: StoreKey, tags: Vec<Bytes>, way: Way)
     }
 }
 
-fn integer(number: i64) -> Output {
+/// A number as a whole answer.
+pub(super) fn integer(number: i64) -> Output {
     let mut output = Output::default();
     output.write(|out| write::integer(out, number));
     output

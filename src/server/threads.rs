@@ -14,6 +14,7 @@ use super::worker::Worker;
 use crate::cache::explain::Explanation;
 use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
+use crate::config::Checks;
 use crate::store::redis::Redis;
 use crate::store::{Backend, Identity};
 use bytes::Bytes;
@@ -49,6 +50,8 @@ enum Task {
     Settle,
     /// Load what is to be warm before anybody asks for it.
     Warm,
+    /// Compare what clients are answered with the database.
+    Check,
     /// Tell what answers a key.
     Explain(Vec<u8>, oneshot::Sender<Explanation>),
 }
@@ -97,6 +100,9 @@ impl Workers {
         // A worker that has ended at once has said why.
         let _ = handles[0].tasks.send(Task::Settle);
         let _ = handles[0].tasks.send(Task::Warm);
+        if app.routes.iter().any(|route| route.checks != Checks::default()) {
+            let _ = handles[0].tasks.send(Task::Check);
+        }
         Ok(Workers { handles, drain })
     }
 
@@ -203,6 +209,7 @@ async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
         }
         Task::Settle => missed::follow(worker).await,
         Task::Warm => warm_all(worker).await,
+        Task::Check => worker.engine.clone().check_for_ever(worker.app.near.clone()).await,
         Task::Explain(key, answer) => {
             let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
             // Whoever asked may have left.

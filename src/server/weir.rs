@@ -4,7 +4,7 @@ use super::conn::{Conn, Flow, Request};
 use super::explain::explain;
 use super::output::Output;
 use super::replies::KeyHashes;
-use super::{tagging, warming};
+use super::{refreshing, stats, tagging, warming};
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::resp::write;
@@ -29,6 +29,8 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         "set" => return tagging::set(conn, request),
         "tag" => return tagging::tag(conn, request),
         "warm" => return warming::run(conn, request),
+        "refresh" => return refreshing::run(conn, request),
+        "stats" => return stats::run(conn, request),
         "routes" => conn.answer_now(|out| {
             write::map(out, protocol, app.routes.iter().count());
             for route in app.routes.iter() {
@@ -78,13 +80,16 @@ fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     Flow::Next
 }
 
-const HELP: [&str; 9] = [
+/// What WEIR HELP answers; config/commands.md has it too.
+pub const HELP: [&str; 11] = [
     "WEIR <subcommand> [<arg> ...]. Subcommands are:",
     "SET <key> <value> [EX <seconds> | PX <milliseconds>] TAGS <tag> [<tag> ...] -- Store a value that tags invalidate.",
     "TAG <key> <tag> [<tag> ...] -- Tag a key that is there.",
     "INVALIDATE <tag> [<tag> ...] -- Drop every key that has any of the tags; answers how many there were.",
+    "REFRESH <key> -- Load the key now; answers 1 once it is stored, 0 if there is no such row.",
     "EXPLAIN <key> -- Which route, SQL, parameters and TTLs answer this key.",
     "ROUTES -- Each route's name and pattern.",
+    "STATS [<route>] -- What this Weir has counted since it began, of all routes or of one.",
     "WARM <route> -- Load the keys that the route's `warm` names; answers how many rows were loaded.",
     "HELP -- Print this help.",
     "More is in the project's config/weir.toml.",

@@ -89,6 +89,13 @@ impl Store for Backend {
         }
     }
 
+    async fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<(), StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.seize(key, token, lease).await,
+            Backend::Embedded(embedded) => Store::seize(embedded, key, token, lease).await,
+        }
+    }
+
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {
         match self {
             Backend::Redis(redis) => redis.invalidate(key).await,

@@ -15,6 +15,7 @@ mod backend;
 pub mod embedded;
 pub mod ends;
 mod identity;
+pub mod look;
 pub mod redis;
 mod way;
 
@@ -150,6 +151,10 @@ pub trait Store {
     /// Puts the outcome of a load in the place of what is there, if `token` is still the lease; drops that lease. Never
     /// [`Filled::Occupied`]: every change by others drops the lease.
     fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>>;
+
+    /// Takes the lease of a key that is to be refreshed, whatever stands there and whoever holds it: the fill of a load that
+    /// is under way is refused.
+    fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> impl Future<Output = Result<(), StoreError>>;
 
     /// Deletes value, lease and negative entry. True if there was a value.
     fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>>;

@@ -93,6 +93,10 @@ impl Statement for SimStatement {
         Box::pin(self.run(batch))
     }
 
+    fn is_idle(&self) -> bool {
+        true
+    }
+
     fn parameter_types(&self) -> Vec<String> {
         vec!["bigint".into()]
     }

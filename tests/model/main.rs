@@ -41,6 +41,7 @@ fn no_read_after_an_acknowledged_change_is_older_than_it() {
     let rare = [
         ("refused fills", all.refused_fills),
         ("values refreshed", all.replaced),
+        ("leases seized", all.seized),
         ("invalidations by tag", all.tags_invalidated),
         ("lists that others left behind", all.lists_left_behind),
         ("failed loads", all.failed_loads),

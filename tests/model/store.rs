@@ -81,6 +81,8 @@ pub struct Table {
     pub refused: u64,
     /// Values in whose place a refresh has put another.
     pub replaced: u64,
+    /// Leases that were taken from their holders, and perhaps from nobody any more.
+    pub seized: u64,
     pub lost: u64,
     pub unreached: u64,
     pub expired: u64,
@@ -219,6 +221,12 @@ impl Table {
         let is_others = held.what.process != process;
         held.what.wanted |= is_others;
         Err((held.what.token, is_others.then(|| held.until - Instant::now())))
+    }
+
+    fn seize(&mut self, key: &StoreKey, token: Token, process: usize, time: Duration) {
+        self.seized += u64::from(self.leases.remove(key).is_some());
+        let taken = self.take_lease(key, token, process, time);
+        assert_eq!(taken, Ok(Acquired::Granted), "no lease stands");
     }
 
     fn fill(
@@ -428,6 +436,10 @@ impl Store for SimStore {
 
     async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
         self.step(|table| table.fill(key, token, fill, true, self.bug, &self.chance)).await
+    }
+
+    async fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<(), StoreError> {
+        self.step(|table| table.seize(key, token, self.process, lease)).await
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {

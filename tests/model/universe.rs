@@ -100,6 +100,7 @@ pub struct Report {
     pub coalesced: u64,
     pub refused_fills: u64,
     pub replaced: u64,
+    pub seized: u64,
     pub lists_left_behind: u64,
     pub tags_invalidated: u64,
     pub failed_loads: u64,
@@ -127,6 +128,7 @@ impl Report {
         self.coalesced += other.coalesced;
         self.refused_fills += other.refused_fills;
         self.replaced += other.replaced;
+        self.seized += other.seized;
         self.lists_left_behind += other.lists_left_behind;
         self.tags_invalidated += other.tags_invalidated;
         self.failed_loads += other.failed_loads;
@@ -151,7 +153,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} reads, {} loads, {} coalesced, {} refused fills, {} values refreshed, {} invalidations by tag, {} lists left behind, {} failed \
+            "{} reads, {} loads, {} coalesced, {} refused fills, {} values refreshed, {} leases seized, {} invalidations by tag, {} lists left behind, {} failed \
              and {} hung loads, {} shed, {} not begun as the database fails (asked again {} times), {} lost answers, {} steps at a store out of reach, {} changes that it may have missed, {} returns of it, {} reads without it, {} negative \
              answers, {} expired, {} ends told ({} times not heard), longest read {:?}",
             self.reads,
@@ -159,6 +161,7 @@ impl fmt::Display for Report {
             self.coalesced,
             self.refused_fills,
             self.replaced,
+            self.seized,
             self.tags_invalidated,
             self.lists_left_behind,
             self.failed_loads,
@@ -374,6 +377,7 @@ impl World {
             coalesced: history.reads.saturating_sub(answered_by_loads),
             refused_fills: table.refused,
             replaced: table.replaced,
+            seized: table.seized,
             lists_left_behind: table.left_behind,
             tags_invalidated: history.tags,
             failed_loads: rows.failed,
@@ -451,12 +455,13 @@ async fn life(world: World, engine: Engine<SimStore, Chance>) {
         world.chance.pause(pause).await;
         let number = world.chance.below(if matches!(world.kind, Kind::Without(_)) { 1 } else { KEYS });
         let key = StoreKey { db: 0, name: format!("row:{number}").into() };
-        match world.chance.below(10) {
+        match world.chance.below(11) {
             _ if world.kind.is_calm() => get(&world, &engine, number, &key).await,
             0..6 => get(&world, &engine, number, &key).await,
             6 => change(&world, &engine, number, &key).await,
             7 => change_and_move(&world, &engine, number).await,
             8 => change_all(&world, &engine).await,
+            9 => change_and_renew(&world, &engine, number, &key).await,
             _ => set(&world, &engine, number, &key).await,
         }
     }
@@ -540,6 +545,16 @@ async fn change(world: &World, engine: &Engine<SimStore, Chance>, number: u64, k
             world.remember(|| engine.doubts().add_key(world.route_of(engine), key.clone()));
             world.history.borrow_mut().missed(&name, engine.store().process, invalidation);
         }
+    }
+}
+
+/// An application's write: commit, then WEIR REFRESH.
+async fn change_and_renew(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
+    let name = number.to_string();
+    world.commit(number, !world.chance.one_in(3), world.category(number));
+    let invalidation = world.history.borrow_mut().invalidating(&name);
+    if engine.renew(&Wanted { route: world.processes[engine.store().process].clone(), key: key.clone() }).await.is_ok() {
+        world.history.borrow_mut().invalidated(&name, invalidation);
     }
 }
 

@@ -64,6 +64,12 @@ impl Link {
         Ok(Lease { object: Some(object), runtime: Handle::current(), cancelling: self.cancelling.clone() })
     }
 
+    /// Whether less than half of the connections that there may be are in use.
+    pub(super) fn is_idle(&self) -> bool {
+        let status = self.pool.status();
+        status.waiting == 0 && status.size.saturating_sub(status.available) * 2 < status.max_size
+    }
+
     /// Closes the connections that nobody uses: if one broke, none of them is to be trusted.
     pub(super) fn forget_idle(&self) {
         self.pool.retain(|_, _| false);

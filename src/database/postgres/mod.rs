@@ -103,6 +103,10 @@ impl Statement for PostgresStatement {
         Box::pin(async move { self.run(&batch).await.map_err(|failure| failure.error) })
     }
 
+    fn is_idle(&self) -> bool {
+        self.link.is_idle()
+    }
+
     fn parameter_types(&self) -> Vec<String> {
         self.plan().parameters.iter().map(|parameter| parameter.name.clone()).collect()
     }

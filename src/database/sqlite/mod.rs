@@ -88,6 +88,10 @@ impl Statement for SqliteStatement {
         Box::pin(self.pool.run(move |connection| load(connection, &source, &current, &batch)))
     }
 
+    fn is_idle(&self) -> bool {
+        self.pool.is_idle()
+    }
+
     fn parameter_types(&self) -> Vec<String> {
         let plan = self.current.read();
         plan.integers.iter().map(|integer| if *integer { "INTEGER" } else { "TEXT" }.to_owned()).collect()

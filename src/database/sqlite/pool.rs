@@ -12,6 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -22,6 +23,9 @@ const CACHED_STATEMENTS: usize = 128;
 /// The threads. They end when the pool and every statement of it are gone.
 pub(super) struct Pool {
     jobs: Sender<Job>,
+    threads: usize,
+    /// Jobs that somebody waits for.
+    wanted: Arc<AtomicUsize>,
 }
 
 struct Job {
@@ -42,7 +46,8 @@ impl Pool {
     pub(super) fn start(path: &Path, threads: usize, timeout: Duration) -> Result<Pool, DatabaseError> {
         let (jobs, receiver) = channel();
         let receiver = Arc::new(Mutex::new(receiver));
-        for index in 0..threads.max(1) {
+        let threads = threads.max(1);
+        for index in 0..threads {
             let mut worker = Worker { path: path.to_owned(), timeout, open: None };
             let receiver = receiver.clone();
             std::thread::Builder::new()
@@ -50,7 +55,12 @@ impl Pool {
                 .spawn(move || worker.work(&receiver))
                 .map_err(|error| DatabaseError::Unavailable(format!("cannot start a thread: {error}")))?;
         }
-        Ok(Pool { jobs })
+        Ok(Pool { jobs, threads, wanted: Arc::default() })
+    }
+
+    /// Whether less than half of the threads have something to do.
+    pub(super) fn is_idle(&self) -> bool {
+        self.wanted.load(Relaxed) * 2 < self.threads
     }
 
     /// Runs `work` on some thread's connection. Dropping the future takes it back.
@@ -60,7 +70,8 @@ impl Pool {
     ) -> Result<T, DatabaseError> {
         let (sender, receiver) = oneshot::channel();
         let state = Arc::new(Mutex::new(State::Waiting));
-        let _guard = TakeBack(state.clone());
+        self.wanted.fetch_add(1, Relaxed);
+        let _guard = TakeBack { state: state.clone(), wanted: self.wanted.clone() };
         let work: Work = Box::new(move |connection: Result<&Connection, DatabaseError>| {
             // Nobody listens to a job that was taken back.
             let _ = sender.send(connection.and_then(work));
@@ -71,11 +82,15 @@ impl Pool {
     }
 }
 
-struct TakeBack(Arc<Mutex<State>>);
+struct TakeBack {
+    state: Arc<Mutex<State>>,
+    wanted: Arc<AtomicUsize>,
+}
 
 impl Drop for TakeBack {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        self.wanted.fetch_sub(1, Relaxed);
+        let mut state = self.state.lock();
         if let State::Running(handle) = &*state {
             handle.interrupt();
         }

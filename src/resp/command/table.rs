@@ -541,7 +541,7 @@ const WEIR_SUB: &[Spec] = &[
     c("refresh", 3, W, (2, 2, 1), Range, Weir, Own, Modify),
     c("routes", 2, NONE, (0, 0, 0), Nowhere, Weir, Own, NoKeys),
     c("set", -4, W, (2, 2, 1), Range, Weir, Own, Write),
-    c("stats", 2, NONE, (0, 0, 0), Nowhere, Weir, Own, NoKeys),
+    c("stats", -2, NONE, (0, 0, 0), Nowhere, Weir, Own, NoKeys),
     c("tag", -4, W, (2, 2, 1), Range, Weir, Own, Modify),
     c("warm", 3, W, (0, 0, 0), Nowhere, Weir, Own, NoKeys),
 ];

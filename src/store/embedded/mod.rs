@@ -32,6 +32,7 @@ mod hashing;
 mod index;
 mod keys;
 mod keyspace;
+mod look;
 mod memory;
 mod number;
 mod object;

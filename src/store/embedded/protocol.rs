@@ -52,6 +52,13 @@ impl Embedded {
         })
     }
 
+    /// Takes the lease, whatever else stands there and whoever holds it.
+    pub fn seize(&self, key: &StoreKey, token: Token, lease: Duration) {
+        self.step(key, |space, hash, now| {
+            space.sides.put(hash, &key.name, Side::Lease(token), deadline(now, lease), self.side_limit());
+        });
+    }
+
     /// Stores the outcome of a load, if `token` is still the lease and the key is absent; drops that lease. A value
     /// that is larger than the whole store counts as stored and evicted at once.
     pub fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Filled {
@@ -144,6 +151,11 @@ impl Store for Arc<Embedded> {
 
     fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>> {
         ready(Ok(Embedded::replace(self, key, token, fill)))
+    }
+
+    fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> impl Future<Output = Result<(), StoreError>> {
+        Embedded::seize(self, key, token, lease);
+        ready(Ok(()))
     }
 
     fn invalidate(&self, key: &StoreKey) -> impl Future<Output = Result<bool, StoreError>> {

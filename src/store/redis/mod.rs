@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod hidden;
 pub mod link;
 pub mod listen;
+mod look;
 mod master;
 mod privates;
 pub mod probe;
@@ -436,6 +437,10 @@ impl Store for Redis {
 
     async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
         self.put(key, token, fill, b"replace").await
+    }
+
+    async fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<(), StoreError> {
+        self.take_lease(key, token, lease, b"seize").await.map(drop)
     }
 
     async fn invalidate(&self, key: &StoreKey) -> Result<bool, StoreError> {

@@ -11,8 +11,8 @@ pub struct Script {
     pub keys: usize,
 }
 
-/// KEYS value, lease, negative; ARGV lease, lease time in ms, `miss` or `refresh`: what stands there counts only for the first.
-/// A lease is the token and its process, 16 digits each; a `+`
+/// KEYS value, lease, negative; ARGV lease, lease time in ms, `miss`, `refresh` or `seize`: what stands there counts only for the
+/// first, and another's lease not for the last. A lease is the token and its process, 16 digits each; a `+`
 /// behind them says that somebody waits for it in another process, and its end is to be told.
 /// Answers `present`, `negative`, `granted`, or the lease that stands and the milliseconds that are left of it. One that
 /// somebody has made last for ever ends nevertheless.
@@ -23,7 +23,7 @@ pub static ACQUIRE: Script = Script {
   if redis.call('EXISTS', KEYS[3]) == 1 then return 'negative' end
 end
 local held = redis.call('GET', KEYS[2])
-if not held then
+if not held or ARGV[3] == 'seize' then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return 'granted'
 end
