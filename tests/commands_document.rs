@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use weir::resp::command::{COMMANDS, Handling, Spec};
+use weir::server::WEIR_HELP;
 
 const HEAD: &str = "# Commands
 
@@ -86,11 +87,13 @@ fn document() -> String {
         .filter(|(name, spec)| spec.handling == Handling::Own && !name.contains(' '))
         .map(|(name, _)| format!("`{name}`"))
         .collect();
+    let help: String =
+        WEIR_HELP.iter().filter(|line| line.contains(" -- ")).map(|line| format!("WEIR {line}\n")).collect();
     format!(
         "{HEAD}{OWN_KEYS}\n## Refused\n\n`-ERR '…' is not served by Weir: …`, with these words.\n\n{refused}{WITHIN_MULTI}\n\
          ## Over a link of the client's own\n\nA server remembers something of the connection that they came over, so such a client has \
          one for as long as that (XREAD and\nXREADGROUP only with BLOCK). Over the embedded store they are refused.\n\n{stateful}\n\
-         ## Answered by Weir itself\n\nIn whole or in part: {}.\n",
+         ## Answered by Weir itself\n\nIn whole or in part: {}.\n\n## Weir's own commands\n\n```text\n{help}```\n",
         own.join(", ")
     )
 }

@@ -48,6 +48,8 @@ load = """
 SELECT name FROM products
 WHERE id = :id"""
 database = "main"
+check_hits = 1000
+check_invalidations = 100
 [[route]]
 key = "tree:{*rest}"
 load = "SELECT 1"
@@ -85,6 +87,7 @@ route product
   parameters :id
   value      json of one row, max_value 1MiB
   timeline   fresh 4.5m–5m, grace off, early refresh off, negative 1m, load timeout 2s, near off
+  checks     1 in 1000 hits, 1 in 100 invalidations
   on_modify  load
 
 route tree

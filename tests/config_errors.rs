@@ -122,7 +122,7 @@ error: unknown key `name` in [defaults]
 2 | name = "x"
   | ^^^^
   |
-  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, near, wait_for_fill
+  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, check_hits, check_invalidations, near, wait_for_fill
 "##,
     );
 }
@@ -2052,6 +2052,38 @@ grace = "1m"
         "write it without quotes, as in 1.0",
         "11.0 is too large",
         "`grace` is said of a `load`, and this route has none",
+    ] {
+        assert!(errors.contains(expected), "{expected}\n{errors}");
+    }
+}
+
+#[test]
+fn how_often_is_checked_is_a_number_of_hits() {
+    let toml = r#"
+[database.main]
+url = "sqlite:shop.db"
+[[route]]
+key = "product:{id}"
+load = "SELECT 1 WHERE :id = 1"
+check_hits = "1%"
+check_invalidations = -1
+[[route]]
+key = "user:{id}"
+load = "SELECT 1 WHERE :id = 1"
+check_hits = 2000000000
+[[route]]
+key = "page:{id}"
+check_hits = 1000
+check_invalidations = 100
+"#;
+    let errors = told(toml);
+    for expected in [
+        "expected a whole number, found a string",
+        "-1 is not from 0 to 1000000000",
+        "write the number of which one is taken, as in 1000; 0 for none",
+        "`check_hits` is said of a `load`, and this route has none",
+        "`check_invalidations` is said of a `load`, and this route has none",
+        "2000000000 is not from 0 to 1000000000",
     ] {
         assert!(errors.contains(expected), "{expected}\n{errors}");
     }

@@ -60,7 +60,7 @@ fn a_route_says_less_than_it_means() {
     assert_eq!((route.ttl, load.negative_ttl), (Duration::from_secs(300), Duration::from_secs(60)));
     assert_eq!((route.jitter, load.max_value), (0.1, 1 << 20));
     assert_eq!((load.load_timeout, route.wait_for_fill()), (Duration::from_secs(2), Duration::ZERO));
-    assert_eq!(route.near, Duration::ZERO);
+    assert_eq!((route.near, load.checks), (Duration::ZERO, config::Checks::default()));
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub mod diagnostic;
 pub mod durations;
 mod keys;
 mod listen;
+mod one_in;
 mod parse;
 pub mod pattern;
 mod raw;

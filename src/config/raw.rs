@@ -3,6 +3,7 @@
 //! No `tag` and no `flatten`: serde buffers through both and loses the places. That is why the keys which `[defaults]`
 //! shares with `[[route]]` stand twice. The doc comments of the fields are the descriptions in the JSON schema.
 
+use super::one_in::OneIn;
 use super::setting::{At, Setting};
 use super::shares::Share;
 use super::sizes::Size;
@@ -203,10 +204,10 @@ pub struct Defaults {
     /// How eagerly a value is refreshed before its TTL is over: XFetch's beta; 0: not. Default: 0.
     pub early_refresh: Option<Setting<f64>>,
     /// One in so many hits is compared with what the database has; 0: none. Default: 0.
-    pub check_hits: Option<Setting<usize>>,
+    pub check_hits: Option<Setting<OneIn>>,
     /// The key of one in so many invalidations is compared with what the database has 1, 10 and 60 seconds later; 0: none.
     /// Default: 0.
-    pub check_invalidations: Option<Setting<usize>>,
+    pub check_invalidations: Option<Setting<OneIn>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
@@ -255,10 +256,10 @@ pub struct Route {
     /// How eagerly a value is refreshed before its TTL is over: XFetch's beta; 0: not. Default: 0.
     pub early_refresh: Option<Setting<f64>>,
     /// One in so many hits is compared with what the database has; 0: none. Default: 0.
-    pub check_hits: Option<Setting<usize>>,
+    pub check_hits: Option<Setting<OneIn>>,
     /// The key of one in so many invalidations is compared with what the database has 1, 10 and 60 seconds later; 0: none.
     /// Default: 0.
-    pub check_invalidations: Option<Setting<usize>>,
+    pub check_invalidations: Option<Setting<OneIn>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":

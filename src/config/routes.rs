@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::diagnostic::Diagnostic;
+use super::one_in::OneIn;
 use super::setting::{At, Setting};
 use super::shares::{self, Share};
 use super::sizes::{self, Size};
@@ -20,8 +21,6 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 const LONGEST_NEAR: Duration = Duration::from_secs(3600);
 /// Clients have time limits of their own, and few that are longer.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Of more hits than this one check is none.
-const MOST_BETWEEN_CHECKS: usize = 1_000_000_000;
 
 /// What is known of the file's databases: those that are valid, and the names of all.
 pub struct Databases<'a> {
@@ -158,10 +157,7 @@ fn early_refresh(context: &mut Context<'_>, raw: &raw::Route) -> f64 {
 
 /// `check_hits` and `check_invalidations`.
 fn checks(context: &mut Context<'_>, raw: &raw::Route) -> Checks {
-    let mut one_in = |setting| {
-        let number = context.read_within(setting, 0, (0, MOST_BETWEEN_CHECKS), usize::to_string);
-        u32::try_from(number).unwrap_or_default()
-    };
+    let mut one_in = |setting| context.read_or(setting, OneIn::default()).value.0;
     Checks { hits: one_in(&raw.check_hits), invalidations: one_in(&raw.check_invalidations) }
 }
 
