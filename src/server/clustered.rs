@@ -130,13 +130,13 @@ impl Conn {
             command: request.command().into_owned(),
             keys: keys.hashes.clone(),
             route: indices[0],
-            other_routes: indices[1..].to_vec(),
+            other_routes: indices[1..].into(),
             all_keys: spec.key_positions(request.args).count(),
             way: self.way.clone(),
             seen: false,
             opts_in: false,
             timed: None,
-            drawn: Vec::new(),
+            drawn: None,
             patience: None,
         };
         let slot = self.replies.open_slow(keys.hashes, self.command_index());
@@ -301,7 +301,7 @@ impl Conn {
                 (false, Access::Read) if loads => {
                     let routes: Vec<usize> =
                         keys.iter().filter_map(|(key, _)| Some(worker.app.routes.find_indexed(key)?.0)).collect();
-                    let (route, other_routes) = (routes[0], routes[1..].to_vec());
+                    let (route, other_routes) = (routes[0], routes[1..].into());
                     let read = Read {
                         command,
                         keys: hashes,
@@ -312,7 +312,7 @@ impl Conn {
                         seen: false,
                         opts_in: false,
                         timed: None,
-                        drawn: Vec::new(),
+                        drawn: None,
                         patience: None,
                     };
                     routed::read_from_store(&worker, read).await

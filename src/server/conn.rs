@@ -25,7 +25,7 @@ use super::private::{self, Hold};
 use super::replies::{KeyHashes, Missed, Read, Replies};
 use super::rights::Rights;
 use super::routed::{self, Modify};
-use super::sampling::Drawn;
+use super::sampling::DrawnKeys;
 use super::worker::Worker;
 use super::{embedded_server, own};
 use crate::cache::consistency::Source;
@@ -590,7 +590,7 @@ impl Conn {
         let caps = (spec.name == "getex" && request.args.len() > 2)
             .then(|| (route.clone(), key.to_vec(), Leaves::of(spec, request.args)));
         let patience = self.patience(route);
-        let other_routes: Vec<usize> = keys.others.iter().map(|key| key.index).collect();
+        let other_routes: Box<[usize]> = keys.others.iter().map(|key| key.index).collect();
         let all_keys = if spec.first == spec.last { 1 } else { spec.key_positions(request.args).count() };
         let count_hits = || {
             route.metrics.lookups.hit.increment(1);
@@ -615,6 +615,7 @@ impl Conn {
         };
         match &self.worker.backend {
             Backend::Redis(_) => {
+                let drawn = (!drawn.is_empty()).then(|| Box::new(DrawnKeys(drawn)));
                 let asked = timed.as_ref().map(|timed| timed.commands(&command, request.args));
                 let slot = self.replies.open_read(read(keys.hashes, timed, drawn), self.command);
                 match asked {
@@ -630,11 +631,7 @@ impl Conn {
                 embedded.execute(self.way.context(), request.args, &mut reply);
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
-                    return self.start_read(Missed {
-                        slot,
-                        read: read(keys.hashes, None, Drawn::new()),
-                        reply: Ok(reply),
-                    });
+                    return self.start_read(Missed { slot, read: read(keys.hashes, None, None), reply: Ok(reply) });
                 }
                 if let Some((route, key, leaves)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way, leaves);

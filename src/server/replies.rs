@@ -11,7 +11,7 @@ use super::aside::Patience;
 use super::change::Change;
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
-use super::sampling::Drawn;
+use super::sampling::{Drawn, DrawnKeys};
 use super::timed::{Due, Settled, Timed};
 use super::unstored;
 use super::window::Window;
@@ -65,7 +65,7 @@ pub struct Read {
     /// Index of the first routed one's route.
     pub route: usize,
     /// Indices of the others' routes.
-    pub other_routes: Vec<usize>,
+    pub other_routes: Box<[usize]>,
     /// How many keys it has, routed or not: EXISTS counts those that are there.
     pub all_keys: usize,
     /// Where it runs.
@@ -77,7 +77,7 @@ pub struct Read {
     /// What was asked with it, and is answered behind its own reply.
     pub timed: Option<Box<Timed>>,
     /// Which of its keys are to be checked, if it is a hit.
-    pub drawn: Drawn,
+    pub drawn: Option<Box<DrawnKeys>>,
     /// How it waits for another client to fill its key; `None`: not at all.
     pub patience: Option<Patience>,
 }
@@ -120,7 +120,7 @@ struct State {
     /// Routes of reads that found a value, and whether it was stale.
     hits: Vec<(usize, bool)>,
     due: Vec<DueRead>,
-    drawn: Drawn,
+    drawn: Vec<Drawn>,
     /// Of the open slots: how many are reads at the store, and how many the engine works on.
     reads: usize,
     slow: usize,
@@ -394,7 +394,7 @@ impl Replies {
     }
 
     /// The keys that are to be checked, of reads that found them since the last call.
-    pub fn take_drawn(&self) -> Drawn {
+    pub fn take_drawn(&self) -> Vec<Drawn> {
         std::mem::take(&mut self.state.borrow_mut().drawn)
     }
 
@@ -546,7 +546,7 @@ impl State {
             } else {
                 slot.output = Output::whole(reply);
             }
-            self.drawn.append(&mut read.drawn);
+            self.drawn.extend(read.drawn.take().into_iter().flat_map(|drawn| drawn.0));
             let stale = |route: &usize| settled.due.iter().any(|due| due.stale && due.route == *route);
             let routes = std::iter::once(&read.route).chain(&read.other_routes);
             self.hits.extend(routes.map(|route| (*route, stale(route))));

@@ -11,8 +11,11 @@ use crate::store::StoreKey;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Keys that are to be checked if their read is a hit, each with the index of its route.
-pub type Drawn = Vec<(usize, StoreKey)>;
+/// A key that is to be checked if its read is a hit, and the index of its route.
+pub type Drawn = (usize, StoreKey);
+
+/// All of a read's. It has them boxed, for most have none.
+pub struct DrawnKeys(pub Vec<Drawn>);
 
 impl Worker {
     /// A key was invalidated by a client's command, or is about to be.
@@ -31,7 +34,7 @@ impl Worker {
 
 impl Conn {
     /// Draws keys of a read that is about to be sent. Nothing is allocated for those that are not drawn.
-    pub(super) fn draw(&self, keys: &RoutedKeys<'_>) -> Drawn {
+    pub(super) fn draw(&self, keys: &RoutedKeys<'_>) -> Vec<Drawn> {
         let db = self.way.identity.db;
         let drawn = keys.iter().filter(|key| self.worker.engine.draws(key.route.checks.hits));
         drawn.map(|key| (key.index, StoreKey { db, name: Bytes::copy_from_slice(key.key) })).collect()
