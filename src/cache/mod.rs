@@ -24,7 +24,9 @@
 //! nothing asks it: see [`gate`].
 //!
 //! While the store cannot be asked there are no leases; reads are then answered as `unstored` tells. Keys of routes without a
-//! `load` are filled by the applications: see [`aside`].
+//! `load` are filled by the applications: see [`aside`]. What is there already is loaded anew behind its readers
+//! ([`refresh`]), or because somebody asks for that (`renew`); how well all of this keeps to the database is measured by
+//! [`consistency`].
 //!
 //! Promises G1, G2 and G4 of the product page; `tests/model` runs seeded interleavings of this very engine over a
 //! simulated store, database and clock. The engine knows nothing of sockets, commands or SQL.

@@ -3,9 +3,9 @@
 use super::files::ConfigFile;
 use super::{CheckArguments, Failure, print, report};
 use crate::cache::prepare::prepare;
-use crate::config::{Config, Diagnostic};
+use crate::config::{Checks, Config, Diagnostic, Encoding, Load, Route};
 use crate::server::Access;
-use crate::store::redis::probe::{Needs, Probed, probe};
+use crate::store::redis::probe::{Needs, Probed, Wishes, probe};
 use futures_util::future::join;
 
 /// Prints the report, or fails with every error of the file.
@@ -38,8 +38,12 @@ async fn try_upstream(config: &Config) -> (Vec<Diagnostic>, Vec<String>) {
         routes if routes.iter().all(|route| route.tags.is_empty()) => Needs::Routes,
         _ => Needs::Tags,
     };
-    let near = config.routes.iter().any(|route| !route.near.is_zero());
-    let Probed { wrong, warnings } = probe(upstream, needs, near).await;
+    let checks_hashes = |load: &Load| load.value == Encoding::Hash && load.checks != Checks::default();
+    let wishes = Wishes {
+        near: config.routes.iter().any(|route| !route.near.is_zero()),
+        checks_hashes: config.routes.iter().filter_map(Route::load).any(checks_hashes),
+    };
+    let Probed { wrong, warnings } = probe(upstream, needs, wishes).await;
     let warnings = warnings.into_iter().map(|(error, advice)| format!("{error}; {}", advice.unwrap_or_default()));
     let shown = wrong.into_iter().map(|(error, advice)| {
         let message = error.to_string();

@@ -54,11 +54,20 @@ pub struct Probed {
     pub warnings: Vec<Trouble>,
 }
 
-/// Tries the upstream. `near`: some routes are to be kept near.
-pub async fn probe(config: &config::Upstream, needs: Needs, near: bool) -> Probed {
+/// What some routes want besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// They are to be kept near.
+    pub near: bool,
+    /// They have hashes, which are to be compared with the database.
+    pub checks_hashes: bool,
+}
+
+/// Tries the upstream.
+pub async fn probe(config: &config::Upstream, needs: Needs, wishes: Wishes) -> Probed {
     let found = match &config.place {
         Place::Cluster(seeds) => any_seed(config, seeds).await.map(|_| Probed::default()),
-        _ => one_server(config, needs, near).await,
+        _ => one_server(config, needs, wishes).await,
     };
     found.unwrap_or_else(|error| Probed { wrong: with_advice(vec![error]), warnings: Vec::new() })
 }
@@ -67,13 +76,13 @@ fn with_advice(errors: Vec<StoreError>) -> Vec<Trouble> {
     errors.into_iter().map(|error| (error.clone(), failure::advice(&error))).collect()
 }
 
-async fn one_server(config: &config::Upstream, needs: Needs, near: bool) -> Result<Probed, StoreError> {
+async fn one_server(config: &config::Upstream, needs: Needs, wishes: Wishes) -> Result<Probed, StoreError> {
     let upstream = Upstream::new(config.clone());
     upstream.follow(&Handle::current());
     upstream.found(SEARCH).await?;
     let identity = Identity { db: config.db, ..Identity::default() };
     let mut talk = Talk::new(handshake::connect(&upstream, &identity, &mut upstream.moves()).await?);
-    let tried = try_rights(&upstream, &mut talk, needs, near);
+    let tried = try_rights(&upstream, &mut talk, needs, wishes);
     match needs {
         Needs::Nothing => Ok(Probed::default()),
         _ => timeout(ANSWERS, tried).await.unwrap_or(Err(StoreError::Timeout)),
@@ -87,10 +96,13 @@ async fn try_tracking(talk: &mut Talk) -> Result<Vec<StoreError>, StoreError> {
     errors(talk, &questions.map(talk::command)).await
 }
 
-async fn try_rights(upstream: &Upstream, talk: &mut Talk, needs: Needs, near: bool) -> Result<Probed, StoreError> {
+async fn try_rights(upstream: &Upstream, talk: &mut Talk, needs: Needs, wishes: Wishes) -> Result<Probed, StoreError> {
     let mut wrong = try_scripts(upstream, talk, needs).await?;
-    if near {
+    if wishes.near {
         wrong.extend(try_tracking(talk).await?);
+    }
+    if wishes.checks_hashes {
+        wrong.extend(errors(talk, &[talk::command(&["HGETALL", KEY])]).await?);
     }
     let wrong = with_advice(wrong);
     // The last words on this connection: a subscriber may say nothing else.
