@@ -5,6 +5,7 @@
 mod database_support;
 
 use database_support::*;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use rusqlite::Connection;
 use std::path::PathBuf;
@@ -283,6 +284,26 @@ async fn dropped_loads_free_their_threads_and_queued_ones_never_run() {
         assert!(loads.into_iter().all(|loaded| texts(loaded) == [Some(String::new())]));
     }
     assert!(begun.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn it_is_idle_while_less_than_half_of_the_threads_have_something_to_do() {
+    let (file, _writer) = File::new(ITEMS);
+    for (pool, most) in [(1, 0), (2, 0), (5, 2)] {
+        let config = weir::config::Database { pool, ..sqlite_config(&file.path) };
+        let database = Database::connect(&config).await.unwrap();
+        let endless = one(&database, ENDLESS, Encoding::Json).await;
+        let mut running = Vec::new();
+        for _ in 0..=most {
+            assert!(endless.is_idle(), "{} of {pool}", running.len());
+            let mut load = Box::pin(try_load(&endless, &["1"]));
+            assert!((&mut load).now_or_never().is_none(), "an endless load ended");
+            running.push(load);
+        }
+        assert!(!endless.is_idle(), "{} of {pool}", running.len());
+        drop(running);
+        assert!(endless.is_idle(), "nobody waits for them any more");
+    }
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ const AFTER: [(Duration, &str); 3] =
 const HIT: &str = "hit";
 /// No more than one difference in so much time is told in the log.
 const BETWEEN_LINES: Duration = Duration::from_secs(1);
+/// So long nothing is checked after a failure: who is in trouble is left alone, and each failed load is a line of the log.
+const REST: Duration = Duration::from_secs(1);
 
 /// Where the answer to be checked comes from.
 #[derive(Clone)]
@@ -127,7 +129,12 @@ impl<S: Store + Look + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C>
                         log.tell(&check, verdict);
                     }
                 }
-                Err(skipped) => skipped.count(),
+                Err(skipped) => {
+                    skipped.count();
+                    if skipped == Skipped::Failed {
+                        self.clock.sleep(REST).await;
+                    }
+                }
             }
             // Over the embedded store a check that is skipped has waited for nothing.
             tokio::task::yield_now().await;
