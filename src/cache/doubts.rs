@@ -279,6 +279,7 @@ const LOOK: Duration = Duration::from_millis(5);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::gate::Gate;
     use crate::cache::route::Loading;
     use crate::database::{Arguments, BoxFuture, DatabaseError, Loaded, Statement};
     use std::path::Path;
@@ -296,6 +297,10 @@ mod tests {
             Box::pin(std::future::pending())
         }
 
+        fn is_idle(&self) -> bool {
+            true
+        }
+
         fn parameter_types(&self) -> Vec<String> {
             Vec::new()
         }
@@ -309,7 +314,7 @@ mod tests {
             [[route]]\nname = \"filled\"\nkey = \"f:{id}\"\nttl = \"1m\"\n";
         let config = crate::config::parse(text, Path::new("weir.toml"), |_| None).expect("it is valid");
         let ready = |config: crate::config::Route| match config.load().cloned() {
-            Some(load) => Loading::new(config, load, Arc::new(Never), None).route().clone(),
+            Some(load) => Loading::new(config, load, Arc::new(Never), None, Gate::new("main", 1, 1)).route().clone(),
             None => Arc::new(Route::of_clients(config)),
         };
         let ready: Vec<Arc<Route>> = config.routes.into_iter().map(ready).collect();

@@ -40,7 +40,7 @@ impl Kind {
         match self {
             Kind::Database(error) => error.is_transient(),
             Kind::TimedOut => true,
-            Kind::Panicked | Kind::WaitedTooLong | Kind::NotBegun(_) | Kind::Store(_) => false,
+            Kind::Panicked | Kind::WaitedTooLong | Kind::NotStored | Kind::NotBegun(_) | Kind::Store(_) => false,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! its place; if the load fails it stays.
 //!
 //! Of each key one renewal runs at a time in a process. Who comes meanwhile shares the next one, which begins after they have asked
-//! ([`Turns`]). If another process seizes the lease in its turn, or a change of the key drops it, the renewal looks again: a
+//! (`unstored::Turns`). If another process seizes the lease in its turn, or a change of the key drops it, the renewal looks again: a
 //! lease that stands then was taken after it began, and so that load will do as well.
 
 use super::error::{Kind, LoadError};

@@ -108,12 +108,13 @@ impl Conn {
             command: request.command().into_owned(),
             keys: keys.hashes.clone(),
             route: indices[0],
-            other_routes: indices[1..].to_vec(),
+            other_routes: indices[1..].into(),
             all_keys: spec.key_positions(request.args).count(),
             way: self.way().clone(),
             seen: self.is_private(),
             opts_in: false,
             timed: None,
+            drawn: None,
             patience: None,
         };
         let slot = self.replies.open_slow(keys.hashes.clone(), self.command_index());

@@ -553,7 +553,8 @@ async fn change_and_renew(world: &World, engine: &Engine<SimStore, Chance>, numb
     let name = number.to_string();
     world.commit(number, !world.chance.one_in(3), world.category(number));
     let invalidation = world.history.borrow_mut().invalidating(&name);
-    if engine.renew(&Wanted { route: world.processes[engine.store().process].clone(), key: key.clone() }).await.is_ok() {
+    if engine.renew(&Wanted { route: world.processes[engine.store().process].clone(), key: key.clone() }).await.is_ok()
+    {
         world.history.borrow_mut().invalidated(&name, invalidation);
     }
 }

@@ -14,10 +14,10 @@
 //! What came to no result is counted in `weir_consistency_checks_skipped_total{reason}`.
 //!
 //! It costs clients nothing: one check runs at a time in a process, and only while most of the database's connections are
-//! free ([`crate::database::Statement::is_idle`]); else it is skipped. A hit that is not drawn costs a comparison.
-//! What waits is bounded ([`queue`]).
+//! free ([`crate::database::Statement::is_idle`]); else it is skipped. A hit costs a
+//! comparison where checks are off, and a random number where they are on. What waits is bounded (`queue`).
 //!
-//! It measures and repairs nothing: whoever finds a difference must find its cause. What clients store themselves on a route
+//! It measures, and repairs nothing: whoever finds a difference must find its cause. What clients store themselves on a route
 //! (SET, INCR …) differs from the database by right, and so does what was read between a commit and the DEL that follows it.
 //!
 //! tests/serve_consistency.rs holds it to this.
