@@ -65,6 +65,7 @@ near = "5s"
 [[route]]
 key = "report:{*rest}"
 ttl = "15m"
+sliding = true
 wait_for_fill = "500ms"
 [[route]]
 key = "lock:{id}"
@@ -103,7 +104,7 @@ route tree
 route report
   key        report:{*rest}
   load       none: applications fill these keys themselves
-  timeline   at most 13.5m–15m, clients' TTLs jittered 10%, wait for fill 500ms, near off
+  timeline   at most 13.5m–15m from the last read, clients' TTLs jittered 10%, wait for fill 500ms, near off
 
 route lock
   key        lock:{id}

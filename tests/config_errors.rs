@@ -123,6 +123,7 @@ error: unknown key `name` in [defaults]
   | ^^^^
   |
   = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, check_hits, check_invalidations, near, wait_for_fill
+  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, sliding, near, wait_for_fill
 "##,
     );
 }
@@ -2046,12 +2047,14 @@ early_refresh = 11.0
 [[route]]
 key = "page:{id}"
 grace = "1m"
+sliding = "yes"
 "#;
     let errors = told(toml);
     for expected in [
         "write it without quotes, as in 1.0",
         "11.0 is too large",
         "`grace` is said of a `load`, and this route has none",
+        "write true or false",
     ] {
         assert!(errors.contains(expected), "{expected}\n{errors}");
     }

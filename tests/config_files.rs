@@ -61,19 +61,21 @@ fn a_route_says_less_than_it_means() {
     assert_eq!((route.jitter, load.max_value), (0.1, 1 << 20));
     assert_eq!((load.load_timeout, route.wait_for_fill()), (Duration::from_secs(2), Duration::ZERO));
     assert_eq!((route.near, load.checks), (Duration::ZERO, config::Checks::default()));
+    assert_eq!((route.near, route.sliding), (Duration::ZERO, false));
 }
 
 #[test]
 fn a_route_without_a_load_takes_only_what_concerns_it() {
     let config = valid(
         "[defaults]\nttl = \"1h\"\njitter = \"5%\"\nrows = \"many\"\nload_timeout = \"1s\"\nwait_for_fill = \"2s\"\n\
-         near = \"3s\"\n[[route]]\nkey = \"report:{*rest}\"\n\
-         [[route]]\nkey = \"lock:{id}\"\nttl = \"1m\"\nwait_for_fill = \"0s\"\n",
+         near = \"3s\"\nsliding = true\n[[route]]\nkey = \"report:{*rest}\"\n\
+         [[route]]\nkey = \"lock:{id}\"\nttl = \"1m\"\nwait_for_fill = \"0s\"\nsliding = false\n",
     );
     let [report, lock] = &config.routes[..] else { panic!("two routes") };
     assert!(report.load().is_none() && lock.load().is_none() && config.databases.is_empty());
     assert_eq!((report.ttl, report.jitter, report.near), (Duration::from_secs(3600), 0.05, Duration::from_secs(3)));
     assert_eq!((report.wait_for_fill(), lock.wait_for_fill()), (Duration::from_secs(2), Duration::ZERO));
+    assert_eq!((report.sliding, lock.sliding), (true, false));
     let both = valid(
         "[database.main]\nurl = \"sqlite:x\"\n[defaults]\nwait_for_fill = \"2s\"\nrows = \"many\"\n\
          [[route]]\nkey = \"a:{x}\"\nload = \"SELECT 1\"\n[[route]]\nkey = \"b:{x}\"\n",

@@ -176,11 +176,12 @@ fn near(route: &Route, embedded: bool) -> String {
     }
 }
 
-/// `4.5m–5m`.
+/// `4.5m–5m`, and `4.5m–5m from the last read`.
 fn fresh(route: &Route) -> String {
     let shortest = route.ttl.mul_f64(1.0 - route.jitter);
-    match shortest == route.ttl {
+    let fresh = match shortest == route.ttl {
         true => show_rounded(route.ttl),
         false => format!("{}–{}", show_rounded(shortest), show_rounded(route.ttl)),
-    }
+    };
+    if route.sliding { format!("{fresh} from the last read") } else { fresh }
 }

@@ -353,6 +353,8 @@ pub struct Route {
     pub filler: Filler,
     /// Under which names its keys can be invalidated together; default none.
     pub tags: Vec<TagPattern>,
+    /// Whether a read of a key renews its TTL; default false.
+    pub sliding: bool,
     /// How long an entry of the near cache lives at most; zero, the default: there is none.
     pub near: Duration,
     /// Where `key` stands in the file.

@@ -208,6 +208,8 @@ pub struct Defaults {
     /// The key of one in so many invalidations is compared with what the database has 1, 10 and 60 seconds later; 0: none.
     /// Default: 0.
     pub check_invalidations: Option<Setting<OneIn>>,
+    /// Whether a read of a key renews its TTL. Default: false.
+    pub sliding: Option<Setting<bool>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
@@ -260,6 +262,8 @@ pub struct Route {
     /// The key of one in so many invalidations is compared with what the database has 1, 10 and 60 seconds later; 0: none.
     /// Default: 0.
     pub check_invalidations: Option<Setting<OneIn>>,
+    /// Whether a read of a key renews its TTL. Default: false.
+    pub sliding: Option<Setting<bool>>,
     /// How long Weir may keep what it has read in its own memory; "0s": it keeps nothing. Default: "0s".
     pub near: Option<Setting<Duration>>,
     /// Without `load`: the first read of an absent key is answered nil, and others wait this long for its client's SET; "0s":
@@ -273,6 +277,7 @@ impl Route {
         or(&mut self.ttl, &defaults.ttl);
         or(&mut self.jitter, &defaults.jitter);
         or(&mut self.tags, &defaults.tags);
+        or(&mut self.sliding, &defaults.sliding);
         or(&mut self.near, &defaults.near);
         match self.load {
             Some(_) => self.inherit_for_load(defaults),

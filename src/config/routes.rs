@@ -67,6 +67,7 @@ fn check_defaults(context: &mut Context<'_>, databases: &Databases<'_>, defaults
     early_refresh(context, &raw);
     checks(context, &raw);
     read_tags(context, &raw.tags, &[], true);
+    context.read(&raw.sliding);
     near(context, &raw);
     wait_for_fill(context, &raw);
     ttl
@@ -92,9 +93,10 @@ fn route(context: &mut Context<'_>, databases: &Databases<'_>, raw: &raw::Route,
     let (ttl, jitter) = lifetime(context, raw);
     let parts: Vec<&str> = pattern.iter().flat_map(Pattern::names).collect();
     let tags = read_tags(context, &raw.tags, &parts, raw.load.is_some());
+    let sliding = context.read(&raw.sliding).is_some_and(|sliding| sliding.value);
     let near = near(context, raw);
     let (name, name_origin) = name(context, &raw.name, key.as_ref(), pattern.as_ref());
-    let route = Route { name, key: pattern?, ttl, jitter, filler: filler?, tags, near, key_origin: key?.origin };
+    let route = Route { name, key: pattern?, ttl, jitter, filler: filler?, tags, sliding, near, key_origin: key?.origin };
     Some(Named { route, name_origin })
 }
 
