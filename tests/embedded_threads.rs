@@ -78,7 +78,7 @@ fn a_fill_never_overtakes_a_delete_that_was_acknowledged_before_it() {
         store.invalidate(&key);
         deleted.store(false, Relaxed);
         assert_eq!(store.acquire(&key, Token(round), Duration::from_secs(5)), Acquired::Granted);
-        let value = Fill::Value { value: Value::String("old".into()), ttl: Duration::from_secs(5) };
+        let value = Fill::Value { value: Value::String("old".into()), ttl: Duration::from_secs(5), tags: Vec::new() };
         let filled = std::thread::scope(|scope| {
             let delete = scope.spawn(|| run(&store, "DEL row"));
             let filled = scope.spawn(|| store.fill(&key, Token(round), value)).join().expect("no panic");

@@ -12,7 +12,6 @@ use super::tags::Untagged;
 use crate::clock::Clock;
 use crate::database::{Arguments, Loaded};
 use crate::store::{Fill, Filled, Sequence, Store, StoreError, StoreKey, Token};
-use crate::value::Value;
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +132,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             tagged => tagged.map_err(Untagged::reason),
         };
         let (fill, unstored) = match may_fill {
-            Ok(()) => self.fill_of(&route, &loaded.value),
+            Ok(()) => self.fill_of(&route, &key, &loaded),
             Err(reason) => (Fill::Nothing, Some(reason)),
         };
         let filled = match leased {
@@ -153,13 +152,14 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// What to store, and the reason if it is nothing.
-    fn fill_of(&self, route: &Loading, value: &Option<Value>) -> (Fill, Option<&'static str>) {
+    fn fill_of(&self, route: &Loading, key: &StoreKey, loaded: &Loaded) -> (Fill, Option<&'static str>) {
         let load = &route.load.config;
-        match value {
+        match &loaded.value {
             Some(value) if value.len() > load.max_value => (Fill::Gone, Some("too_big")),
             Some(value) => {
                 let ttl = self.jittered(&route.config) + load.grace;
-                (Fill::Value { value: value.clone(), ttl }, None)
+                let tags = route.tags_of_row(&key.name, loaded).into_iter().collect();
+                (Fill::Value { value: value.clone(), ttl, tags }, None)
             }
             None if load.negative_ttl.is_zero() => (Fill::Gone, Some("off")),
             None => {

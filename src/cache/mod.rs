@@ -48,6 +48,7 @@ pub mod prepare;
 pub mod refresh;
 mod renew;
 pub mod route;
+pub mod sliding;
 mod tags;
 mod unstored;
 pub mod warm;
@@ -62,6 +63,7 @@ use self::load::{Leading, MISS};
 use self::negative::NegativeBudget;
 use self::refresh::Refreshes;
 use self::route::{Loading, Route, RouteMetrics};
+use self::sliding::Renewals;
 use self::unstored::Turns;
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -117,7 +119,8 @@ pub struct Shared {
     turns: Turns,
     backoff: Mutex<Backoff>,
     refreshes: Refreshes,
-    renewals: Turns,
+    ordered: Turns,
+    renewals: Renewals,
     negative: Mutex<NegativeBudget>,
     max_tags: usize,
     fills: Fills,
@@ -153,7 +156,8 @@ impl Shared {
             turns: Turns::default(),
             backoff: Mutex::default(),
             refreshes: Refreshes::default(),
-            renewals: Turns::default(),
+            ordered: Turns::default(),
+            renewals: Renewals::default(),
             negative: Mutex::new(NegativeBudget::new(bounds.max_negative, now)),
             max_tags: bounds.max_tags,
             fills: Fills::new(bounds.max_fill_waiters),

@@ -52,13 +52,15 @@ impl Drop for Turn {
     }
 }
 
-/// When a value is to be refreshed, by what is left of its life in the store.
+/// When a value is to be refreshed or renewed, by what is left of its life in the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
     /// With so much left or less it is stale.
     pub stale: Duration,
     /// With so much left or less this reader refreshes it.
     pub due: Duration,
+    /// With so much left or less it is renewed by who reads it, unless it is to be refreshed.
+    pub renewal: Duration,
 }
 
 impl Schedule {
@@ -66,7 +68,7 @@ impl Schedule {
     pub fn of(load: &Load, random: f64) -> Self {
         let stale = load.config.grace;
         let early = load.usual_time().mul_f64(load.config.early_refresh * -(1.0 - random).ln());
-        Schedule { stale, due: stale + early }
+        Schedule { stale, due: stale + early, renewal: Duration::ZERO }
     }
 }
 

@@ -30,7 +30,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Err(answer) => return answer,
         };
         loop {
-            let (mut waiter, turn) = self.shared.renewals.queue(&wanted.key);
+            let (mut waiter, turn) = self.shared.ordered.queue(&wanted.key);
             match turn {
                 // In a task of its own: no client's hang-up ends it.
                 Some(turn) => {

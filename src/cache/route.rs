@@ -241,6 +241,17 @@ impl Route {
         self.parts(key).map(|parts| self.tags.of_key(&parts)).unwrap_or_default()
     }
 
+    /// Those that it does not tell.
+    pub fn tags_of_row(&self, key: &[u8], loaded: &Loaded) -> BTreeSet<Bytes> {
+        self.parts(key).map(|parts| self.tags.of_row(&parts, loaded)).unwrap_or_default()
+    }
+
+    /// Whether its keys' lives may be prolonged in a way that Weir must see to: the tags that clients name for them too are
+    /// noted.
+    pub fn keeps_notes(&self) -> bool {
+        !self.tags.is_empty() || self.config.sliding
+    }
+
     /// What the pattern captures of `key`, if it is one of this route's.
     fn parts<'a>(&self, key: &'a [u8]) -> Option<Vec<&'a str>> {
         let mut parts = Vec::new();
@@ -306,6 +317,12 @@ impl Route {
         self.count_fill("refused");
         let labels = [("route", self.config.name.clone()), ("reason", reason.into())];
         metrics::counter!("weir_fills_refused_total", &labels).increment(1);
+    }
+
+    /// Counts one renewal of a life, by what became of it.
+    pub fn count_renewal(&self, result: &'static str) {
+        let labels = [("route", self.config.name.clone()), ("result", result.into())];
+        metrics::counter!("weir_renewals_total", &labels).increment(1);
     }
 
     /// Whether what clients read of it may be kept in this process.

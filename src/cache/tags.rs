@@ -26,6 +26,23 @@
 //! (`category:{category_id}`), and an invalidation of `category:5` takes in every pattern that could have made it: a product
 //! that is new in category 5 is found.
 //!
+//! # A key's tags end no earlier than the key
+//!
+//! An index knows each key for as long as anything may live that is stored now ([`Route::longest_life`]), and forgets it then, so
+//! that it stays little larger than what lives. What gives a value a longer life (a client's EXPIRE, PERSIST or GETEX, a read of a
+//! `sliding` route) must therefore enter the key anew, in all its tags, *before* it does so; and again *after* it, for an
+//! invalidation may have set an index aside in between. No step gives a longer life than the longest, counted from then.
+//!
+//! The key alone tells some of its tags. The others (those made of columns, and those that clients name for a key of a route with
+//! tags) are *noted* beside the value: by the fill, in the same step that stores it, so that a note is never of another value;
+//! and it lives as long as the value. A SET over a loaded value leaves its note: too many tags cost a DEL of what would be loaded
+//! again. (To enter keys for some longest life of all, and cut every prolongation off there, would need no notes. But a value
+//! that is read for ever has no longest life, and an index with room for it would hold more that is gone than lives.)
+//!
+//! What RENAME, COPY and MOVE take along from a key of a route with tags keeps all its tags under its new name; if that is no
+//! key of such a route, for as long as it was to live then. Who tags a key that is on no route with tags (WEIR TAG, WEIR SET) tags
+//! it for as long as it is to live at that moment, and does so again after prolonging it: of those keys nothing is noted.
+//!
 //! `tests/model` holds the engine to this, with each of the rules switched off in turn to see that it is needed.
 
 use super::Engine;
@@ -106,19 +123,24 @@ impl RouteTags {
             .collect()
     }
 
-    /// The tags of what was loaded for a key with these parts, each once.
-    pub fn of(&self, key: &[&str], loaded: &Loaded) -> BTreeSet<Bytes> {
+    /// Those that it has by what was loaded for it.
+    pub fn of_row(&self, key: &[&str], loaded: &Loaded) -> BTreeSet<Bytes> {
         let found = loaded.value.is_some() && !loaded.tag_cells.is_empty();
         let mut tags = BTreeSet::new();
-        for pattern in &self.patterns {
-            if !pattern.has_columns() {
-                tags.extend(pattern.made(key, &[]));
-            } else if found {
+        for pattern in self.patterns.iter().filter(|pattern| pattern.has_columns()) {
+            if found {
                 tags.extend(loaded.tag_cells.iter().filter_map(|cells| pattern.made(key, cells)));
             } else {
                 tags.insert(pattern.text.clone());
             }
         }
+        tags
+    }
+
+    /// The tags of what was loaded for a key with these parts, each once.
+    pub fn of(&self, key: &[&str], loaded: &Loaded) -> BTreeSet<Bytes> {
+        let mut tags = self.of_key(key);
+        tags.extend(self.of_row(key, loaded));
         tags
     }
 }
@@ -229,6 +251,28 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// Puts a key into the indexes of tags that a client names, for a value that may live for `life`.
     pub async fn add_tags(&self, key: &StoreKey, tags: &[&[u8]], life: Duration) -> Result<(), StoreError> {
         try_join_all(tags.iter().map(|tag| self.store.index(key, tag, life))).await.map(drop)
+    }
+
+    /// Before a key of `route` may come to live longer, and again after it: it stands in the indexes of all its tags for as long
+    /// as anything may live from now on. `more`: tags that it has besides from now on. Answers those that are noted.
+    ///
+    /// # Errors
+    /// The store did not do it.
+    pub async fn keep_tags(&self, route: &Route, key: &StoreKey, more: &[Bytes]) -> Result<Vec<Bytes>, StoreError> {
+        let noted = self.store.note_tags(key, more, route.longest_life()).await?;
+        self.enter(route, key, &noted).await?;
+        Ok(noted)
+    }
+
+    /// Puts a key into the indexes of the tags that it tells, and of those that are noted beside it.
+    ///
+    /// # Errors
+    /// The store did not do it.
+    pub async fn enter(&self, route: &Route, key: &StoreKey, noted: &[Bytes]) -> Result<(), StoreError> {
+        let mut tags = route.tags_of_key(&key.name);
+        tags.extend(noted.iter().cloned());
+        let tags: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
+        self.add_tags(key, &tags, route.longest_life()).await
     }
 
     /// Invalidates all keys of `db` that have any of `tags`; answers how many had a value. Once it is done, no read gets a

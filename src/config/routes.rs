@@ -96,7 +96,8 @@ fn route(context: &mut Context<'_>, databases: &Databases<'_>, raw: &raw::Route,
     let sliding = context.read(&raw.sliding).is_some_and(|sliding| sliding.value);
     let near = near(context, raw);
     let (name, name_origin) = name(context, &raw.name, key.as_ref(), pattern.as_ref());
-    let route = Route { name, key: pattern?, ttl, jitter, filler: filler?, tags, sliding, near, key_origin: key?.origin };
+    let route =
+        Route { name, key: pattern?, ttl, jitter, filler: filler?, tags, sliding, near, key_origin: key?.origin };
     Some(Named { route, name_origin })
 }
 

@@ -16,6 +16,7 @@ use super::aside::{Batches, Patience};
 use super::change::Change;
 use super::clients::Client;
 use super::clustered::Pending;
+use super::lasting::Lasting;
 use super::learned::Word;
 use super::lifetime::{self, Bounds, Leaves};
 use super::metrics::{self, CommandCounts, Path};
@@ -566,6 +567,7 @@ impl Conn {
         }
         match access {
             Access::Read if self.read_in_doubt(spec, request, &keys) => {}
+            Access::Read if self.prolongs(spec, request, &keys) => self.read_prolonging(request, keys),
             Access::Read if !self.loads() => return self.forward(request),
             Access::Read if self.read_near(spec, request, &keys) => {}
             Access::Read if keys.tells_life_without_grace(spec) => self.read_life(spec, request, keys),
@@ -668,9 +670,10 @@ impl Conn {
     fn write(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
         let leaves = Leaves::of(spec, request.args);
-        let tagged = leaves.a_value() && keys.iter().any(|key| key.route.tags.has_key_tags());
+        let lasts = || !Lasting::of(&self.worker.app.routes, spec, request.args, leaves).is_empty();
+        let lasts = keys.iter().any(|key| key.route.keeps_notes()) && lasts();
         let waits = leaves.a_value() && missed::in_doubt(&self.worker, &self.way, spec, request.args);
-        if tagged || waits || self.way.lane().is_some() {
+        if lasts || waits || self.way.lane().is_some() {
             return self.write_in_steps(request, keys, leaves);
         }
         for key in keys.iter() {
@@ -685,7 +688,7 @@ impl Conn {
     }
 
     /// How a read of a key of this route waits for another client to fill it.
-    fn patience(&self, route: &Route) -> Option<Patience> {
+    pub(super) fn patience(&self, route: &Route) -> Option<Patience> {
         let waits = !route.config.wait_for_fill().is_zero() && !self.is_private() && self.muting == Muting::Off;
         waits.then(|| Patience::new(self.worker.engine.reader(self.client.id), &self.batches))
     }

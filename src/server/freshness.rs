@@ -1,8 +1,9 @@
-//! How fresh the values are that clients read of routes with `grace` or `early_refresh`, and what comes of it.
+//! How fresh the values are that clients read of routes with `grace`, `early_refresh` or `sliding`, and what comes of it.
 //!
 //! What is left of a value's life in the store tells its freshness ([`crate::cache::refresh`]); so a read asks for it in the
-//! same write, as a timed read. A stale or due value is answered like any other, and refreshed behind its reader. TTL and
-//! its kin tell the fresh part of a key's life, and 0 in its grace.
+//! same write, as a timed read. A stale or due value is answered like any other, and refreshed behind its reader; that of a
+//! `sliding` route is renewed there ([`crate::cache::sliding`]). TTL and its kin tell the fresh part of a key's life, and 0 in its
+//! grace; they and OBJECT ask about the key and not for its value, and renew nothing.
 //!
 //! Not asked: reads of several keys but MGET; whatever a client does over a link of its own (MULTI, WATCH, TRACKING …), for there
 //! nothing is loaded, and TTL tells what the server does.
@@ -11,7 +12,7 @@ use super::conn::{Conn, Request, RoutedKeys};
 use super::near::key;
 use super::output::Output;
 use super::routed::{error, parse, upstream_text};
-use super::timed::{Asked, Due, Shows, Timed};
+use super::timed::{Action, Asked, Due, Shows, Timed};
 use super::worker::Worker;
 use crate::cache::Wanted;
 use crate::cache::refresh::Schedule;
@@ -55,7 +56,7 @@ impl Conn {
         let ask = |position: usize, index: usize, route: &Route| {
             let marker =
                 near.filter(|_| route.has_near()).and_then(|near| near.mark(key(identity, &args[position]), sent));
-            let schedule = self.schedule(route);
+            let schedule = self.schedule(spec, route);
             (marker.is_some() || schedule != Schedule::default()).then(|| Asked {
                 position,
                 marker,
@@ -81,9 +82,13 @@ impl Conn {
         (!asked.is_empty()).then(|| Box::new(Timed::new(shows, sent, asked)))
     }
 
-    /// When this reader refreshes a value of the route.
-    fn schedule(&self, route: &Route) -> Schedule {
-        route.refreshing().map_or_else(Schedule::default, |load| self.worker.engine.schedule(load))
+    /// When this reader refreshes or renews a value of the route.
+    fn schedule(&self, spec: &Spec, route: &Route) -> Schedule {
+        let schedule = route.refreshing().map_or_else(Schedule::default, |load| self.worker.engine.schedule(load));
+        match Unit::of(spec).is_some() || spec.name == "object" {
+            true => schedule,
+            false => Schedule { renewal: route.renewal(), ..schedule },
+        }
     }
 
     /// Begins what the reads that were answered since the last time have found due.
@@ -95,8 +100,14 @@ impl Conn {
     }
 
     fn refresh(&self, due: &Due, args: Args<'_>, db: u32) {
-        if let (Some(route), Some(name)) = (self.worker.app.routes.get(due.route).loading(), args.get(due.position)) {
-            self.worker.engine.refresh_behind(route, StoreKey { db, name: Bytes::copy_from_slice(name) });
+        let (engine, route) = (&self.worker.engine, self.worker.app.routes.get(due.route));
+        let Some(name) = args.get(due.position) else { return };
+        let key = StoreKey { db, name: Bytes::copy_from_slice(name) };
+        match due.action {
+            Action::Renew => engine.renew_behind(route, key),
+            Action::ReplaceStale | Action::RefreshEarly => {
+                route.loading().into_iter().for_each(|route| engine.refresh_behind(route, key.clone()));
+            }
         }
     }
 
@@ -108,7 +119,7 @@ impl Conn {
         due.iter().for_each(|due| self.refresh(due, args, context.db));
         for key in keys.iter() {
             let lookups = &key.route.metrics.lookups;
-            let stale = due.iter().any(|due| due.stale && due.route == key.index);
+            let stale = due.iter().any(|due| due.is_stale() && due.route == key.index);
             if stale { &lookups.stale_hit } else { &lookups.hit }.increment(1);
         }
     }

@@ -115,6 +115,19 @@ pub fn shortened(spec: &Spec, args: Args<'_>, bounds: Bounds) -> Option<OwnedArg
     (new != written).then(|| ttl.rewritten(spec, args, new, most, bounds.finely))
 }
 
+/// How long a key is to live that its client wants to end then, read or not: EXPIRE and its kin and GETEX say so, and SET … NX
+/// with a TTL; `None`: nothing of the kind.
+pub fn held(spec: &Spec, args: Args<'_>) -> Option<Duration> {
+    if !says(spec) {
+        return None;
+    }
+    let said = said(spec, args)?;
+    let ttl = said.ttl.filter(|_| said.own || !matches!(spec.name, "set" | "setex" | "psetex"))?;
+    let begin = if ttl.unit.is_absolute() { now() } else { 0 };
+    let left = ttl.milliseconds(args)?.checked_sub(begin)?;
+    u64::try_from(left).ok().filter(|&left| left > 0).map(Duration::from_millis)
+}
+
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -22,6 +22,7 @@ mod facade;
 mod freshness;
 mod incoming;
 mod info;
+mod lasting;
 mod learned;
 mod lifetime;
 pub mod listener;

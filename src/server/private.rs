@@ -9,8 +9,10 @@
 //! with commands that it cannot queue. The routed keys that a transaction writes are fenced right before its EXEC, over
 //! Weir's own link: inside the transaction the fence would change EXEC's reply.
 
+use super::aside;
 use super::change::Touched;
 use super::conn::{Conn, Flow, Muting, Request};
+use super::lasting::{Lasting, Tagged};
 use super::lifetime::{Leaves, Written};
 use super::missed;
 use super::output::Output;
@@ -65,6 +67,9 @@ struct Transaction {
     selects: BTreeSet<u32>,
     /// … and whose leases are dropped already.
     fenced: bool,
+    /// What is to be seen to around it, and in which databases that is begun.
+    lasting: Lasting,
+    begun: Vec<(u32, Tagged)>,
     /// What it changes of what is kept near.
     changes: Touched,
 }
@@ -480,11 +485,13 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
             keys.map(|(key, route)| (key, route, leaves)).collect()
         }
     };
+    let lasting = Lasting::of(&conn.worker.app.routes, spec, request.args, Leaves::of(spec, request.args));
     let selected = request.args.get(1).filter(|_| spec.name == "select").and_then(number::parse);
     if let Some(transaction) = conn.transaction() {
         transaction.selects.extend(selected.and_then(|db| u32::try_from(db).ok()));
         transaction.changes_connection |= matches!(spec.name, "select" | "client" | "hello");
         transaction.writes.extend(writes);
+        transaction.lasting.join(lasting);
         transaction.fenced = false;
     }
     conn.forward(request)
@@ -520,22 +527,30 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     }
     let ahead = |written: &&Written| written.1.fence(written.2.a_value()) == Fence::Ahead;
     let keys: Vec<Vec<u8>> = transaction.writes.iter().filter(ahead).map(|(key, ..)| key.clone()).collect();
-    if !transaction.fenced && !keys.is_empty() {
+    if !transaction.fenced && !(keys.is_empty() && transaction.lasting.is_empty()) {
         transaction.fenced = true;
-        let dbs: Vec<u32> = transaction.selects.iter().copied().chain([db]).collect();
+        let lasting = std::mem::take(&mut transaction.lasting);
+        let dbs: BTreeSet<u32> = transaction.selects.iter().copied().chain([db]).collect();
         conn.run_errand(async move {
-            let fences = dbs.into_iter().map(|db| worker.backend.fence_all(db, keys.clone()));
+            let (lasts, engine) = (&lasting, &worker.engine);
+            let begun = dbs.iter().map(|&db| async move { Ok((db, lasts.begin(engine, db).await?)) });
+            let begun: Result<Vec<(u32, Tagged)>, StoreError> = join_all(begun).await.into_iter().collect();
+            let fences = dbs.iter().map(|&db| worker.backend.fence_all(db, keys.clone()));
             let fenced: Result<Vec<()>, StoreError> = join_all(fences).await.into_iter().collect();
             move |conn: &mut Conn| {
-                if let (Err(_), Some(transaction)) = (fenced, conn.transaction()) {
-                    transaction.poisoned = true;
-                }
+                let Some(transaction) = conn.transaction() else { return };
+                transaction.poisoned |= fenced.is_err() || begun.is_err();
+                (transaction.lasting, transaction.begun) = (lasting, begun.unwrap_or_default());
             }
         });
         return Flow::Wait;
     }
-    let Transaction { writes, changes_connection, mut selects, .. } = std::mem::take(transaction);
-    selects.insert(db);
+    let mut transaction = std::mem::take(transaction);
+    transaction.selects.insert(db);
+    if !transaction.lasting.is_empty() {
+        return exec_in_steps(conn, request, transaction);
+    }
+    let Transaction { writes, changes_connection, selects, .. } = transaction;
     conn.forget_transaction();
     if let Some(hold) = &mut conn.hold {
         hold.stained |= changes_connection;
@@ -554,6 +569,42 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
         conn.cap_as_weir(writes);
     }
     flow
+}
+
+/// An EXEC after which something is to be seen to, before its client hears that it is done.
+fn exec_in_steps(conn: &mut Conn, request: Request<'_>, transaction: Transaction) -> Flow {
+    let Transaction { writes, changes_connection, selects, lasting, begun, .. } = transaction;
+    conn.forget_transaction();
+    if let Some(hold) = &mut conn.hold {
+        hold.stained |= changes_connection;
+    }
+    conn.send_run(request.bytes);
+    writes.iter().for_each(|(_, route, _)| route.metrics.invalidations.increment(1));
+    let (worker, way, slot) = (conn.worker.clone(), conn.way().clone(), conn.open_slow());
+    conn.run_errand(async move {
+        let mut reply = way.run(OwnedArgs::from_iter(["EXEC"]).as_args()).await;
+        if !changes_connection {
+            for (key, route, leaves) in &writes {
+                if let Some(ttl) = leaves.cap(route, &worker.engine) {
+                    way.capped(key, ttl).await;
+                }
+                aside::release(&worker, route, key, &way, *leaves);
+            }
+        }
+        for (db, tagged) in &begun {
+            if let (Ok(_), Err(failure)) = (&reply, lasting.end(&worker.engine, *db, tagged).await) {
+                reply = Err(failure);
+            }
+        }
+        move |conn: &mut Conn| {
+            conn.note_denial(&reply);
+            conn.replies.finish(slot, own::answer_or_error(reply));
+            if changes_connection {
+                learn_connection(conn, selects, writes);
+            }
+        }
+    });
+    Flow::Next
 }
 
 /// A command that the client has no right to. Inside MULTI it spoils the transaction; an EXEC ends it.

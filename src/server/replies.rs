@@ -547,7 +547,7 @@ impl State {
                 slot.output = Output::whole(reply);
             }
             self.drawn.extend(read.drawn.take().into_iter().flat_map(|drawn| drawn.0));
-            let stale = |route: &usize| settled.due.iter().any(|due| due.stale && due.route == *route);
+            let stale = |route: &usize| settled.due.iter().any(|due| due.is_stale() && due.route == *route);
             let routes = std::iter::once(&read.route).chain(&read.other_routes);
             self.hits.extend(routes.map(|route| (*route, stale(route))));
             if !settled.due.is_empty() {

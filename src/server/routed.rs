@@ -3,6 +3,7 @@
 //! Everything here is a miss or a change of an absent key, in a task of its own; a hit never comes this way.
 
 use super::aside;
+use super::lasting::{Lasting, Tagged};
 use super::lifetime::Leaves;
 use super::missed;
 use super::output::Output;
@@ -21,7 +22,7 @@ use crate::store::embedded::evaluate;
 use crate::store::{StoreError, StoreKey, Way};
 use crate::value::Value;
 use bytes::Bytes;
-use futures_util::future::{join, join_all, try_join_all};
+use futures_util::future::{join, join_all};
 use std::sync::Arc;
 
 /// A key may vanish again between its load and the command: so often it is made present anew.
@@ -302,35 +303,55 @@ pub async fn write(worker: &Worker, write: Modify) -> Output {
     if let Err(failure) = missed::wait(worker, &write).await {
         return error(&upstream_text(failure));
     }
-    if let Err(failure) = tag_written(worker, &write).await {
-        return error(&upstream_text(failure));
-    }
+    let lasting = lasting(worker, &write, args.as_args());
+    let db = write.way.identity.db;
+    let tagged = match lasting.begin(&worker.engine, db).await {
+        Ok(tagged) => tagged,
+        Err(failure) => return error(&upstream_text(failure)),
+    };
     let answer = match fence(worker, &write).await {
         Ok(()) => write.way.run(args.as_args()).await,
         Err(error) => Err(error),
     };
     settle_written(worker, &write, answer.as_deref().ok()).await;
     let answer = match answer {
-        Ok(reply) => tag_written(worker, &write).await.map(|()| reply),
+        Ok(reply) => lasting.end(&worker.engine, db, &tagged).await.map(|()| reply),
         failed => failed,
     };
     answer.map_or_else(|failure| error(&upstream_text(failure)), Output::whole)
 }
 
-/// What a client stores has the tags that its key tells; what its row would tell, nobody knows. Done before the command, so
-/// that a proxy which dies leaves no value without its tags, and again after it, for an invalidation may have set the index
-/// aside in between.
-async fn tag_written(worker: &Worker, write: &Modify) -> Result<(), StoreError> {
-    let tagged = |(_, route): &&(Vec<u8>, Arc<Route>)| write.leaves.a_value() && route.tags.has_key_tags();
-    let tagged = write.keys.iter().filter(tagged).map(|(key, route)| {
-        let key = StoreKey { db: write.way.identity.db, name: Bytes::copy_from_slice(key) };
-        async move {
-            let tags = route.tags_of_key(&key.name);
-            let tags: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
-            worker.engine.add_tags(&key, &tags, route.longest_life()).await
+/// What is to be seen to around a command. What a client stores has the tags that its key tells; what its row would tell,
+/// nobody knows.
+fn lasting(worker: &Worker, command: &Modify, args: Args<'_>) -> Lasting {
+    let spec = lookup(&args[0]).filter(|spec| spec.arity_ok(args.len()));
+    spec.map(|spec| Lasting::of(&worker.app.routes, spec, args, command.leaves)).unwrap_or_default()
+}
+
+/// Runs a read that may let its key live longer (GETEX). `loads`: an absent key is loaded.
+pub async fn prolonging_read(worker: &Worker, read: Read, loads: bool) -> Output {
+    let args = parse(&read.command);
+    let args = args.as_args();
+    let spec = lookup(&args[0]).expect("only known commands are routed");
+    let (way, leaves) = (read.way.clone(), Leaves::of(spec, args));
+    let lasting = Lasting::of(&worker.app.routes, spec, args, leaves);
+    let tagged = match lasting.begin(&worker.engine, way.identity.db).await {
+        Ok(tagged) => tagged,
+        Err(failure) => return error(&upstream_text(failure)),
+    };
+    let output = match loads {
+        true => read_from_store(worker, read).await,
+        false => run(read.command, way.clone()).await,
+    };
+    for key in spec.key_positions(args).filter_map(|position| args.get(position)) {
+        if let Some(ttl) = worker.app.routes.find(key).and_then(|route| leaves.cap(route, &worker.engine)) {
+            way.capped(key, ttl).await;
         }
-    });
-    try_join_all(tagged).await.map(drop)
+    }
+    match lasting.end(&worker.engine, way.identity.db, &tagged).await {
+        Ok(()) => output,
+        Err(failure) => error(&upstream_text(failure)),
+    }
 }
 
 /// Drops the leases that must be gone before the command runs.
@@ -369,20 +390,75 @@ async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Resu
     if !spec.arity_ok(args.len()) || !way.may_run(args).await {
         return way.run(args).await.map_err(upstream_text);
     }
+    let (db, lasting) = (way.identity.db, lasting(worker, modify, args));
+    let mut tagged = None;
     for _ in 0..ATTEMPTS {
+        // What is changed where it stands has its tags, and lives no longer than it did.
+        if !keeps_its_end(spec) {
+            begin(worker, &lasting, db, &mut tagged).await?;
+        }
         if let ([(key, _)], true) = (modify.keys.as_slice(), modify.lone) {
             let reply = way.run_if_present(key, args).await.map_err(upstream_text)?;
             if let Some(reply) = reply {
-                return Ok(reply);
+                return end(worker, &lasting, db, tagged, reply).await;
             }
         }
         let all_known = make_present(worker, modify).await?;
         if all_known || !modify.lone {
+            begin(worker, &lasting, db, &mut tagged).await?;
             fence(worker, modify).await.map_err(upstream_text)?;
-            return way.run(args).await.map_err(upstream_text);
+            let reply = way.run(args).await.map_err(upstream_text)?;
+            return end(worker, &lasting, db, tagged, reply).await;
         }
     }
     Err("LOAD the key changed again and again while the command was about to run".into())
+}
+
+async fn begin(worker: &Worker, lasting: &Lasting, db: u32, tagged: &mut Option<Tagged>) -> Result<(), String> {
+    if tagged.is_none() && !lasting.is_empty() {
+        *tagged = Some(lasting.begin(&worker.engine, db).await.map_err(upstream_text)?);
+    }
+    Ok(())
+}
+
+async fn end(
+    worker: &Worker,
+    lasting: &Lasting,
+    db: u32,
+    tagged: Option<Tagged>,
+    reply: Vec<u8>,
+) -> Result<Vec<u8>, String> {
+    match tagged {
+        Some(tagged) => lasting.end(&worker.engine, db, &tagged).await.map(|()| reply).map_err(upstream_text),
+        None => Ok(reply),
+    }
+}
+
+/// Whether a command changes a value where it stands, which then ends when it was to end before.
+fn keeps_its_end(spec: &Spec) -> bool {
+    const IN_PLACE: [&str; 20] = [
+        "append",
+        "bitfield",
+        "decr",
+        "decrby",
+        "hdel",
+        "hincrby",
+        "hincrbyfloat",
+        "hmset",
+        "hset",
+        "hsetnx",
+        "incr",
+        "incrby",
+        "incrbyfloat",
+        "lpush",
+        "rpush",
+        "sadd",
+        "setbit",
+        "setrange",
+        "srem",
+        "zadd",
+    ];
+    IN_PLACE.contains(&spec.name)
 }
 
 /// Loads the absent keys as their routes say; true if every one is known to have no row.

@@ -66,27 +66,58 @@ pub struct Asked {
 pub struct Settled {
     /// How many of the bytes are the read's own reply.
     pub own: usize,
-    /// The keys that are to be refreshed.
+    /// The keys that are to be refreshed or renewed.
     pub due: Vec<Due>,
 }
 
-/// A key that is to be refreshed.
+/// A key that is to be refreshed or renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     /// Its place among the command's arguments.
     pub position: usize,
     /// Index of its route.
     pub route: usize,
-    /// Its time is over, and it was served all the same.
-    pub stale: bool,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// What a read has found to do about a key's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Its time is over, and it was served all the same: it is loaded anew.
+    ReplaceStale,
+    /// It is loaded anew before its time is over.
+    RefreshEarly,
+    /// It gets a new life.
+    Renew,
+}
+
+impl Due {
+    /// Whether it was served though its time is over.
+    pub fn is_stale(&self) -> bool {
+        self.action == Action::ReplaceStale
+    }
 }
 
 impl Asked {
     /// Whether it is due with so much left of its life.
     pub fn due(&self, left: Duration) -> Option<Due> {
-        let Schedule { stale, due } = self.schedule;
-        let is_due = !due.is_zero() && left <= due;
-        is_due.then_some(Due { position: self.position, route: self.route, stale: !stale.is_zero() && left <= stale })
+        let Schedule { stale, due, renewal } = self.schedule;
+        let within = |limit: Duration| !limit.is_zero() && left <= limit;
+        let action = match () {
+            () if within(stale) => Action::ReplaceStale,
+            () if within(due) => Action::RefreshEarly,
+            () if within(renewal) => Action::Renew,
+            () => return None,
+        };
+        Some(Due { position: self.position, route: self.route, action })
+    }
+
+    /// How long a value may be kept near that has so much left: while it is fresh, and until a read of it is to renew it.
+    fn keeps(&self, left: Duration) -> Duration {
+        let Schedule { stale, renewal, .. } = self.schedule;
+        let until = if left > renewal { renewal.max(stale) } else { stale };
+        left.saturating_sub(until).min(self.most)
     }
 }
 
@@ -152,8 +183,8 @@ impl Timed {
                 Life::Over => continue,
             };
             due.extend(key.due(left));
-            let fresh = left.saturating_sub(key.schedule.stale);
-            let Some(marker) = key.marker.filter(|_| !fresh.is_zero()) else { continue };
+            let kept = key.keeps(left);
+            let Some(marker) = key.marker.filter(|_| !kept.is_zero()) else { continue };
             let value = match self.shows {
                 Some(Shows::String) => string(reply),
                 Some(Shows::Hash) => hash(reply),
@@ -161,7 +192,7 @@ impl Timed {
                 None => None,
             };
             if let Some(value) = value {
-                marker.keep(value, self.sent + fresh.min(key.most));
+                marker.keep(value, self.sent + kept);
             }
         }
         Settled { own, due }
@@ -302,23 +333,38 @@ mod tests {
 
     #[test]
     fn a_key_is_due_by_what_is_left_of_its_life() {
-        let schedule = Schedule { stale: Duration::from_secs(10), due: Duration::from_secs(12) };
+        let seconds = Duration::from_secs;
+        let schedule = Schedule { stale: seconds(10), due: seconds(12), renewal: seconds(20) };
         let due = |left: &str| {
             let asked = Asked { position: 1, marker: None, most: MOST, route: 3, schedule };
             let replies = format!("$1\r\nv\r\n:{left}\r\n");
             Timed::new(None, Instant::now(), vec![asked]).settle(replies.as_bytes()).due
         };
-        let found = |stale| vec![Due { position: 1, route: 3, stale }];
+        let found = |action| vec![Due { position: 1, route: 3, action }];
         for (left, expected) in [
-            ("12001", vec![]),
-            ("12000", found(false)),
-            ("10001", found(false)),
-            ("10000", found(true)),
-            ("1", found(true)),
+            ("20001", vec![]),
+            ("20000", found(Action::Renew)),
+            ("12001", found(Action::Renew)),
+            ("12000", found(Action::RefreshEarly)),
+            ("10001", found(Action::RefreshEarly)),
+            ("10000", found(Action::ReplaceStale)),
+            ("1", found(Action::ReplaceStale)),
             ("-1", vec![]),
             ("-2", vec![]),
         ] {
             assert_eq!(due(left), expected, "{left}");
         }
+    }
+
+    #[test]
+    fn what_a_read_is_to_renew_is_not_kept_near_past_that() {
+        let seconds = Duration::from_secs;
+        let schedule = Schedule { stale: seconds(10), due: seconds(10), renewal: seconds(20) };
+        let asked = Asked { position: 1, marker: None, most: seconds(15), route: 0, schedule };
+        for (left, kept) in [(60, 15), (30, 10), (21, 1), (20, 10), (12, 2), (10, 0), (3, 0)] {
+            assert_eq!(asked.keeps(seconds(left)), seconds(kept), "{left}");
+        }
+        let asked = Asked { schedule: Schedule::default(), ..asked };
+        assert_eq!((asked.keeps(seconds(60)), asked.keeps(seconds(3))), (seconds(15), seconds(3)));
     }
 }

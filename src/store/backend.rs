@@ -158,4 +158,25 @@ impl Store for Backend {
             Backend::Embedded(embedded) => Store::drop_list(embedded, db, tag, list).await,
         }
     }
+
+    async fn note_tags(&self, key: &StoreKey, tags: &[Bytes], life: Duration) -> Result<Vec<Bytes>, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.note_tags(key, tags, life).await,
+            Backend::Embedded(embedded) => Store::note_tags(embedded, key, tags, life).await,
+        }
+    }
+
+    async fn renew(&self, key: &StoreKey, life: Duration, grace: Duration) -> Result<Option<Vec<Bytes>>, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.renew(key, life, grace).await,
+            Backend::Embedded(embedded) => Store::renew(embedded, key, life, grace).await,
+        }
+    }
+
+    async fn hold_end(&self, key: &StoreKey, time: Duration) -> Result<(), StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.hold_end(key, time).await,
+            Backend::Embedded(embedded) => Store::hold_end(embedded, key, time).await,
+        }
+    }
 }

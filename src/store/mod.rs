@@ -9,7 +9,8 @@
 //! fill themselves there is no such load; its lease goes after the change, for those who wait for it.
 //!
 //! Each database number has a *sequence*, which counts invalidations by tag, and for each tag an *index* of the keys that
-//! have it, and a *mark*: the number of its newest invalidation. `cache::tags` tells how they work together.
+//! have it, and a *mark*: the number of its newest invalidation. `cache::tags` tells how they work together. Beside the value of
+//! a key may stand a *note* of the tags that the key does not tell, so that they can be kept as long as the key.
 
 mod backend;
 pub mod embedded;
@@ -98,6 +99,8 @@ pub enum Fill {
         value: Value,
         /// Its time to live.
         ttl: Duration,
+        /// Those of its tags that its key does not tell; noted beside it, in the place of those that were.
+        tags: Vec<Bytes>,
     },
     /// Remember for `ttl` that there is no such row.
     Negative {
@@ -194,6 +197,27 @@ pub trait Store {
 
     /// Drops a list of which every key was invalidated after it was set aside.
     fn drop_list(&self, db: u32, tag: &[u8], list: ListId) -> impl Future<Output = Result<(), StoreError>>;
+
+    /// Notes beside the value of `key` that it has these tags too, and answers all that are noted there. The note lasts
+    /// for `life` at least, or as long as the value.
+    fn note_tags(
+        &self,
+        key: &StoreKey,
+        tags: &[Bytes],
+        life: Duration,
+    ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>>;
+
+    /// Lets a value, and what is noted beside it, live for `life`, if it would end earlier, has more than `grace` left, and
+    /// nobody holds its end. Answers the tags that are noted; `None`: nothing was done.
+    fn renew(
+        &self,
+        key: &StoreKey,
+        life: Duration,
+        grace: Duration,
+    ) -> impl Future<Output = Result<Option<Vec<Bytes>>, StoreError>>;
+
+    /// A client has said when `key` is to end: for this time [`Store::renew`] leaves it alone.
+    fn hold_end(&self, key: &StoreKey, time: Duration) -> impl Future<Output = Result<(), StoreError>>;
 }
 
 /// Why a store did not answer.

@@ -76,6 +76,10 @@ pub struct Table {
     /// For [`Bug::Retry`]: the sequence when each lease was granted, and the leases whose loads a mark would refuse.
     granted_at: BTreeMap<u64, u64>,
     doomed: BTreeSet<u64>,
+    /// Tags that keys do not tell.
+    notes: BTreeMap<StoreKey, BTreeSet<Bytes>>,
+    /// Until when the ends of keys are held.
+    held: BTreeMap<StoreKey, Instant>,
     /// Lists that somebody else had left behind, as an invalidation met them.
     pub left_behind: u64,
     pub refused: u64,
@@ -261,7 +265,8 @@ impl Table {
             self.negatives.remove(key);
         }
         match fill {
-            Fill::Value { value: Value::String(bytes), ttl } => {
+            Fill::Value { value: Value::String(bytes), ttl, tags } => {
+                self.notes.insert(key.clone(), tags.into_iter().collect());
                 let what = String::from_utf8(bytes.to_vec()).expect("the simulated rows are text");
                 self.values.insert(key.clone(), Entry { what, until: Instant::now() + ttl });
             }
@@ -484,5 +489,35 @@ impl Store for SimStore {
 
     async fn drop_list(&self, _: u32, tag: &[u8], list: ListId) -> Result<(), StoreError> {
         self.step(|table| table.tags.get_mut(tag).map(|tag| tag.lists.remove(&list))).await.map(drop)
+    }
+
+    async fn note_tags(&self, key: &StoreKey, tags: &[Bytes], _: Duration) -> Result<Vec<Bytes>, StoreError> {
+        self.step(|table| {
+            let note = table.notes.entry(key.clone()).or_default();
+            note.extend(tags.iter().cloned());
+            note.iter().cloned().collect()
+        })
+        .await
+    }
+
+    async fn renew(&self, key: &StoreKey, life: Duration, grace: Duration) -> Result<Option<Vec<Bytes>>, StoreError> {
+        self.step(|table| {
+            let now = Instant::now();
+            let held = table.held.get(key).is_some_and(|until| *until > now);
+            let value = table.values.get_mut(key).filter(|entry| !held && entry.until > now + grace)?;
+            if value.until >= now + life {
+                return None;
+            }
+            value.until = now + life;
+            Some(table.notes.get(key).into_iter().flatten().cloned().collect())
+        })
+        .await
+    }
+
+    async fn hold_end(&self, key: &StoreKey, time: Duration) -> Result<(), StoreError> {
+        self.step(|table| {
+            table.held.insert(key.clone(), Instant::now() + time);
+        })
+        .await
     }
 }

@@ -6,6 +6,7 @@
 use super::blob::Blob;
 use super::evict::Access;
 use super::index::{Hashed, Index};
+use super::notes::Notes;
 use super::object::Object;
 use super::side::Sides;
 
@@ -51,6 +52,8 @@ pub(super) struct Space {
     entries: Index<Entry>,
     /// Leases and negative entries.
     pub sides: Sides,
+    /// What is noted beside values.
+    pub notes: Notes,
     /// Bytes that the entries own.
     owned: usize,
     /// What the store's total already counts of this space.
@@ -71,7 +74,7 @@ impl Space {
 
     /// Bytes from the allocator.
     pub fn heap(&self) -> usize {
-        self.owned + self.entries.heap() + self.sides.heap()
+        self.owned + self.entries.heap() + self.sides.heap() + self.notes.heap()
     }
 
     /// The number of the entry called `name`; an expired one is removed on the way.
@@ -147,6 +150,7 @@ impl Space {
     pub fn remove(&mut self, number: usize) -> Entry {
         let entry = self.entries.remove(number);
         self.owned -= entry.heap();
+        self.notes.drop(entry.name());
         entry
     }
 

@@ -34,6 +34,7 @@ mod keys;
 mod keyspace;
 mod look;
 mod memory;
+mod notes;
 mod number;
 mod object;
 mod options;

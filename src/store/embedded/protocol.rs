@@ -86,8 +86,13 @@ impl Embedded {
                 space.take(hash, &key.name, now);
             }
             match fill {
-                Fill::Value { value, ttl } if !value_fits(&value, self.limit) => drop((value, ttl)),
-                Fill::Value { value, ttl } => space.put(hash, &key.name, object(&value), deadline(now, ttl), now),
+                Fill::Value { value, .. } if !value_fits(&value, self.limit) => drop(value),
+                Fill::Value { value, ttl, tags } => {
+                    space.put(hash, &key.name, object(&value), deadline(now, ttl), now);
+                    if !tags.is_empty() {
+                        space.notes.change(&key.name, |note| note.tags = tags.into_iter().collect());
+                    }
+                }
                 Fill::Negative { ttl } => {
                     space.sides.put(hash, &key.name, Side::Negative, deadline(now, ttl), self.side_limit());
                 }
@@ -103,6 +108,40 @@ impl Embedded {
             space.sides.drop(hash, &key.name);
             space.take(hash, &key.name, now).is_some()
         })
+    }
+
+    /// Notes beside a value that it has these tags too; answers all that are noted. Beside no value, nothing is noted.
+    pub fn note_tags(&self, key: &StoreKey, tags: &[Bytes]) -> Vec<Bytes> {
+        self.step(key, |space, hash, now| {
+            if !tags.is_empty() && space.find(hash, &key.name, now).is_some() {
+                space.notes.change(&key.name, |note| note.tags.extend(tags.iter().cloned()));
+            }
+            noted(space, key)
+        })
+    }
+
+    /// Lets a value live for `life`, unless it lives longer, has no more than `grace` left, or its end is held; answers
+    /// the tags that are noted beside it.
+    pub fn renew(&self, key: &StoreKey, life: Duration, grace: Duration) -> Option<Vec<Bytes>> {
+        self.step(key, |space, hash, now| {
+            let until = deadline(now, life);
+            let held = space.notes.get(&key.name).is_some_and(|note| note.held_until > now);
+            let expires = space.peek(hash, &key.name, now)?.expires;
+            if held || expires >= until || expires <= deadline(now, grace) {
+                return None;
+            }
+            space.change(hash, &key.name, now, |entry| entry.expires = until);
+            Some(noted(space, key))
+        })
+    }
+
+    /// For so long [`Embedded::renew`] leaves a value alone.
+    pub fn hold_end(&self, key: &StoreKey, time: Duration) {
+        self.step(key, |space, hash, now| {
+            if space.find(hash, &key.name, now).is_some() {
+                space.notes.change(&key.name, |note| note.held_until = deadline(now, time));
+            }
+        });
     }
 
     fn step<T>(&self, key: &StoreKey, step: impl FnOnce(&mut Space, u64, i64) -> T) -> T {
@@ -204,6 +243,29 @@ impl Store for Arc<Embedded> {
         Embedded::drop_list(self, db, tag, list);
         ready(Ok(()))
     }
+
+    fn note_tags(
+        &self,
+        key: &StoreKey,
+        tags: &[Bytes],
+        _: Duration,
+    ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> {
+        ready(Ok(Embedded::note_tags(self, key, tags)))
+    }
+
+    fn renew(
+        &self,
+        key: &StoreKey,
+        life: Duration,
+        grace: Duration,
+    ) -> impl Future<Output = Result<Option<Vec<Bytes>>, StoreError>> {
+        ready(Ok(Embedded::renew(self, key, life, grace)))
+    }
+
+    fn hold_end(&self, key: &StoreKey, time: Duration) -> impl Future<Output = Result<(), StoreError>> {
+        Embedded::hold_end(self, key, time);
+        ready(Ok(()))
+    }
 }
 
 /// A loaded value as the store keeps it.
@@ -218,6 +280,10 @@ pub(super) fn object(value: &Value) -> Object {
             Object::Hash(hash)
         }
     }
+}
+
+fn noted(space: &Space, key: &StoreKey) -> Vec<Bytes> {
+    space.notes.get(&key.name).map(|note| note.tags.iter().cloned().collect()).unwrap_or_default()
 }
 
 /// An empty hash does not exist as a key.
@@ -246,7 +312,7 @@ mod tests {
     }
 
     fn value(text: &str) -> Fill {
-        Fill::Value { value: Value::String(Bytes::copy_from_slice(text.as_bytes())), ttl: TTL }
+        Fill::Value { value: Value::String(Bytes::copy_from_slice(text.as_bytes())), ttl: TTL, tags: Vec::new() }
     }
 
     fn run(store: &Embedded, line: &str) -> String {
@@ -427,9 +493,55 @@ mod tests {
         let (store, _) = store();
         let fields = vec![("id".into(), "7".into()), ("name".into(), "Ada".into()), ("empty".into(), "".into())];
         store.acquire(&key("k"), Token(1), LEASE);
-        store.fill(&key("k"), Token(1), Fill::Value { value: Value::Hash(fields), ttl: TTL });
+        store.fill(&key("k"), Token(1), Fill::Value { value: Value::Hash(fields), ttl: TTL, tags: Vec::new() });
         assert_eq!(run(&store, "HGET k name"), "$3\r\nAda\r\n");
         let all = "*6\r\n$2\r\nid\r\n$1\r\n7\r\n$4\r\nname\r\n$3\r\nAda\r\n$5\r\nempty\r\n$0\r\n\r\n";
         assert_eq!(run(&store, "HGETALL k"), all);
+    }
+
+    #[test]
+    fn a_note_goes_with_its_value() {
+        let (store, clock) = store();
+        let before = store.stats().bytes;
+        assert!(store.note_tags(&key("k"), &["t".into()]).is_empty(), "there is no value");
+        let fill =
+            |tag: &'static str| Fill::Value { value: Value::String("v".into()), ttl: TTL, tags: vec![tag.into()] };
+        store.acquire(&key("k"), Token(1), LEASE);
+        store.fill(&key("k"), Token(1), fill("a"));
+        assert_eq!(store.note_tags(&key("k"), &["b".into()]), ["a", "b"]);
+        run(&store, "SET k other");
+        assert_eq!(store.note_tags(&key("k"), &[]), ["a", "b"], "it may still be what was loaded, or part of it");
+        store.acquire_to_refresh(&key("k"), Token(2), LEASE);
+        store.replace(&key("k"), Token(2), fill("c"));
+        assert_eq!(store.note_tags(&key("k"), &[]), ["c"]);
+        clock.fetch_add(60_000, Relaxed);
+        assert_eq!(run(&store, "GET k"), "$-1\r\n");
+        assert!(store.note_tags(&key("k"), &[]).is_empty());
+        run(&store, "SET k v");
+        store.note_tags(&key("k"), &["t".into()]);
+        run(&store, "DEL k");
+        run(&store, "FLUSHALL");
+        assert_eq!(store.stats().bytes, before);
+    }
+
+    #[test]
+    fn a_value_is_renewed_unless_it_is_stale_or_its_end_is_held() {
+        let (store, clock) = store();
+        let (life, grace) = (Duration::from_secs(100), Duration::from_secs(40));
+        let renew = || store.renew(&key("k"), life, grace).is_some();
+        assert!(!renew(), "it is absent");
+        run(&store, "SET k v");
+        assert!(!renew(), "it has no end");
+        run(&store, "PEXPIRE k 90000");
+        assert!(renew());
+        assert_eq!(run(&store, "PTTL k"), ":100000\r\n");
+        assert!(!renew());
+        run(&store, "PEXPIRE k 40000");
+        assert!(!renew(), "it is in its grace");
+        run(&store, "PEXPIRE k 50000");
+        store.hold_end(&key("k"), Duration::from_secs(1));
+        assert!(!renew());
+        clock.fetch_add(1000, Relaxed);
+        assert!(renew());
     }
 }

@@ -6,7 +6,7 @@ use super::events::Events;
 use super::failure;
 use super::listen::Waiters;
 use super::master::{Moves, Whereabouts};
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, RELEASE, SET_ASIDE, Script};
+use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, NEXT, NOTE, RELEASE, RENEW, SET_ASIDE, Script};
 use super::sentinel;
 use super::side_key;
 use super::subscriber;
@@ -69,7 +69,8 @@ struct Said {
 }
 
 /// The scripts that every handshake loads.
-static SCRIPTS: [&Script; 7] = [&ACQUIRE, &FILL, &INVALIDATE, &RELEASE, &IF_PRESENT, &INDEX, &SET_ASIDE];
+static SCRIPTS: [&Script; 10] =
+    [&ACQUIRE, &FILL, &INVALIDATE, &RELEASE, &IF_PRESENT, &INDEX, &SET_ASIDE, &NEXT, &NOTE, &RENEW];
 
 /// A connection attempt, handshake included, may take this long, or `timeout` if that is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

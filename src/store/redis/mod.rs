@@ -11,6 +11,7 @@ pub mod link;
 pub mod listen;
 mod look;
 mod master;
+mod notes;
 mod privates;
 pub mod probe;
 pub mod request;
@@ -291,8 +292,9 @@ impl Redis {
         key: &[u8],
         args: &[&[u8]],
     ) -> Result<Vec<u8>, StoreError> {
-        let side = SideKeys::of(key);
-        self.evaluate(links, script, key, &[key, &side.lease, &side.negative], args).await
+        let (side, note) = (SideKeys::of(key), side_key::note(key));
+        let keys = [key, &side.lease, &side.negative, &note];
+        self.evaluate(links, script, key, &keys[..script.keys], args).await
     }
 
     /// Calls a script by its hash, or by its text where the upstream has forgotten it; at the node that has the slot of
@@ -352,14 +354,16 @@ impl Redis {
     async fn put(&self, key: &StoreKey, token: Token, fill: Fill, way: &[u8]) -> Result<Filled, StoreError> {
         let lease = self.lease_text(token);
         let (kind, ttl): (&[u8], Duration) = match &fill {
-            Fill::Value { value: Value::String(_), ttl } => (b"string", *ttl),
-            Fill::Value { value: Value::Hash(_), ttl } => (b"hash", *ttl),
+            Fill::Value { value: Value::String(_), ttl, .. } => (b"string", *ttl),
+            Fill::Value { value: Value::Hash(_), ttl, .. } => (b"hash", *ttl),
             Fill::Negative { ttl } => (b"negative", *ttl),
             Fill::Nothing => (b"nothing", Duration::ZERO),
             Fill::Gone => (b"gone", Duration::ZERO),
         };
-        let ttl = milliseconds(ttl);
-        let mut arguments: Vec<&[u8]> = vec![lease.as_bytes(), way, kind, ttl.as_bytes()];
+        let tags: &[Bytes] = if let Fill::Value { tags, .. } = &fill { tags } else { &[] };
+        let (ttl, count) = (milliseconds(ttl), tags.len().to_string());
+        let mut arguments: Vec<&[u8]> = vec![lease.as_bytes(), way, kind, ttl.as_bytes(), count.as_bytes()];
+        arguments.extend(tags.iter().map(|tag| &tag[..]));
         match &fill {
             Fill::Value { value: Value::String(bytes), .. } => arguments.push(bytes),
             Fill::Value { value: Value::Hash(fields), .. } => {
@@ -480,6 +484,18 @@ impl Store for Redis {
 
     async fn drop_list(&self, db: u32, tag: &[u8], list: ListId) -> Result<(), StoreError> {
         self.unlink_list(db, tag, list).await
+    }
+
+    async fn note_tags(&self, key: &StoreKey, tags: &[Bytes], life: Duration) -> Result<Vec<Bytes>, StoreError> {
+        self.add_to_note(key, tags, life).await
+    }
+
+    async fn renew(&self, key: &StoreKey, life: Duration, grace: Duration) -> Result<Option<Vec<Bytes>>, StoreError> {
+        self.renew_value(key, life, grace).await
+    }
+
+    async fn hold_end(&self, key: &StoreKey, time: Duration) -> Result<(), StoreError> {
+        self.put_end(key, time).await
     }
 }
 

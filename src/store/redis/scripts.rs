@@ -7,7 +7,7 @@
 pub struct Script {
     /// Lua.
     pub text: &'static str,
-    /// KEYS: 3 for all of them, value, lease and negative entry.
+    /// KEYS: of value, lease, negative entry and note the first so many, unless the script says otherwise.
     pub keys: usize,
 }
 
@@ -41,19 +41,20 @@ return string.sub(held, 1, 32) .. ' ' .. left",
 /// Where the tokens of leases are told that have ended, and that somebody in another process waits for.
 pub const ENDED: &str = "weir:{lease}ended";
 
-/// KEYS as above; ARGV lease, `fill` or `replace`, kind (`string`, `hash`, `negative`, `nothing`, `gone`), TTL in ms, then the
-/// value, or fields and values. What is there is left alone by the one, and makes way for the other.
+/// KEYS value, lease, negative, note; ARGV lease, `fill` or `replace`, kind (`string`, `hash`, `negative`, `nothing`, `gone`), TTL in
+/// ms, how many tags to note, those tags, then the value, or fields and values. What is there is left alone by the one, and makes
+/// way for the other.
 /// Answers `stored`, `lost` or `occupied`. A hash is written in pieces: Lua unpacks a few thousand arguments at most.
 ///
 /// The end is told if the lease is not as it was made: somebody waits for it, or it is gone, and nobody knows any more who
 /// does. What is told is heard after the script. A user who may not PUBLISH fills all the same.
 pub static FILL: Script = Script {
-    keys: 3,
+    keys: 4,
     text: "local held = redis.call('GET', KEYS[2])
 if held ~= ARGV[1] then redis.pcall('PUBLISH', 'weir:{lease}ended', string.sub(ARGV[1], 1, 16)) end
 if held ~= ARGV[1] and held ~= ARGV[1] .. '+' then return 'lost' end
 redis.call('UNLINK', KEYS[2])
-local kind = ARGV[3]
+local kind, tags = ARGV[3], tonumber(ARGV[5])
 if kind == 'nothing' then return 'stored' end
 if ARGV[2] == 'replace' then
   redis.call('UNLINK', KEYS[3])
@@ -64,17 +65,22 @@ end
 if kind == 'negative' then
   redis.call('SET', KEYS[3], '', 'PX', ARGV[4])
 elseif kind == 'string' then
-  redis.call('SET', KEYS[1], ARGV[5], 'PX', ARGV[4])
+  redis.call('SET', KEYS[1], ARGV[6 + tags], 'PX', ARGV[4])
 elseif kind == 'hash' then
-  for first = 5, #ARGV, 1000 do
+  for first = 6 + tags, #ARGV, 1000 do
     redis.call('HSET', KEYS[1], unpack(ARGV, first, math.min(first + 999, #ARGV)))
   end
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
+if tags > 0 and (kind == 'string' or kind == 'hash') then
+  redis.call('UNLINK', KEYS[4])
+  for at = 6, 5 + tags do redis.call('HSET', KEYS[4], ARGV[at], '') end
+  redis.call('PEXPIRE', KEYS[4], ARGV[4])
+end
 return 'stored'",
 };
 
-/// KEYS as above. Deletes all three; answers 1 if there was a value.
+/// KEYS value, lease, negative. Deletes all three; answers 1 if there was a value.
 pub static INVALIDATE: Script = Script {
     keys: 3,
     text: "redis.call('UNLINK', KEYS[2], KEYS[3])
@@ -130,6 +136,40 @@ if life > 0 then
   if redis.call('PTTL', KEYS[3]) < life then redis.call('PEXPIRE', KEYS[3], life) end
 end
 return redis.call('SMEMBERS', KEYS[3])",
+};
+
+/// KEYS sequence; ARGV its life in ms. The next number. Where there is none it may have been evicted, and what was noted of it
+/// before must not be above: it begins at the server's time in microseconds, which no counting has reached.
+pub static NEXT: Script = Script {
+    keys: 1,
+    text: "if redis.call('EXISTS', KEYS[1]) == 0 then
+  local time = redis.call('TIME')
+  redis.call('SET', KEYS[1], string.format('%d%06d', time[1], time[2]))
+end
+local number = redis.call('INCR', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return number",
+};
+
+/// KEYS note; ARGV life in ms, tags. Notes these too, and answers all that are noted.
+pub static NOTE: Script = Script {
+    keys: 1,
+    text: "for at = 2, #ARGV do redis.call('HSET', KEYS[1], ARGV[at], '') end
+local tags = redis.call('HKEYS', KEYS[1])
+if #tags > 0 and redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
+return tags",
+};
+
+/// KEYS value, note, end; ARGV life and grace in ms. Lets value and note live on, unless the value is in its grace, lives longer, or
+/// somebody holds its end. Answers the noted tags, or nil: nothing was done.
+pub static RENEW: Script = Script {
+    keys: 3,
+    text: "local left = redis.call('PTTL', KEYS[1])
+if left <= tonumber(ARGV[2]) or left >= tonumber(ARGV[1]) then return false end
+if redis.call('EXISTS', KEYS[3]) == 1 then return false end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+if redis.call('PTTL', KEYS[2]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[2], ARGV[1]) end
+return redis.call('HKEYS', KEYS[2])",
 };
 
 /// What [`IF_PRESENT`] answers instead of an integer that Lua's numbers, doubles, cannot hold (2^53 and beyond): this and

@@ -27,6 +27,16 @@ impl SideKeys {
     }
 }
 
+/// Where the tags of a key's value are noted that the key does not tell.
+pub fn note(key: &[u8]) -> Vec<u8> {
+    side_key(&tags()[slot(key) as usize], b"tags:", key)
+}
+
+/// What stands for as long as a client has said when the key is to end.
+pub fn end(key: &[u8]) -> Vec<u8> {
+    side_key(&tags()[slot(key) as usize], b"end:", key)
+}
+
 /// What stands beside a tag, all of it in the slot of the tag's name.
 pub struct TagKeys<'a> {
     tag: &'a [u8],
@@ -159,6 +169,7 @@ mod tests {
             assert_eq!(slot(&side.negative), slot(key));
             assert_ne!(side.lease, side.negative);
             assert_eq!((owner(&side.lease), owner(&side.negative)), (Some(key), Some(key)));
+            assert_eq!((slot(&note(key)), slot(&end(key))), (slot(key), slot(key)));
         }
     }
 

@@ -8,12 +8,14 @@
 //! | `weir:{…}lists:TAG` | the names of such lists | as long as the last of them |
 //! | `weir:{0}sequence` | the number of the newest invalidation by any tag | [`SEQUENCE_LIFE`] from when it was last looked at |
 //!
+//! What stands beside the keys themselves, `super::notes` tells.
+//!
 //! Times are Redis's own. A key may stand in an index that it does not belong to any more, for that costs a DEL of what would
 //! be loaded again; what must never be is a value whose tag does not know it. So a key enters the index before its value is
 //! stored, and stays there for as long as that value can live.
 
 use super::cluster;
-use super::scripts::{INDEX, SET_ASIDE, Script};
+use super::scripts::{INDEX, NEXT, SET_ASIDE, Script};
 use super::side_key::{SEQUENCE, SideKeys, TagKeys};
 use super::{Links, Redis, milliseconds};
 use crate::resp::args::OwnedArgs;
@@ -39,9 +41,7 @@ impl Redis {
     /// See [`crate::store::Store::next_sequence`].
     pub(super) async fn raise_sequence(&self, db: u32) -> Result<Sequence, StoreError> {
         let life = milliseconds(SEQUENCE_LIFE);
-        let raised = self.ask_own(db, SEQUENCE, &[b"INCR", SEQUENCE]);
-        let (raised, _) = join(raised, self.ask_own(db, SEQUENCE, &[b"PEXPIRE", SEQUENCE, life.as_bytes()])).await;
-        number(&raised?)
+        number(&self.call_in_slot(db, &NEXT, SEQUENCE, &[SEQUENCE], &[life.as_bytes()]).await?)
     }
 
     /// See [`crate::store::Store::index`].
@@ -53,7 +53,7 @@ impl Redis {
     ) -> Result<Sequence, StoreError> {
         let (keys, life) = (TagKeys::of(tag), milliseconds(life));
         let arguments = [&key.name[..], life.as_bytes()];
-        number(&self.call_on_tag(key.db, &INDEX, tag, &[&keys.index, &keys.mark], &arguments).await?)
+        number(&self.call_in_slot(key.db, &INDEX, tag, &[&keys.index, &keys.mark], &arguments).await?)
     }
 
     /// See [`crate::store::Store::set_aside`].
@@ -69,7 +69,7 @@ impl Redis {
         let list = keys.list(&name);
         let arguments = [number.as_bytes(), life.as_bytes(), name.as_bytes()];
         let reply =
-            self.call_on_tag(db, &SET_ASIDE, tag, &[&keys.index, &keys.mark, &keys.lists, &list], &arguments).await?;
+            self.call_in_slot(db, &SET_ASIDE, tag, &[&keys.index, &keys.mark, &keys.lists, &list], &arguments).await?;
         elements(reply)?.iter().map(|name| parse_name(name)).collect()
     }
 
@@ -121,20 +121,21 @@ impl Redis {
         count(&deleted?)
     }
 
-    async fn call_on_tag(
+    /// Calls a script of Weir's own in the slot of `place`.
+    pub(super) async fn call_in_slot(
         &self,
         db: u32,
         script: &'static Script,
-        tag: &[u8],
+        place: &[u8],
         keys: &[&[u8]],
         arguments: &[&[u8]],
     ) -> Result<Reply, StoreError> {
-        let reply = self.evaluate(&self.own(db), script, tag, keys, arguments).await?;
+        let reply = self.evaluate(&self.own(db), script, place, keys, arguments).await?;
         self.noting_refusal(decode(reply))
     }
 
     /// Runs a command of Weir's own in the slot of `key`.
-    async fn ask_own(&self, db: u32, key: &[u8], words: &[&[u8]]) -> Result<Reply, StoreError> {
+    pub(super) async fn ask_own(&self, db: u32, key: &[u8], words: &[&[u8]]) -> Result<Reply, StoreError> {
         let args: OwnedArgs = words.iter().copied().collect();
         let reply = self.run_own(db, key, args.as_args()).await?;
         self.noting_refusal(decode(reply))
@@ -169,7 +170,7 @@ fn count(reply: &Reply) -> Result<usize, StoreError> {
     usize::try_from(*count).map_err(|_| unexpected("UNLINK answered less than nothing"))
 }
 
-fn elements(reply: Reply) -> Result<Vec<Bytes>, StoreError> {
+pub(super) fn elements(reply: Reply) -> Result<Vec<Bytes>, StoreError> {
     let Reply::Array(elements) = reply else { return Err(unexpected("a list is no array")) };
     elements
         .iter()

@@ -1,0 +1,305 @@
+//! What a client's commands mean for how long a routed key's *tags* last, and for its *end*: what is seen to before the command
+//! runs and again after it, by Weir's own user.
+//!
+//! - Whatever leaves a value at a key of a route with tags enters the key in the indexes of the tags that it tells: a proxy that
+//!   dies then leaves no value without them, and an invalidation that comes between finds the key afterwards
+//!   ([`crate::cache`], tags).
+//! - What may prolong a value's life (EXPIRE and its kin, PERSIST, GETEX) prolongs the tags too that are noted beside it.
+//! - What gives a value another name (RENAME, COPY, MOVE) gives that all its tags.
+//! - On a `sliding` route, whoever says when a key is to end (EXPIRE and its kin, GETEX, SET … NX with a TTL) holds its end: until
+//!   then no read renews it.
+//!
+//! So these commands wait for some answers of the store's before and after. What MULTI queues is seen to around its EXEC, in every
+//! database that it may meet. Not seen to: what a blocking command leaves at its destination, what a script does to keys
+//! that it does not name, and commands that Weir does not know.
+
+use super::conn::{Conn, Request, RoutedKeys};
+use super::lifetime::{self, Leaves};
+use super::replies::Read;
+use super::routed;
+use crate::cache::Engine;
+use crate::cache::route::{Route, Routes};
+use crate::clock::Clock;
+use crate::resp::args::Args;
+use crate::resp::command::Spec;
+use crate::resp::number;
+use crate::store::{Store, StoreError, StoreKey};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// See the module's page. Of one command, or of all that a transaction has queued.
+#[derive(Default)]
+pub struct Lasting(Vec<Care>);
+
+/// What is seen to for one key of a route.
+struct Care {
+    name: Bytes,
+    route: Arc<Route>,
+    /// What is noted beside it must last too.
+    noted: bool,
+    /// For so long its end is held.
+    holds: Option<Duration>,
+    /// Where its value goes.
+    to: Option<To>,
+}
+
+/// Another place for a value.
+struct To {
+    /// `None`: in the same database.
+    db: Option<u32>,
+    name: Bytes,
+    /// Its route, if that keeps notes.
+    route: Option<Arc<Route>>,
+}
+
+/// The tags that each of the cares' values had before the command.
+pub struct Tagged(Vec<Vec<Bytes>>);
+
+impl Lasting {
+    /// Of a well-formed command that leaves this at its keys.
+    pub fn of(routes: &Routes, spec: &Spec, args: Args<'_>, leaves: Leaves) -> Self {
+        if !leaves.a_value() {
+            return Lasting::default();
+        }
+        let prolongs = prolongs(spec, args);
+        let held = lifetime::held(spec, args);
+        let care = |(index, position): (usize, usize)| {
+            let name = args.get(position)?;
+            let route = routes.find(name).filter(|route| route.keeps_notes())?;
+            let to = if index == 0 { To::of(routes, spec, args) } else { None };
+            let holds = held.filter(|_| route.config.sliding);
+            let needed = prolongs || to.is_some() || holds.is_some() || route.tags.has_key_tags();
+            let (name, route) = (Bytes::copy_from_slice(name), route.clone());
+            needed.then(|| Care { noted: prolongs || to.is_some(), name, route, holds, to })
+        };
+        Lasting(spec.key_positions(args).enumerate().filter_map(care).collect())
+    }
+
+    /// Whether there is nothing to see to.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is to be seen to for both.
+    pub fn join(&mut self, other: Lasting) {
+        self.0.extend(other.0);
+    }
+
+    /// Before the command runs in `db`.
+    ///
+    /// # Errors
+    /// The store did not do it: then the command must not run.
+    pub async fn begin<S, C>(&self, engine: &Engine<S, C>, db: u32) -> Result<Tagged, StoreError>
+    where
+        S: Store + Clone + 'static,
+        C: Clock + Clone + 'static,
+    {
+        let begun = self.0.iter().map(|care| async move {
+            let tags = care.see_to(engine, db).await?;
+            care.carry(engine, db, &tags).await?;
+            Ok(tags)
+        });
+        try_join_all(begun).await.map(Tagged)
+    }
+
+    /// After it has run there.
+    ///
+    /// # Errors
+    /// The store did not do it: then nobody may be told that the command is done.
+    pub async fn end<S, C>(&self, engine: &Engine<S, C>, db: u32, tagged: &Tagged) -> Result<(), StoreError>
+    where
+        S: Store + Clone + 'static,
+        C: Clock + Clone + 'static,
+    {
+        let ended = self.0.iter().zip(&tagged.0).map(|(care, tags)| async move {
+            care.see_to(engine, db).await?;
+            care.carry(engine, db, tags).await
+        });
+        try_join_all(ended).await.map(drop)
+    }
+}
+
+impl Care {
+    /// Answers the tags of its value, if they are to go elsewhere too.
+    async fn see_to<S, C>(&self, engine: &Engine<S, C>, db: u32) -> Result<Vec<Bytes>, StoreError>
+    where
+        S: Store + Clone + 'static,
+        C: Clock + Clone + 'static,
+    {
+        let key = StoreKey { db, name: self.name.clone() };
+        if let Some(time) = self.holds {
+            engine.store().hold_end(&key, time).await?;
+        }
+        if !self.noted {
+            return engine.enter(&self.route, &key, &[]).await.map(|()| Vec::new());
+        }
+        let mut tags = engine.keep_tags(&self.route, &key, &[]).await?;
+        tags.extend(self.route.tags_of_key(&self.name));
+        Ok(tags)
+    }
+
+    /// Whoever has its value by another name has its tags.
+    async fn carry<S, C>(&self, engine: &Engine<S, C>, db: u32, tags: &[Bytes]) -> Result<(), StoreError>
+    where
+        S: Store + Clone + 'static,
+        C: Clock + Clone + 'static,
+    {
+        let Some(To { db: to, name, route }) = &self.to else { return Ok(()) };
+        let key = StoreKey { db: to.unwrap_or(db), name: name.clone() };
+        match route {
+            Some(route) => engine.keep_tags(route, &key, tags).await.map(drop),
+            None => {
+                let tags: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
+                engine.add_tags(&key, &tags, self.route.longest_life()).await
+            }
+        }
+    }
+}
+
+impl To {
+    fn of(routes: &Routes, spec: &Spec, args: Args<'_>) -> Option<To> {
+        let number = |at: usize| args.get(at).and_then(number::parse).and_then(|number| u32::try_from(number).ok());
+        let (db, name) = match spec.name {
+            "rename" | "renamenx" => (None, args.get(2)?),
+            "copy" => {
+                let option = (3..args.len()).find(|&at| args[at].eq_ignore_ascii_case(b"DB"));
+                (option.and_then(|at| number(at + 1)), args.get(2)?)
+            }
+            "move" => (Some(number(2)?), args.get(1)?),
+            _ => return None,
+        };
+        let route = routes.find(name).filter(|route| route.keeps_notes()).cloned();
+        Some(To { db, name: Bytes::copy_from_slice(name), route })
+    }
+}
+
+/// Whether a command may let a value live longer that it leaves as it is.
+fn prolongs(spec: &Spec, args: Args<'_>) -> bool {
+    match spec.name {
+        "expire" | "pexpire" | "expireat" | "pexpireat" | "persist" => true,
+        "getex" => args.len() > 2,
+        _ => false,
+    }
+}
+
+impl Conn {
+    /// Whether a routed read may let its key live longer, so that something is to be seen to.
+    pub(super) fn prolongs(&self, spec: &Spec, request: Request<'_>, keys: &RoutedKeys<'_>) -> bool {
+        let args = request.args;
+        spec.name == "getex"
+            && keys.first().route.keeps_notes()
+            && !Lasting::of(&self.worker.app.routes, spec, args, Leaves::of(spec, args)).is_empty()
+    }
+
+    /// Such a read, in its turn.
+    pub(super) fn read_prolonging(&mut self, request: Request<'_>, keys: RoutedKeys<'_>) {
+        self.send_run(request.bytes);
+        let (route, loads) = (keys.first(), self.loads());
+        let read = Read {
+            command: request.command().into_owned(),
+            keys: keys.hashes.clone(),
+            route: route.index,
+            other_routes: Vec::new(),
+            all_keys: 1,
+            way: self.way().clone(),
+            seen: self.is_private(),
+            opts_in: self.opts_in(),
+            timed: None,
+            patience: self.patience(route.route),
+        };
+        let slot = self.replies.open_slow(keys.hashes, self.command_index());
+        let worker = self.worker.clone();
+        self.replies.finish_with(slot, async move { routed::prolonging_read(&worker, read, loads).await });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Config};
+    use crate::resp::args::OwnedArgs;
+    use crate::resp::command::lookup;
+    use std::path::Path;
+
+    fn routes() -> Routes {
+        let toml = "[[route]]\nkey = \"page:{id}\"\ntags = [\"page-{id}\"]\n\
+                    [[route]]\nkey = \"session:{id}\"\nsliding = true\n\
+                    [[route]]\nkey = \"plain:{id}\"\n";
+        let config: Config = config::parse(toml, Path::new("weir.toml"), |_| None).expect("a valid file");
+        Routes::new(config.routes.into_iter().map(|route| Arc::new(Route::of_clients(route))).collect())
+    }
+
+    /// What is seen to: for each key its name, whether its notes count, how long its end is held, and where its value goes.
+    fn seen_to(line: &str) -> Vec<(String, bool, Option<u128>, Option<(Option<u32>, String)>)> {
+        let args: OwnedArgs = line.split(' ').collect();
+        let args = args.as_args();
+        let spec = lookup(&args[0]).expect("a command");
+        let text = |name: &Bytes| String::from_utf8_lossy(name).into_owned();
+        let shown = |care: &Care| {
+            let to = care.to.as_ref().map(|to| (to.db, text(&to.name)));
+            (text(&care.name), care.noted, care.holds.map(|time| time.as_millis()), to)
+        };
+        Lasting::of(&routes(), spec, args, Leaves::of(spec, args)).0.iter().map(shown).collect()
+    }
+
+    fn key(name: &str) -> String {
+        name.to_owned()
+    }
+
+    #[test]
+    fn what_leaves_or_prolongs_a_value_keeps_its_tags() {
+        for (line, expected) in [
+            ("SET page:1 v", vec![(key("page:1"), false, None, None)]),
+            (
+                "MSET page:1 v plain:1 v page:2 v",
+                vec![(key("page:1"), false, None, None), (key("page:2"), false, None, None)],
+            ),
+            ("DEL page:1", vec![]),
+            ("SET plain:1 v", vec![]),
+            ("EXPIRE plain:1 5", vec![]),
+            ("EXPIRE page:1 5", vec![(key("page:1"), true, None, None)]),
+            ("PERSIST page:1", vec![(key("page:1"), true, None, None)]),
+            ("GETEX page:1 PERSIST", vec![(key("page:1"), true, None, None)]),
+            ("GETEX session:1", vec![]),
+        ] {
+            assert_eq!(seen_to(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn who_says_when_a_key_of_a_sliding_route_is_to_end_holds_its_end() {
+        for (line, held) in [
+            ("EXPIRE session:1 5", Some(5000)),
+            ("PEXPIRE session:1 5 GT", Some(5)),
+            ("GETEX session:1 PX 7", Some(7)),
+            ("SET session:1 v NX PX 30", Some(30)),
+        ] {
+            assert_eq!(seen_to(line)[0].2, held, "{line}");
+        }
+        for line in
+            ["SET session:1 v", "SET session:1 v EX 5", "SETEX session:1 5 v", "SET session:1 v NX", "INCR session:1"]
+        {
+            assert!(seen_to(line).is_empty(), "{line}");
+        }
+        assert_eq!(seen_to("PERSIST session:1")[0].2, None);
+    }
+
+    #[test]
+    fn a_value_takes_its_tags_along() {
+        let of_page = |to: (Option<u32>, String)| (key("page:1"), true, None::<u128>, Some(to));
+        for (line, expected) in [
+            ("RENAME page:1 other", vec![of_page((None, key("other")))]),
+            ("RENAMENX page:1 page:2", vec![of_page((None, key("page:2"))), (key("page:2"), true, None, None)]),
+            ("COPY page:1 copy DB 3 REPLACE", vec![of_page((Some(3), key("copy")))]),
+            ("MOVE page:1 4", vec![of_page((Some(4), key("page:1")))]),
+            ("RENAME other plain:1", vec![]),
+        ] {
+            let seen_to = seen_to(line);
+            assert_eq!(seen_to.len(), expected.len(), "{line}");
+            assert_eq!(seen_to.first().map(|care| &care.3), expected.first().map(|care| &care.3), "{line}");
+        }
+        assert_eq!(seen_to("RENAME other page:1"), [(key("page:1"), false, None, None)]);
+    }
+}

@@ -1,0 +1,54 @@
+//! What stands beside a key's value at a Redis upstream, for as long as the value.
+//!
+//! | key | holds | lives |
+//! |---|---|---|
+//! | `weir:{…}tags:KEY` | a hash whose fields are the tags that the key does not tell | as long as the value, or longer |
+//! | `weir:{…}end:KEY` | nothing | until the moment at which a client wants the key to end |
+//!
+//! A fill writes the first together with the value, in one step: it always tells the tags of what is there, or more. A note
+//! whose value is gone is left to its time.
+
+use super::scripts::{NOTE, RENEW};
+use super::side_key;
+use super::tags::elements;
+use super::{Redis, milliseconds};
+use crate::resp::frame::Reply;
+use crate::store::{StoreError, StoreKey};
+use bytes::Bytes;
+use std::time::Duration;
+
+impl Redis {
+    /// See [`crate::store::Store::note_tags`].
+    pub(super) async fn add_to_note(
+        &self,
+        key: &StoreKey,
+        tags: &[Bytes],
+        life: Duration,
+    ) -> Result<Vec<Bytes>, StoreError> {
+        let (note, life) = (side_key::note(&key.name), milliseconds(life));
+        let arguments: Vec<&[u8]> = std::iter::once(life.as_bytes()).chain(tags.iter().map(|tag| &tag[..])).collect();
+        elements(self.call_in_slot(key.db, &NOTE, &key.name, &[&note], &arguments).await?)
+    }
+
+    /// See [`crate::store::Store::renew`].
+    pub(super) async fn renew_value(
+        &self,
+        key: &StoreKey,
+        life: Duration,
+        grace: Duration,
+    ) -> Result<Option<Vec<Bytes>>, StoreError> {
+        let (note, end) = (side_key::note(&key.name), side_key::end(&key.name));
+        let (life, grace) = (milliseconds(life), grace.as_millis().to_string());
+        let arguments = [life.as_bytes(), grace.as_bytes()];
+        match self.call_in_slot(key.db, &RENEW, &key.name, &[&key.name, &note, &end], &arguments).await? {
+            Reply::Nil => Ok(None),
+            reply => elements(reply).map(Some),
+        }
+    }
+
+    /// See [`crate::store::Store::hold_end`].
+    pub(super) async fn put_end(&self, key: &StoreKey, time: Duration) -> Result<(), StoreError> {
+        let (end, time) = (side_key::end(&key.name), milliseconds(time));
+        self.ask_own(key.db, &key.name, &[b"SET", &end, b"", b"PX", time.as_bytes()]).await.map(drop)
+    }
+}
