@@ -184,8 +184,8 @@ fn a_unix_socket_out_of_reach_is_named() {
 const ALWAYS: [&str; 2] = ["info", "script|load"];
 const FOR_ROUTES: [&str; 11] =
     ["eval", "evalsha", "exists", "get", "set", "hget", "hset", "pexpire", "pttl", "unlink", "scan"];
-const FOR_TAGS: [&str; 10] =
-    ["time", "zadd", "zremrangebyscore", "zrange", "rename", "sadd", "smembers", "srem", "incr", "getex"];
+const FOR_TAGS: [&str; 11] =
+    ["hkeys", "time", "zadd", "zremrangebyscore", "zrange", "rename", "sadd", "smembers", "srem", "incr", "getex"];
 const FOR_WAKING: [&str; 2] = ["publish", "subscribe"];
 /// What the clients of the test use beyond that.
 const FOR_CLIENTS: &str = "+hgetall +incrby +del";

@@ -35,8 +35,9 @@ async fn try_upstream(config: &Config) -> (Vec<Diagnostic>, Vec<String>) {
     let Some(upstream) = &config.upstream else { return Default::default() };
     let needs = match &config.routes {
         routes if routes.is_empty() => Needs::Nothing,
-        routes if routes.iter().all(|route| route.tags.is_empty()) => Needs::Routes,
-        _ => Needs::Tags,
+        routes if routes.iter().any(|route| !route.tags.is_empty()) => Needs::Tags,
+        routes if routes.iter().any(|route| route.sliding) => Needs::Sliding,
+        _ => Needs::Routes,
     };
     let checks_hashes = |load: &Load| load.value == Encoding::Hash && load.checks != Checks::default();
     let wishes = Wishes {
@@ -44,7 +45,6 @@ async fn try_upstream(config: &Config) -> (Vec<Diagnostic>, Vec<String>) {
         checks_hashes: config.routes.iter().filter_map(Route::load).any(checks_hashes),
     };
     let Probed { wrong, warnings } = probe(upstream, needs, wishes).await;
-    let warnings = warnings.into_iter().map(|(error, advice)| format!("{error}; {}", advice.unwrap_or_default()));
     let shown = wrong.into_iter().map(|(error, advice)| {
         let message = error.to_string();
         // Behind a semicolon stands the way out already.
@@ -52,5 +52,5 @@ async fn try_upstream(config: &Config) -> (Vec<Diagnostic>, Vec<String>) {
             if message.contains("; ") { "" } else { "is it running, and may this host and user connect to it?" };
         Diagnostic::unreachable(&upstream.origin, message, advice.unwrap_or(other))
     });
-    (shown.collect(), warnings.collect())
+    (shown.collect(), warnings)
 }

@@ -59,6 +59,9 @@ impl App {
             Some(upstream) => StoreKind::Redis(Arc::new(Upstream::new(upstream.clone()))),
             None => StoreKind::Embedded(Arc::new(Embedded::new(config.embedded.max_memory))),
         };
+        if let (StoreKind::Redis(upstream), true) = (&store, routes.iter().any(|route| !route.tags.is_empty())) {
+            upstream.policies().matter();
+        }
         let clients = Clients::new(config.server.max_clients, &config.limits);
         let privates = Arc::new(Privates::new(config.limits.max_private_links));
         let is_near = matches!(store, StoreKind::Redis(_)) && routes.iter().any(|route| route.has_near());
@@ -79,6 +82,9 @@ impl App {
 
     /// A client names tags.
     pub fn note_tags(&self) {
+        if let StoreKind::Redis(upstream) = &self.store {
+            upstream.policies().matter();
+        }
         self.own_keys.store(true, Relaxed);
     }
 

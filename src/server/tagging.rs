@@ -3,7 +3,10 @@
 //! A key stands in a tag's index before its value is stored, and for as long as the value lives; and it is put there again
 //! once the value is stored, for an invalidation may have set the index aside in between. So what is tagged has a
 //! TTL: WEIR SET without one stores for the route's `ttl`, or that of `[defaults]`, and WEIR TAG refuses a key without one.
-//! A later EXPIRE of a key of no route does not prolong its tags.
+//!
+//! Beside a key of a route with `tags`, or a `sliding` one, the tags are noted: whatever prolongs the key through Weir, or gives
+//! it another name, keeps them ([`super::lasting`]). Of other keys nothing is noted, for that would cost every EXPIRE of every
+//! key: those have their tags for as long as they were to live when they were tagged, and whoever prolongs one tags it again.
 
 use super::conn::{Conn, Flow, Request};
 use super::lifetime::Leaves;
@@ -17,6 +20,7 @@ use crate::resp::number;
 use crate::resp::write;
 use crate::store::{StoreKey, Way};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,25 +138,46 @@ async fn store(
         Some(route) => ttl.unwrap_or(longest).min(longest).mul_f64(1.0 - worker.engine.share(&route.config)),
         None => ttl.unwrap_or(longest),
     };
-    let names: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
-    if let Err(failure) = worker.engine.add_tags(&key, &names, ttl.saturating_add(SLACK)).await {
-        return error(&upstream_text(failure));
+    // So long the store keeps it.
+    let life = ttl.saturating_add(route.as_ref().map_or(Duration::ZERO, |route| route.grace()));
+    if let Err(text) = enter(worker, &key, route.as_deref(), &tags, life).await {
+        return error(&text);
     }
-    let milliseconds = ttl.as_millis().max(1).to_string();
+    let milliseconds = life.as_millis().max(1).to_string();
     let command = OwnedArgs::from_iter([&b"SET"[..], &key.name, &value, b"PX", milliseconds.as_bytes()]);
     let mut bytes = Vec::new();
     write::command(&mut bytes, command.as_args().iter());
-    let answer = match route {
+    let answer = match route.clone() {
         None => routed::run(bytes, way).await,
         Some(route) => {
             let keys = vec![(key.name.to_vec(), route)];
             routed::write(worker, Modify { keys, lone: false, command: bytes, leaves: Leaves::Bounded, way }).await
         }
     };
-    match worker.engine.add_tags(&key, &names, ttl.saturating_add(SLACK)).await {
+    match enter(worker, &key, route.as_deref(), &tags, life).await {
         Ok(()) => answer,
-        Err(failure) => error(&upstream_text(failure)),
+        Err(text) => error(&text),
     }
+}
+
+/// Puts a key that lives for `life` into the indexes of these tags, and notes them, if its route keeps notes.
+async fn enter(
+    worker: &Worker,
+    key: &StoreKey,
+    route: Option<&Route>,
+    tags: &[Bytes],
+    life: Duration,
+) -> Result<(), String> {
+    let Some(route) = route.filter(|route| route.keeps_notes()) else {
+        let names: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
+        return worker.engine.add_tags(key, &names, life.saturating_add(SLACK)).await.map_err(upstream_text);
+    };
+    let noted = worker.engine.keep_tags(route, key, &[]).await.map_err(upstream_text)?;
+    let (limit, all) = (worker.app.config.limits.max_tags, noted.iter().chain(tags).collect::<BTreeSet<_>>().len());
+    if all > limit {
+        return Err(format!("ERR the key would have {all} tags, more than {limit}; [limits] max_tags bounds them"));
+    }
+    worker.engine.keep_tags(route, key, tags).await.map(drop).map_err(upstream_text)
 }
 
 async fn tag_present(worker: &Worker, key: StoreKey, tags: Vec<Bytes>, way: Way) -> Output {
@@ -168,10 +193,10 @@ async fn tag_present(worker: &Worker, key: StoreKey, tags: Vec<Bytes>, way: Way)
         Some(_) => return error("ERR the key has no TTL; give it one with EXPIRE, for a tag lasts as long as its key"),
         None => return error("UPSTREAM answered no number to PTTL"),
     };
-    let names: Vec<&[u8]> = tags.iter().map(|tag| &tag[..]).collect();
-    match worker.engine.add_tags(&key, &names, life.saturating_add(SLACK)).await {
+    let route = worker.app.routes.find(&key.name).map(|route| &**route);
+    match enter(worker, &key, route, &tags, life).await {
         Ok(()) => integer(1),
-        Err(failure) => error(&upstream_text(failure)),
+        Err(text) => error(&text),
     }
 }
 

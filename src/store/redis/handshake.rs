@@ -3,6 +3,7 @@
 use super::cluster::shared as cluster;
 use super::dial;
 use super::events::Events;
+use super::eviction::Policies;
 use super::failure;
 use super::listen::Waiters;
 use super::master::{Moves, Whereabouts};
@@ -47,6 +48,8 @@ pub struct Upstream {
     /// It is a node that is no master of its cluster any more.
     left: watch::Sender<bool>,
     said: Arc<RwLock<Said>>,
+    /// Of this upstream, or of all nodes of the cluster.
+    policies: Arc<Policies>,
     /// Tells this process's leases from others'.
     process: Arc<str>,
     /// Ends of others' leases, as heard.
@@ -95,6 +98,7 @@ impl Upstream {
             master: matches!(config.place, Place::Sentinel(_)).then(Arc::default),
             config,
             said: Arc::default(),
+            policies: Arc::default(),
             process: format!("{:016x}", fastrand::u64(..)).into(),
             ends: Arc::default(),
             failure: Mutex::default(),
@@ -116,6 +120,7 @@ impl Upstream {
             standing: Standing::new(self.trust.clone()),
             left: watch::Sender::new(false),
             said: self.said.clone(),
+            policies: self.policies.clone(),
             process: self.process.clone(),
             ends: self.ends.clone(),
             failure: Mutex::default(),
@@ -195,6 +200,11 @@ impl Upstream {
         let Some(shared) = &self.cluster else { return vec![(self.clone(), 0)] };
         let first_slots = shared.topology().first_slots();
         first_slots.into_iter().map(|(address, slot)| (shared.upstream(self, &address, false), slot)).collect()
+    }
+
+    /// What its servers do when they are full.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
     }
 
     /// Ends of other processes' leases.
@@ -375,11 +385,12 @@ pub(super) async fn connect(
     commands.extend(SCRIPTS.iter().map(|script| talk::command(&["SCRIPT", "LOAD", script.text])));
     commands.push(talk::command(&["INFO", "server"]));
     commands.extend(upstream.question_of_trust(identity));
+    commands.push(talk::command(&["INFO", "memory"]));
     let (stream, replies) = within_limit(upstream, &commands, moves).await?;
     upstream.meet(&commands, &replies);
     let mut said = Said::default();
     for (command, reply) in commands.iter().zip(replies) {
-        note_reply(&mut said, command, reply);
+        note_reply(upstream, &mut said, command, reply);
     }
     let mut known = upstream.said.write();
     said.links_up = known.links_up;
@@ -496,11 +507,13 @@ fn opening_commands(config: &config::Upstream, identity: &Identity) -> Vec<Comma
     commands
 }
 
-fn note_reply(said: &mut Said, command: &Command, reply: Reply) {
-    match (command[0].as_str(), reply.as_bytes()) {
-        ("SCRIPT", Some(hash)) => said.hashes.push(String::from_utf8_lossy(hash).into_owned()),
-        ("INFO", Some(text)) if command[1] == "server" => {
-            said.version = info_field(&String::from_utf8_lossy(text), "redis_version");
+fn note_reply(upstream: &Upstream, said: &mut Said, command: &Command, reply: Reply) {
+    let Some(text) = reply.as_bytes().map(String::from_utf8_lossy) else { return };
+    match (command[0].as_str(), command.get(1).map(String::as_str)) {
+        ("SCRIPT", _) => said.hashes.push(text.into_owned()),
+        ("INFO", Some("server")) => said.version = info_field(&text, "redis_version"),
+        ("INFO", Some("memory")) => {
+            upstream.policies.note(&upstream.address(), &info_field(&text, "maxmemory_policy"));
         }
         _ => {}
     }

@@ -3,6 +3,7 @@
 pub mod cluster;
 mod dial;
 mod events;
+pub mod eviction;
 mod failure;
 mod frames;
 pub mod handshake;

@@ -8,8 +8,8 @@
 use super::failure;
 use super::handshake::{self, Upstream};
 use super::listen;
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, RELEASE, SET_ASIDE, Script};
-use super::side_key::{SideKeys, TagKeys};
+use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, NOTE, RELEASE, RENEW, SET_ASIDE, Script};
+use super::side_key::{SideKeys, TagKeys, end, note};
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
 use crate::resp::frame::Reply;
@@ -41,6 +41,8 @@ pub enum Needs {
     Nothing,
     /// To fill routed keys.
     Routes,
+    /// And to renew their TTLs.
+    Sliding,
     /// And to tag them.
     Tags,
 }
@@ -51,7 +53,7 @@ pub struct Probed {
     /// Everything that is wrong.
     pub wrong: Vec<Trouble>,
     /// What could be better.
-    pub warnings: Vec<Trouble>,
+    pub warnings: Vec<String>,
 }
 
 /// What some routes want besides.
@@ -66,7 +68,7 @@ pub struct Wishes {
 /// Tries the upstream.
 pub async fn probe(config: &config::Upstream, needs: Needs, wishes: Wishes) -> Probed {
     let found = match &config.place {
-        Place::Cluster(seeds) => any_seed(config, seeds).await.map(|_| Probed::default()),
+        Place::Cluster(seeds) => any_seed(config, seeds, needs).await,
         _ => one_server(config, needs, wishes).await,
     };
     found.unwrap_or_else(|error| Probed { wrong: with_advice(vec![error]), warnings: Vec::new() })
@@ -107,12 +109,15 @@ async fn try_rights(upstream: &Upstream, talk: &mut Talk, needs: Needs, wishes: 
     let wrong = with_advice(wrong);
     // The last words on this connection: a subscriber may say nothing else.
     let refused = errors(talk, &listen::subscription()).await?;
-    let warnings = refused.into_iter().map(|error| (error, Some(listen::ADVICE))).collect();
+    let mut warnings: Vec<String> = refused.into_iter().map(|error| format!("{error}; {}", listen::ADVICE)).collect();
+    if needs >= Needs::Tags {
+        warnings.extend(upstream.policies().dangers());
+    }
     Ok(Probed { wrong, warnings })
 }
 
 /// One node that answers is enough.
-async fn any_seed(config: &config::Upstream, seeds: &[Address]) -> Result<(), StoreError> {
+async fn any_seed(config: &config::Upstream, seeds: &[Address], needs: Needs) -> Result<Probed, StoreError> {
     let cluster = Upstream::new(config.clone());
     let mut outcome = Ok(());
     for seed in seeds {
@@ -122,7 +127,8 @@ async fn any_seed(config: &config::Upstream, seeds: &[Address]) -> Result<(), St
             break;
         }
     }
-    outcome
+    let warnings = if needs >= Needs::Tags { cluster.policies().dangers() } else { Vec::new() };
+    outcome.map(|()| Probed { wrong: Vec::new(), warnings })
 }
 
 /// Every command that the scripts use, by itself, for only so does an error say which one it is of; then the scripts.
@@ -154,7 +160,9 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         &["GETEX", KEY, "PX", SHORT],
         &["UNLINK", KEY],
     ];
-    let direct = for_routes.iter().chain(if needs >= Needs::Tags { for_tags } else { &[] });
+    let for_notes: &[&[&str]] = &[&["HKEYS", KEY]];
+    let direct = for_routes.iter().chain(if needs >= Needs::Sliding { for_notes } else { &[] });
+    let direct = direct.chain(if needs >= Needs::Tags { for_tags } else { &[] });
     let wrong = errors(talk, &direct.map(|words| talk::command(words)).collect::<Vec<_>>()).await?;
     if !wrong.is_empty() {
         return Ok(wrong);
@@ -163,17 +171,22 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         Some(hash) => call("EVALSHA", &hash, keys, arguments),
         None => call("EVAL", script.text, keys, arguments),
     };
-    let side = SideKeys::of(KEY.as_bytes());
-    let (lease, negative) = (String::from_utf8_lossy(&side.lease), String::from_utf8_lossy(&side.negative));
+    let (side, note, end) = (SideKeys::of(KEY.as_bytes()), note(KEY.as_bytes()), end(KEY.as_bytes()));
+    let [lease, negative, note, end] =
+        [&side.lease, &side.negative, &note, &end].map(|key| String::from_utf8_lossy(key));
     let beside: &[&str] = &[KEY, &lease, &negative];
     let mut scripts = vec![
         call("EVAL", INVALIDATE.text, beside, &[]),
         by_hash(&ACQUIRE, beside, &[LEASE, SHORT, "miss"]),
-        by_hash(&FILL, beside, &[LEASE, "fill", "string", SHORT, "1"]),
+        by_hash(&FILL, &[KEY, &lease, &negative, &note], &[LEASE, "fill", "string", SHORT, "0", "1"]),
         by_hash(&IF_PRESENT, beside, &["GET", KEY]),
         by_hash(&RELEASE, beside, &[]),
         by_hash(&INVALIDATE, beside, &[]),
     ];
+    if needs >= Needs::Sliding {
+        scripts.push(by_hash(&NOTE, &[&note], &[SHORT]));
+        scripts.push(by_hash(&RENEW, &[KEY, &note, &end], &[SHORT, "0"]));
+    }
     if needs >= Needs::Tags {
         let keys = TagKeys::of(KEY.as_bytes());
         let list = keys.list(LIST);
