@@ -631,6 +631,7 @@ impl Conn {
             Backend::Embedded(embedded) => {
                 let mut reply = Vec::new();
                 embedded.execute(self.way.context(), request.args, &mut reply);
+                let due = timed.map(|timed| self.refresh_embedded(embedded, request.args, &timed));
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
                     return self.start_read(Missed { slot, read: read(keys.hashes, None, None), reply: Ok(reply) });
@@ -638,9 +639,9 @@ impl Conn {
                 if let Some((route, key, leaves)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way, leaves);
                 }
-                match timed {
+                match due {
                     None => count_hits(),
-                    Some(timed) => self.settle_embedded(embedded, request.args, &timed, &keys),
+                    Some(due) => self.count_timed(&keys, &due),
                 }
                 for (route, key) in drawn {
                     self.worker.engine.check_hit(self.worker.app.routes.get(route), key, Source::Store);

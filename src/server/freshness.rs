@@ -111,12 +111,15 @@ impl Conn {
         }
     }
 
-    /// The same of a read that the embedded store has answered; counts its keys.
-    pub(super) fn settle_embedded(&self, embedded: &Embedded, args: Args<'_>, timed: &Timed, keys: &RoutedKeys<'_>) {
+    /// The same of a read that the embedded store has answered.
+    pub(super) fn refresh_embedded(&self, embedded: &Embedded, args: Args<'_>, timed: &Timed) -> Vec<Due> {
         let context = self.way.context();
         let due = timed.keys().iter().filter_map(|asked| asked.due(embedded.left(context, &args[asked.position])?));
-        let due: Vec<Due> = due.collect();
-        due.iter().for_each(|due| self.refresh(due, args, context.db));
+        due.inspect(|due| self.refresh(due, args, context.db)).collect()
+    }
+
+    /// Counts the keys of a read that has found all of them, some of them due.
+    pub(super) fn count_timed(&self, keys: &RoutedKeys<'_>, due: &[Due]) {
         for key in keys.iter() {
             let lookups = &key.route.metrics.lookups;
             let stale = due.iter().any(|due| due.is_stale() && due.route == key.index);

@@ -540,6 +540,11 @@ impl State {
             slot.came = slot.came.saturating_sub(answers);
             self.held -= answers;
         }
+        // Also of an MGET that has missed others of its keys.
+        if !settled.due.is_empty() {
+            let (command, db, keys) = (read.command.clone(), read.way.identity.db, settled.due.clone());
+            self.due.push(DueRead { command, db, keys });
+        }
         if !may_be_absent_among(&reply, read.all_keys) {
             if slot.muted {
                 self.held -= reply.len();
@@ -550,10 +555,6 @@ impl State {
             let stale = |route: &usize| settled.due.iter().any(|due| due.is_stale() && due.route == *route);
             let routes = std::iter::once(&read.route).chain(&read.other_routes);
             self.hits.extend(routes.map(|route| (*route, stale(route))));
-            if !settled.due.is_empty() {
-                let (command, db) = (read.command.clone(), read.way.identity.db);
-                self.due.push(DueRead { command, db, keys: settled.due });
-            }
             counts.count(slot.commands[0], false);
             counts.observe(Path::Upstream, slot.opened, 1);
             return self.close(index);
