@@ -40,7 +40,7 @@ fn of_load(route: &Loading, key: &[u8]) -> Explanation {
             if fits { "yes".into() } else { "no: a parameter does not fit its type, so there is no such row".into() },
         ),
         ("value", value(load.value, load.rows).into()),
-        ("fresh", span(route.config.ttl, route.config.jitter)),
+        ("fresh", span(route.config.ttl, route.config.jitter) + from_when(&route.config)),
         ("negative", if load.negative_ttl.is_zero() { "not remembered".into() } else { duration(load.negative_ttl) }),
         ("max_value", format!("{} bytes", load.max_value)),
         ("load_timeout", duration(load.load_timeout)),
@@ -53,10 +53,18 @@ fn of_clients(route: &Route) -> Explanation {
     let wait = route.config.wait_for_fill();
     vec![
         ("loads", "no: the route has no `load`, applications fill the key themselves".into()),
-        ("ttl", format!("{} at most, and where a client sets none", span(route.config.ttl, route.config.jitter))),
+        (
+            "ttl",
+            format!("{} at most, and where a client sets none", span(route.config.ttl, route.config.jitter))
+                + from_when(&route.config),
+        ),
         ("wait_for_fill", if wait.is_zero() { "off".into() } else { duration(wait) }),
         ("tags", tags(&route.config)),
     ]
+}
+
+fn from_when(route: &config::Route) -> &'static str {
+    if route.sliding { ", from the last read" } else { "" }
 }
 
 fn span(ttl: Duration, jitter: f64) -> String {

@@ -30,30 +30,46 @@ use tokio::time::Instant;
 const PASSES: f64 = 0.1;
 /// Most keys that are renewed, or left alone, at once by one process; readers who come later renew the others.
 const MOST: usize = 16_384;
+/// A full table is looked through no more often.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The keys that this process renews at present, or could not, and until when they are left alone.
 #[derive(Default)]
-pub struct Renewals(Mutex<HashMap<StoreKey, Instant, RandomState>>);
+pub struct Renewals(Mutex<LeftAlone>);
+
+#[derive(Default)]
+struct LeftAlone {
+    until: HashMap<StoreKey, Instant, RandomState>,
+    /// A full table is looked through for what is over, and then not again before this.
+    next_look: Option<Instant>,
+}
 
 impl Renewals {
     /// Whether it is this reader who renews the key; nobody else does until then.
     fn begin(&self, key: &StoreKey, now: Instant, until: Instant) -> bool {
         let mut left_alone = self.0.lock();
-        if left_alone.get(key).is_some_and(|until| now < *until) {
+        if left_alone.until.get(key).is_some_and(|until| now < *until) {
             return false;
         }
-        if left_alone.len() >= MOST {
-            left_alone.retain(|_, until| now < *until);
-        }
-        let begins = left_alone.len() < MOST;
+        left_alone.make_room(now);
+        let begins = left_alone.until.len() < MOST;
         if begins {
-            left_alone.insert(key.clone(), until);
+            left_alone.until.insert(key.clone(), until);
         }
         begins
     }
 
     fn end(&self, key: &StoreKey) {
-        self.0.lock().remove(key);
+        self.0.lock().until.remove(key);
+    }
+}
+
+impl LeftAlone {
+    fn make_room(&mut self, now: Instant) {
+        if self.until.len() >= MOST && self.next_look.is_none_or(|next| now >= next) {
+            self.until.retain(|_, until| now < *until);
+            self.next_look = Some(now + LOOK);
+        }
     }
 }
 

@@ -42,6 +42,7 @@ fn no_read_after_an_acknowledged_change_is_older_than_it() {
         ("refused fills", all.refused_fills),
         ("values refreshed", all.replaced),
         ("leases seized", all.seized),
+        ("values renewed", all.renewed),
         ("invalidations by tag", all.tags_invalidated),
         ("lists that others left behind", all.lists_left_behind),
         ("failed loads", all.failed_loads),
@@ -82,9 +83,22 @@ fn waiters_who_are_not_woken_look_as_the_lease_ends() {
     assert!(all.longest >= LEASE && all.longest < LEASE + Duration::from_millis(250), "{:?}", all.longest);
 }
 
+/// A universe of this kind is as long as twenty others.
+#[test]
+fn what_reads_keep_alive_goes_with_its_tags() {
+    let mut all = Report::default();
+    for seed in universes().step_by(20) {
+        let report = run(seed, Kind::Sliding);
+        assert!(report.violations.is_empty(), "seed {seed}:\n{}", report.violations.join("\n"));
+        all.add(&report);
+    }
+    println!("{all}");
+    assert!(all.renewed > all.tags_invalidated, "values were renewed for long");
+}
+
 #[test]
 fn without_any_one_of_the_rules_a_violation_is_found() {
-    for bug in [Bug::Fence, Bug::Mark, Bug::Seen, Bug::Retry, Bug::Epoch, Bug::Missed] {
+    for bug in [Bug::Fence, Bug::Mark, Bug::Seen, Bug::Retry, Bug::Epoch, Bug::Missed, Bug::Lasting] {
         let found = universes().position(|seed| !run(seed, Kind::Without(bug)).violations.is_empty());
         let found = found.unwrap_or_else(|| panic!("the alarm is silent without {bug:?}"));
         println!("without {bug:?}: found in universe {}", found + 1);

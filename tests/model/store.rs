@@ -18,7 +18,7 @@ use weir::store::ends::{Ends, Since};
 use weir::store::{Acquired, Fill, Filled, Held, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use weir::value::Value;
 
-/// Which rule of the protocol is left out. The first is one of the store's own; the others belong to the engine, and the
+/// Which rule of the protocol is left out. The first and the last are of the store's own; the others belong to the engine, and the
 /// store tells it what would be so if the engine did not keep them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
@@ -34,6 +34,8 @@ pub enum Bug {
     Epoch,
     /// What could not be invalidated is forgotten.
     Missed,
+    /// A key that has a value stays in an index for no longer than it was entered for at first.
+    Lasting,
 }
 
 #[derive(Clone)]
@@ -87,6 +89,8 @@ pub struct Table {
     pub replaced: u64,
     /// Leases that were taken from their holders, and perhaps from nobody any more.
     pub seized: u64,
+    /// Values that a read has given a new life.
+    pub renewed: u64,
     pub lost: u64,
     pub unreached: u64,
     pub expired: u64,
@@ -284,8 +288,12 @@ impl Table {
 
     fn index(&mut self, key: &StoreKey, tag: &[u8], life: Duration, bug: Option<Bug>) -> Sequence {
         let now = Instant::now();
+        let has_value = live(&mut self.values, key).is_some();
         let tag = self.tags.entry(Bytes::copy_from_slice(tag)).or_default();
         tag.index.retain(|_, until| *until > now);
+        if bug == Some(Bug::Lasting) && has_value {
+            return Sequence(tag.mark);
+        }
         let until = tag.index.entry(key.name.clone()).or_insert(now);
         *until = (now + life).max(*until);
         let mark = tag.mark;
@@ -509,6 +517,7 @@ impl Store for SimStore {
                 return None;
             }
             value.until = now + life;
+            table.renewed += 1;
             Some(table.notes.get(key).into_iter().flatten().cloned().collect())
         })
         .await

@@ -28,6 +28,8 @@ pub enum Kind {
     Calm,
     /// The same, but no process hears that another's load has ended.
     Unheard,
+    /// Nothing breaks, and reads renew values for far longer than they live by themselves, until a tag of theirs is invalidated.
+    Sliding,
     /// Nothing breaks, but one of the protocol's rules is left out, and all that happens is about one key.
     Without(Bug),
 }
@@ -38,9 +40,14 @@ impl Kind {
         matches!(self, Kind::Calm | Kind::Unheard)
     }
 
+    /// Reads are many, and changes few.
+    fn is_long(self) -> bool {
+        matches!(self, Kind::Sliding | Kind::Without(Bug::Lasting))
+    }
+
     fn hearing(self) -> Hearing {
         match self {
-            Kind::Calm | Kind::Without(_) => Hearing::All,
+            Kind::Calm | Kind::Sliding | Kind::Without(_) => Hearing::All,
             Kind::Unheard => Hearing::Nothing,
             Kind::Stormy => Hearing::Most,
         }
@@ -101,6 +108,7 @@ pub struct Report {
     pub refused_fills: u64,
     pub replaced: u64,
     pub seized: u64,
+    pub renewed: u64,
     pub lists_left_behind: u64,
     pub tags_invalidated: u64,
     pub failed_loads: u64,
@@ -129,6 +137,7 @@ impl Report {
         self.refused_fills += other.refused_fills;
         self.replaced += other.replaced;
         self.seized += other.seized;
+        self.renewed += other.renewed;
         self.lists_left_behind += other.lists_left_behind;
         self.tags_invalidated += other.tags_invalidated;
         self.failed_loads += other.failed_loads;
@@ -153,7 +162,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} reads, {} loads, {} coalesced, {} refused fills, {} values refreshed, {} leases seized, {} invalidations by tag, {} lists left behind, {} failed \
+            "{} reads, {} loads, {} coalesced, {} refused fills, {} values refreshed, {} leases seized, {} renewed, {} invalidations by tag, {} lists left behind, {} failed \
              and {} hung loads, {} shed, {} not begun as the database fails (asked again {} times), {} lost answers, {} steps at a store out of reach, {} changes that it may have missed, {} returns of it, {} reads without it, {} negative \
              answers, {} expired, {} ends told ({} times not heard), longest read {:?}",
             self.reads,
@@ -162,6 +171,7 @@ impl fmt::Display for Report {
             self.refused_fills,
             self.replaced,
             self.seized,
+            self.renewed,
             self.tags_invalidated,
             self.lists_left_behind,
             self.failed_loads,
@@ -250,7 +260,7 @@ async fn universe(seed: u64, kind: Kind) -> Report {
     let clients = match kind {
         Kind::Stormy => 4,
         Kind::Calm | Kind::Unheard => 12,
-        Kind::Without(_) => 6,
+        Kind::Sliding | Kind::Without(_) => 6,
     };
     let engines = world.engines();
     for ends in &table.borrow().processes {
@@ -291,9 +301,14 @@ fn loading(statement: SimStatement, kind: Kind) -> Loading {
 fn route(kind: Kind) -> weir::config::Route {
     let ttl = if kind.is_calm() { "1m" } else { "400ms" };
     let head = "[database.main]\nurl = \"sqlite:none\"\n[[route]]\nname = \"row\"\nkey = \"row:{id}\"\n";
-    let text = "grace = \"150ms\"\nearly_refresh = 1.0\ntags = [\"rows\", \"category:{category}\"]\nnegative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
+    let life = match kind {
+        kind if kind.is_long() => "sliding = true\n",
+        Kind::Stormy => "sliding = true\ngrace = \"150ms\"\nearly_refresh = 1.0\n",
+        _ => "grace = \"150ms\"\nearly_refresh = 1.0\n",
+    };
+    let text = "tags = [\"rows\", \"category:{category}\"]\nnegative_ttl = \"80ms\"\njitter = \"50%\"\nload_timeout = \"100ms\"\nvalue = \"text\"\n\
                 load = \"SELECT value FROM rows WHERE id = :id\"\n";
-    let text = format!("{head}ttl = \"{ttl}\"\n{text}");
+    let text = format!("{head}ttl = \"{ttl}\"\n{life}{text}");
     let config = weir::config::parse(&text, Path::new("model.toml"), |_| None).expect("the file is valid");
     config.routes.into_iter().next().expect("it has a route")
 }
@@ -378,6 +393,7 @@ impl World {
             refused_fills: table.refused,
             replaced: table.replaced,
             seized: table.seized,
+            renewed: table.renewed,
             lists_left_behind: table.left_behind,
             tags_invalidated: history.tags,
             failed_loads: rows.failed,
@@ -445,18 +461,28 @@ async fn listen_now_and_then(chance: Chance, ends: Arc<Ends>) {
 
 /// One client: some commands, each after the answer to the one before.
 async fn life(world: World, engine: Engine<SimStore, Chance>) {
-    let commands = if world.kind.is_calm() { 1 } else { 6 };
+    let commands = match world.kind {
+        kind if kind.is_calm() => 1,
+        kind if kind.is_long() => 60,
+        _ => 6,
+    };
     for _ in 0..commands {
         let pause = match world.kind {
+            kind if kind.is_long() => 200,
             Kind::Stormy => 120,
             Kind::Calm | Kind::Unheard => 10,
-            Kind::Without(_) => 60,
+            Kind::Sliding | Kind::Without(_) => 60,
         };
         world.chance.pause(pause).await;
         let number = world.chance.below(if matches!(world.kind, Kind::Without(_)) { 1 } else { KEYS });
         let key = StoreKey { db: 0, name: format!("row:{number}").into() };
         match world.chance.below(11) {
             _ if world.kind.is_calm() => get(&world, &engine, number, &key).await,
+            _ if world.kind.is_long() => match world.chance.below(60) {
+                0 => change_and_move(&world, &engine, number).await,
+                1 => change_all(&world, &engine).await,
+                _ => get(&world, &engine, number, &key).await,
+            },
             0..6 => get(&world, &engine, number, &key).await,
             6 => change(&world, &engine, number, &key).await,
             7 => change_and_move(&world, &engine, number).await,
@@ -498,6 +524,8 @@ async fn look_up(
             Ok(Some((value, left))) => {
                 if left <= engine.schedule(&route.load).due {
                     engine.refresh_behind(route.clone(), key.clone());
+                } else if left <= route.renewal() {
+                    engine.renew_behind(route.route(), key.clone());
                 }
                 return Ok(Some(value));
             }
