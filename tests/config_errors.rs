@@ -87,7 +87,7 @@ url = "sqlite:shop.sqlite"
 [[route]]
 key = "product:{id}"
 load = "SELECT name FROM products WHERE id = :id"
-sliding = true
+compress = "zstd"
 "##,
         r##"
 error: `snapshot` in [embedded] is not supported by this version
@@ -98,11 +98,11 @@ error: `snapshot` in [embedded] is not supported by this version
   |
   = help: remove it
 
-error: `sliding` in [[route]] is not supported by this version
+error: `compress` in [[route]] is not supported by this version
  --> weir.toml:8:1
   |
-8 | sliding = true
-  | ^^^^^^^
+8 | compress = "zstd"
+  | ^^^^^^^^
   |
   = help: remove it
 "##,

@@ -125,6 +125,15 @@ fn a_value_that_is_put_in_another_place_takes_its_tags_along() {
     }
 }
 
+/// COPY makes its source present first, and so its tags known.
+#[test]
+fn what_is_loaded_to_be_copied_takes_its_tags_along() {
+    let (_stack, mut client, mut raw) = stack();
+    assert_eq!(client.run("COPY user:8 elsewhere"), Reply::Int(1));
+    assert_eq!(client.run("WEIR INVALIDATE visits:8"), Reply::Int(2), "both");
+    assert_eq!(raw.run("EXISTS elsewhere user:8"), Reply::Int(0));
+}
+
 #[test]
 fn a_value_takes_its_tags_along_into_another_database() {
     let (_stack, mut client, mut raw) = stack();
@@ -213,6 +222,17 @@ fn what_a_transaction_writes_has_its_tags_when_it_is_done() {
     assert_eq!(client.recv().items(), [Reply::Int(1)]);
     assert!(client.recv().text().contains("user 6"));
     assert_eq!(client.run("WEIR INVALIDATE visits:6"), Reply::Int(1));
+
+    // GETEX may prolong inside MULTI and under WATCH too, and not beyond the route's TTL.
+    for (begin, end) in [("MULTI", "EXEC"), ("WATCH other", "UNWATCH")] {
+        client.run("GET user:6");
+        forget_all_indexes(&mut raw);
+        for words in [begin, "GETEX user:6 PERSIST", end] {
+            client.run(words);
+        }
+        assert!(matches!(client.run("PTTL user:6"), Reply::Int(1..=3_600_000)), "{begin}");
+        assert_eq!(client.run("WEIR INVALIDATE visits:6"), Reply::Int(1), "{begin}");
+    }
 
     // In every database that it may have met.
     for words in ["MULTI", "SELECT 3", "SET user:7 mine", "EXEC"] {

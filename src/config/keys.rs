@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 /// Sections and keys of the design that this version does not have.
 const LATER: &[(&str, &[&str])] =
     &[("[embedded]", &["snapshot"]), ("[defaults]", LATER_IN_ROUTES), ("[[route]]", LATER_IN_ROUTES)];
-const LATER_IN_ROUTES: &[&str] = &["sliding", "compress", "write", "save", "remove", "watch"];
+const LATER_IN_ROUTES: &[&str] = &["compress", "write", "save", "remove", "watch"];
 
 /// Takes what the schema does not know out of `table`; one error for each.
 pub fn prune(table: &mut DeTable<'_>, schema: &Value) -> Vec<Diagnostic> {

@@ -21,13 +21,16 @@ use crate::cache::Engine;
 use crate::cache::route::{Route, Routes};
 use crate::clock::Clock;
 use crate::resp::args::Args;
-use crate::resp::command::Spec;
+use crate::resp::command::{Access, Spec};
 use crate::resp::number;
 use crate::store::{Store, StoreError, StoreKey};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// So many keys are seen to at once.
+const AT_ONCE: usize = 1000;
 
 /// See the module's page. Of one command, or of all that a transaction has queued.
 #[derive(Default)]
@@ -60,10 +63,11 @@ pub struct Tagged(Vec<Vec<Bytes>>);
 impl Lasting {
     /// Of a well-formed command that leaves this at its keys.
     pub fn of(routes: &Routes, spec: &Spec, args: Args<'_>, leaves: Leaves) -> Self {
-        if !leaves.a_value() {
+        let prolongs = prolongs(spec, args);
+        let only_reads = matches!(spec.access_of(args), Access::None | Access::Read) && !prolongs;
+        if only_reads || !leaves.a_value() {
             return Lasting::default();
         }
-        let prolongs = prolongs(spec, args);
         let held = lifetime::held(spec, args);
         let care = |(index, position): (usize, usize)| {
             let name = args.get(position)?;
@@ -96,12 +100,16 @@ impl Lasting {
         S: Store + Clone + 'static,
         C: Clock + Clone + 'static,
     {
-        let begun = self.0.iter().map(|care| async move {
-            let tags = care.see_to(engine, db).await?;
-            care.carry(engine, db, &tags).await?;
-            Ok(tags)
-        });
-        try_join_all(begun).await.map(Tagged)
+        let mut tagged = Vec::with_capacity(self.0.len());
+        for cares in self.0.chunks(AT_ONCE) {
+            let begun = cares.iter().map(|care| async move {
+                let tags = care.see_to(engine, db).await?;
+                care.carry(engine, db, &tags).await?;
+                Ok(tags)
+            });
+            tagged.extend(try_join_all(begun).await?);
+        }
+        Ok(Tagged(tagged))
     }
 
     /// After it has run there.
@@ -113,11 +121,14 @@ impl Lasting {
         S: Store + Clone + 'static,
         C: Clock + Clone + 'static,
     {
-        let ended = self.0.iter().zip(&tagged.0).map(|(care, tags)| async move {
-            care.see_to(engine, db).await?;
-            care.carry(engine, db, tags).await
-        });
-        try_join_all(ended).await.map(drop)
+        for (cares, tagged) in self.0.chunks(AT_ONCE).zip(tagged.0.chunks(AT_ONCE)) {
+            let ended = cares.iter().zip(tagged).map(|(care, tags)| async move {
+                care.see_to(engine, db).await?;
+                care.carry(engine, db, tags).await
+            });
+            try_join_all(ended).await?;
+        }
+        Ok(())
     }
 }
 
@@ -176,7 +187,7 @@ impl To {
 }
 
 /// Whether a command may let a value live longer that it leaves as it is.
-fn prolongs(spec: &Spec, args: Args<'_>) -> bool {
+pub fn prolongs(spec: &Spec, args: Args<'_>) -> bool {
     match spec.name {
         "expire" | "pexpire" | "expireat" | "pexpireat" | "persist" => true,
         "getex" => args.len() > 2,
@@ -185,12 +196,10 @@ fn prolongs(spec: &Spec, args: Args<'_>) -> bool {
 }
 
 impl Conn {
-    /// Whether a routed read may let its key live longer, so that something is to be seen to.
+    /// Whether a routed read may let its key live longer, and something is to be seen to for that. Where nothing is loaded, at
+    /// least that it lives no longer than its route allows.
     pub(super) fn prolongs(&self, spec: &Spec, request: Request<'_>, keys: &RoutedKeys<'_>) -> bool {
-        let args = request.args;
-        spec.name == "getex"
-            && keys.first().route.keeps_notes()
-            && !Lasting::of(&self.worker.app.routes, spec, args, Leaves::of(spec, args)).is_empty()
+        prolongs(spec, request.args) && (keys.first().route.keeps_notes() || !self.loads())
     }
 
     /// Such a read, in its turn.
@@ -257,6 +266,7 @@ mod tests {
                 vec![(key("page:1"), false, None, None), (key("page:2"), false, None, None)],
             ),
             ("DEL page:1", vec![]),
+            ("GET page:1", vec![]),
             ("SET plain:1 v", vec![]),
             ("EXPIRE plain:1 5", vec![]),
             ("EXPIRE page:1 5", vec![(key("page:1"), true, None, None)]),

@@ -12,7 +12,7 @@
 use super::aside;
 use super::change::Touched;
 use super::conn::{Conn, Flow, Muting, Request};
-use super::lasting::{Lasting, Tagged};
+use super::lasting::{Lasting, Tagged, prolongs};
 use super::lifetime::{Leaves, Written};
 use super::missed;
 use super::output::Output;
@@ -477,15 +477,15 @@ fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>) -> 
     if let Some(command) = conn.queued_instead(spec, request.args) {
         return conn.forward_instead(request, &command);
     }
+    let leaves = Leaves::of(spec, request.args);
     let writes = match spec.access_of(request.args) {
-        Access::None | Access::Read => Vec::new(),
-        Access::Modify | Access::Write => {
-            let leaves = Leaves::of(spec, request.args);
+        Access::None | Access::Read if !prolongs(spec, request.args) => Vec::new(),
+        _ => {
             let keys = conn.routed_keys(spec, request.args).into_iter();
             keys.map(|(key, route)| (key, route, leaves)).collect()
         }
     };
-    let lasting = Lasting::of(&conn.worker.app.routes, spec, request.args, Leaves::of(spec, request.args));
+    let lasting = Lasting::of(&conn.worker.app.routes, spec, request.args, leaves);
     let selected = request.args.get(1).filter(|_| spec.name == "select").and_then(number::parse);
     if let Some(transaction) = conn.transaction() {
         transaction.selects.extend(selected.and_then(|db| u32::try_from(db).ok()));

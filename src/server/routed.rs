@@ -286,11 +286,18 @@ pub async fn modify(worker: &Worker, mut modify: Modify) -> Output {
     // The one step is a script, and scripts of Weir's own do not run as clients.
     modify.lone &= modify.way.identity.user.is_none();
     let args = parse(&modify.command);
+    let (lasting, mut tagged) = (lasting(worker, &modify, args.as_args()), None);
     let answer = match missed::wait(worker, &modify).await {
-        Ok(()) => answer_modify(worker, &modify, args.as_args()).await,
+        Ok(()) => answer_modify(worker, &modify, args.as_args(), &lasting, &mut tagged).await,
         Err(failure) => Err(upstream_text(failure)),
     };
     settle_written(worker, &modify, answer.as_deref().ok()).await;
+    let answer = match (answer, &tagged) {
+        (Ok(reply), Some(tagged)) => {
+            lasting.end(&worker.engine, modify.way.identity.db, tagged).await.map(|()| reply).map_err(upstream_text)
+        }
+        (answer, _) => answer,
+    };
     match answer {
         Ok(reply) => Output::whole(reply),
         Err(text) => error(&text),
@@ -384,54 +391,46 @@ pub async fn run(command: Vec<u8>, way: Way) -> Output {
     way.run(parse(&command).as_args()).await.map_or_else(|failure| error(&upstream_text(failure)), Output::whole)
 }
 
-async fn answer_modify(worker: &Worker, modify: &Modify, args: Args<'_>) -> Result<Vec<u8>, String> {
+async fn answer_modify(
+    worker: &Worker,
+    modify: &Modify,
+    args: Args<'_>,
+    lasting: &Lasting,
+    tagged: &mut Option<Tagged>,
+) -> Result<Vec<u8>, String> {
     let way = &modify.way;
     let spec = lookup(&args[0]).expect("only known commands are routed");
     if !spec.arity_ok(args.len()) || !way.may_run(args).await {
         return way.run(args).await.map_err(upstream_text);
     }
-    let (db, lasting) = (way.identity.db, lasting(worker, modify, args));
-    let mut tagged = None;
+    let db = way.identity.db;
     for _ in 0..ATTEMPTS {
         // What is changed where it stands has its tags, and lives no longer than it did.
-        if !keeps_its_end(spec) {
-            begin(worker, &lasting, db, &mut tagged).await?;
+        if modify.lone && !keeps_its_end(spec) {
+            begin(worker, lasting, db, tagged).await?;
         }
         if let ([(key, _)], true) = (modify.keys.as_slice(), modify.lone) {
             let reply = way.run_if_present(key, args).await.map_err(upstream_text)?;
             if let Some(reply) = reply {
-                return end(worker, &lasting, db, tagged, reply).await;
+                return Ok(reply);
             }
         }
         let all_known = make_present(worker, modify).await?;
         if all_known || !modify.lone {
-            begin(worker, &lasting, db, &mut tagged).await?;
+            // Of what was loaded just now, the tags are known now.
+            begin(worker, lasting, db, tagged).await?;
             fence(worker, modify).await.map_err(upstream_text)?;
-            let reply = way.run(args).await.map_err(upstream_text)?;
-            return end(worker, &lasting, db, tagged, reply).await;
+            return way.run(args).await.map_err(upstream_text);
         }
     }
     Err("LOAD the key changed again and again while the command was about to run".into())
 }
 
 async fn begin(worker: &Worker, lasting: &Lasting, db: u32, tagged: &mut Option<Tagged>) -> Result<(), String> {
-    if tagged.is_none() && !lasting.is_empty() {
+    if tagged.is_none() {
         *tagged = Some(lasting.begin(&worker.engine, db).await.map_err(upstream_text)?);
     }
     Ok(())
-}
-
-async fn end(
-    worker: &Worker,
-    lasting: &Lasting,
-    db: u32,
-    tagged: Option<Tagged>,
-    reply: Vec<u8>,
-) -> Result<Vec<u8>, String> {
-    match tagged {
-        Some(tagged) => lasting.end(&worker.engine, db, &tagged).await.map(|()| reply).map_err(upstream_text),
-        None => Ok(reply),
-    }
 }
 
 /// Whether a command changes a value where it stands, which then ends when it was to end before.
