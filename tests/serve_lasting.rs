@@ -269,6 +269,11 @@ fn tags_that_clients_name_last_as_long_as_the_key_of_a_route_with_tags() {
     assert!(
         client.run(&format!("WEIR TAG page:4 {}", many(50))).is_error("ERR the key would have 150 tags, more than 128")
     );
+    client.run("GET user:1");
+    for key in raw.run("KEYS *").items() {
+        let key = key.text();
+        assert!(matches!(raw.run(&format!("PTTL {key}")), Reply::Int(1..)), "{key} stays for ever");
+    }
 }
 
 #[test]

@@ -527,7 +527,8 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     }
     let ahead = |written: &&Written| written.1.fence(written.2.a_value()) == Fence::Ahead;
     let keys: Vec<Vec<u8>> = transaction.writes.iter().filter(ahead).map(|(key, ..)| key.clone()).collect();
-    if !transaction.fenced && !(keys.is_empty() && transaction.lasting.is_empty()) {
+    let is_prepared = keys.is_empty() && transaction.lasting.is_empty();
+    if !transaction.fenced && !is_prepared {
         transaction.fenced = true;
         let lasting = std::mem::take(&mut transaction.lasting);
         let dbs: BTreeSet<u32> = transaction.selects.iter().copied().chain([db]).collect();
