@@ -2,14 +2,14 @@
 //!
 //! What is left of a value's life in the store tells when, as it does for refreshes ([`super::refresh`]): once a tenth of the
 //! shortest life that the route's jitter allows is over, the next read renews, behind its reader's back; the reads before it
-//! cost nothing more. So a value lives for nine tenths of its TTL at least from its last read, and at most for all of it.
+//! cost nothing more. From its last read on a value lives for nine tenths of that at least, and for the route's TTL at most.
 //!
 //! - *What is stale is not renewed* but refreshed; and what is due is refreshed early and not renewed: a load gives a new life
 //!   anyway. A value that is always renewed in time is never loaded again, and only an invalidation makes it go.
 //! - *What a client wants to end is not renewed*: until the moment that EXPIRE and its kin, GETEX, or SET … NX with a TTL have said,
 //!   a read renews nothing ([`Store::hold_end`]). The TTL of any other SET says how long its value lives without being read.
 //! - *Nothing else is renewed by mistake.* A key that is gone meanwhile stays gone, a value that lives longer is left alone, and
-//!   one that was filled meanwhile gets no more than its own load gave it.
+//!   one that was filled meanwhile gets no longer life than its own load might have given it.
 //! - *Its tags live on with it*: the key stands in their indexes for the new life before the value is given it, and is put
 //!   there again afterwards ([`super::tags`]).
 //!
