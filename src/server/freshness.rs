@@ -5,7 +5,7 @@
 //! `sliding` route is renewed there ([`crate::cache::sliding`]). TTL and its kin tell the fresh part of a key's life, and 0 in its
 //! grace; they and OBJECT ask about the key and not for its value, and renew nothing.
 //!
-//! Not asked: reads of several keys but MGET; whatever a client does over a link of its own (MULTI, WATCH, TRACKING …), for there
+//! Not asked: reads of several keys but MGET, and in a cluster those of several slots; whatever a client does over a link of its own (MULTI, WATCH, TRACKING …), for there
 //! nothing is loaded, and TTL tells what the server does.
 
 use super::conn::{Conn, Request, RoutedKeys};
