@@ -122,8 +122,7 @@ error: unknown key `name` in [defaults]
 2 | name = "x"
   | ^^^^
   |
-  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, check_hits, check_invalidations, near, wait_for_fill
-  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, sliding, near, wait_for_fill
+  = help: accepted here: database, rows, value, ttl, jitter, negative_ttl, max_value, load_timeout, on_modify, tags, grace, early_refresh, check_hits, check_invalidations, sliding, near, wait_for_fill
 "##,
     );
 }

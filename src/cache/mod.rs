@@ -46,7 +46,8 @@ pub mod near;
 mod negative;
 pub mod prepare;
 pub mod refresh;
-mod renew;
+mod refresh_now;
+
 pub mod route;
 pub mod sliding;
 mod tags;

@@ -210,12 +210,13 @@ impl Conn {
             command: request.command().into_owned(),
             keys: keys.hashes.clone(),
             route: route.index,
-            other_routes: Vec::new(),
+            other_routes: Box::default(),
             all_keys: 1,
             way: self.way().clone(),
             seen: self.is_private(),
             opts_in: self.opts_in(),
             timed: None,
+            drawn: None,
             patience: self.patience(route.route),
         };
         let slot = self.replies.open_slow(keys.hashes, self.command_index());

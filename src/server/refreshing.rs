@@ -18,7 +18,7 @@ pub fn run(conn: &mut Conn, request: Request<'_>) -> Flow {
         return Flow::Next;
     };
     on_key(conn, request, async move |worker, key, _| -> Output {
-        match worker.engine.renew(&Wanted { route, key }).await {
+        match worker.engine.refresh_now(&Wanted { route, key }).await {
             Ok(Found::Absent) => integer(0),
             Ok(Found::Present | Found::Loaded { .. }) => integer(1),
             Err(failure) => error(&failure.to_string()),

@@ -487,7 +487,7 @@ async fn life(world: World, engine: Engine<SimStore, Chance>) {
             6 => change(&world, &engine, number, &key).await,
             7 => change_and_move(&world, &engine, number).await,
             8 => change_all(&world, &engine).await,
-            9 => change_and_renew(&world, &engine, number, &key).await,
+            9 => change_and_refresh(&world, &engine, number, &key).await,
             _ => set(&world, &engine, number, &key).await,
         }
     }
@@ -577,11 +577,14 @@ async fn change(world: &World, engine: &Engine<SimStore, Chance>, number: u64, k
 }
 
 /// An application's write: commit, then WEIR REFRESH.
-async fn change_and_renew(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
+async fn change_and_refresh(world: &World, engine: &Engine<SimStore, Chance>, number: u64, key: &StoreKey) {
     let name = number.to_string();
     world.commit(number, !world.chance.one_in(3), world.category(number));
     let invalidation = world.history.borrow_mut().invalidating(&name);
-    if engine.renew(&Wanted { route: world.processes[engine.store().process].clone(), key: key.clone() }).await.is_ok()
+    if engine
+        .refresh_now(&Wanted { route: world.processes[engine.store().process].clone(), key: key.clone() })
+        .await
+        .is_ok()
     {
         world.history.borrow_mut().invalidated(&name, invalidation);
     }

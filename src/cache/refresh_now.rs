@@ -1,11 +1,11 @@
 //! `WEIR REFRESH`: a key is loaded anew though there may be a value, and its client waits for that.
 //!
-//! Whoever is answered knows that what anybody reads from then on was loaded after it asked. So a renewal *seizes* the lease: a
+//! Whoever is answered knows that what anybody reads from then on was loaded after it asked. So such a refresh *seizes* the lease: a
 //! load that is under way may have read an older row, and its fill is refused. The old value is served until the new one takes
 //! its place; if the load fails it stays.
 //!
-//! Of each key one renewal runs at a time in a process. Who comes meanwhile shares the next one, which begins after they have asked
-//! (`unstored::Turns`). If another process seizes the lease in its turn, or a change of the key drops it, the renewal looks again: a
+//! Of each key one such refresh runs at a time in a process. Who comes meanwhile shares the next one, which begins after they have asked
+//! (`unstored::Turns`). If another process seizes the lease in its turn, or a change of the key drops it, it looks again: a
 //! lease that stands then was taken after it began, and so that load will do as well.
 
 use super::error::{Kind, LoadError};
@@ -24,7 +24,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     ///
     /// # Errors
     /// Those of a read that misses; and [`Kind::NotStored`] if there is a row and it could not be kept.
-    pub async fn renew(&self, wanted: &Wanted) -> Answer {
+    pub async fn refresh_now(&self, wanted: &Wanted) -> Answer {
         let arguments = match self.arguments(&wanted.route, &wanted.key) {
             Ok(arguments) => arguments,
             Err(answer) => return answer,
@@ -34,7 +34,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             match turn {
                 // In a task of its own: no client's hang-up ends it.
                 Some(turn) => {
-                    tokio::task::spawn_local(self.clone().renew_in_turns(wanted.clone(), arguments.clone(), turn));
+                    tokio::task::spawn_local(self.clone().refresh_in_turns(wanted.clone(), arguments.clone(), turn));
                 }
                 None => wanted.route.metrics.coalesced.increment(1),
             }
@@ -45,22 +45,22 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         }
     }
 
-    async fn renew_in_turns(self, wanted: Wanted, arguments: Arguments, mut turn: Turn) {
+    async fn refresh_in_turns(self, wanted: Wanted, arguments: Arguments, mut turn: Turn) {
         loop {
-            let answer = self.renew_now(&wanted, &arguments).await;
+            let answer = self.refresh_once(&wanted, &arguments).await;
             if !turn.land(answer) {
                 return;
             }
         }
     }
 
-    async fn renew_now(&self, wanted: &Wanted, arguments: &Arguments) -> Answer {
+    async fn refresh_once(&self, wanted: &Wanted, arguments: &Arguments) -> Answer {
         let route = &wanted.route;
         let deadline = self.clock.now() + route.lease_time() * 2;
         let failed = |kind| Err(LoadError { route: route.config.name.as_str().into(), kind });
         let mut pause = FIRST_LOOK;
         for attempt in 0..ATTEMPTS {
-            let begun = self.begin_renewal(wanted, arguments, attempt == 0).await;
+            let begun = self.begin_refresh_now(wanted, arguments, attempt == 0).await;
             let wait = match begun {
                 Ok(wait) => wait,
                 Err(error) => return failed(Kind::Store(error)),
@@ -75,7 +75,12 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         failed(Kind::NotStored)
     }
 
-    async fn begin_renewal(&self, wanted: &Wanted, arguments: &Arguments, seizes: bool) -> Result<Wait, StoreError> {
+    async fn begin_refresh_now(
+        &self,
+        wanted: &Wanted,
+        arguments: &Arguments,
+        seizes: bool,
+    ) -> Result<Wait, StoreError> {
         let Wanted { route, key } = wanted.clone();
         let (token, lease) = (Token(self.clock.random_u64().max(1)), route.lease_time());
         let (pilot, ticket) = self.shared.flights.announce(token);
