@@ -19,29 +19,33 @@ mod proxy;
 mod redis;
 mod sentinel;
 mod shop;
+mod spread;
 mod sqlite;
 mod stack;
 mod tunnel;
 mod users;
 mod weir;
+mod zipf;
 
 pub use certificates::{Authority, Signed};
 pub use client::{Client, Reply, command, raw_command};
 pub use cluster::{Master, RedisCluster};
 pub use metrics::Metrics;
 pub use pgbouncer::PgBouncer;
-pub use postgres::{Gate, Postgres};
+pub use postgres::{Gate, Postgres, Session};
 pub use process::{free_port, many_descriptors};
 pub use proxy::{Fault, FaultProxy};
 pub use redis::Redis;
 pub use sentinel::{CutOff, NAME, Sentinels, Setup};
 pub use shop::sql as shop_sql;
+pub use spread::Spread;
 pub use sqlite::Sqlite;
 pub(crate) use stack::over_all_pairs;
 pub use stack::{Database, Pair, Stack};
 pub use tunnel::{Far, Tunnel};
 pub use users::{User, UsersFile};
 pub use weir::{Finished, Weir, check, run_weir, run_weir_unprivileged};
+pub use zipf::Zipf;
 
 use std::time::{Duration, Instant};
 
@@ -67,6 +71,14 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
         std::thread::park_timeout(pause);
         pause = (pause * 2).min(Duration::from_millis(25));
+    }
+}
+
+/// A fault lasts for a time: nothing is waited for.
+pub fn lasts(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        std::thread::park_timeout(left);
     }
 }
 

@@ -75,6 +75,12 @@ impl Postgres {
         session.as_mut().expect("postgres runs").sql(text)
     }
 
+    /// A connection of one's own, for those who work at once.
+    #[track_caller]
+    pub fn session(&self) -> Session {
+        Session::open(&self.url()).expect("postgres runs")
+    }
+
     /// One number: `pg.number("SELECT count(*) FROM …")`.
     #[track_caller]
     pub fn number(&self, text: &str) -> i64 {
@@ -113,7 +119,7 @@ impl Postgres {
     /// Shuts a gate: statements that call `through_gate()` wait in it, their snapshot already taken, until it opens.
     #[track_caller]
     pub fn shut_gate(&self) -> Gate {
-        let mut session = Session::open(&self.url()).expect("postgres runs");
+        let mut session = self.session();
         session.sql("SELECT pg_advisory_lock(4711)");
         Gate { session }
     }
@@ -187,7 +193,7 @@ const SETTINGS: [&str; 12] = [
 ];
 
 /// A connection with its own small runtime, so that tests can be plain functions.
-struct Session {
+pub struct Session {
     runtime: tokio::runtime::Runtime,
     client: tokio_postgres::Client,
 }
@@ -201,8 +207,9 @@ impl Session {
         Ok(Session { runtime, client })
     }
 
+    /// Runs SQL (several statements, if wanted) and answers the rows as text.
     #[track_caller]
-    fn sql(&mut self, text: &str) -> Vec<Vec<Option<String>>> {
+    pub fn sql(&mut self, text: &str) -> Vec<Vec<Option<String>>> {
         let answer = self.runtime.block_on(self.client.simple_query(text));
         let messages = answer.unwrap_or_else(|error| panic!("{error:?}: {text}"));
         messages

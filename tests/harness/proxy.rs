@@ -25,12 +25,14 @@ pub enum Fault {
     HalfClose = 5,
     /// Accepts connections and closes them at once.
     Refuse = 6,
+    /// Keeps what comes, and passes it on once there is another fault: late, when nobody may expect it any more.
+    Hold = 7,
 }
 
 impl Fault {
     fn from(code: u8) -> Fault {
         use Fault::*;
-        [None, OneByte, Delay, BlackHole, CutMidway, HalfClose, Refuse][usize::from(code)]
+        [None, OneByte, Delay, BlackHole, CutMidway, HalfClose, Refuse, Hold][usize::from(code)]
     }
 }
 
@@ -58,7 +60,7 @@ pub struct FaultProxy {
     listener: Option<JoinHandle<()>>,
 }
 
-/// No test needs more; it bounds the threads.
+/// No test needs more at once; it bounds the threads.
 const MOST_CONNECTIONS: usize = 256;
 
 impl FaultProxy {
@@ -122,8 +124,10 @@ fn accept(listener: &TcpListener, target: u16, shared: &Arc<Shared>) {
         if shared.ends.load(Ordering::SeqCst) {
             return;
         }
-        let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
-        if shared.fault() == Fault::Refuse || number >= MOST_CONNECTIONS {
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        // Each connection has two threads, and each of them one of these.
+        let connections = Arc::strong_count(shared) / 2;
+        if shared.fault() == Fault::Refuse || connections >= MOST_CONNECTIONS {
             shared.hits.fetch_add(1, Ordering::SeqCst);
             continue;
         }
@@ -136,7 +140,10 @@ fn accept(listener: &TcpListener, target: u16, shared: &Arc<Shared>) {
 fn connect(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     let (Ok(client_out), Ok(server_out)) = (client.try_clone(), server.try_clone()) else { return };
     if let (Ok(one), Ok(two)) = (client.try_clone(), server.try_clone()) {
-        shared.sockets.lock().expect("no thread panics with it").extend([one, two]);
+        let mut sockets = shared.sockets.lock().expect("no thread panics with it");
+        // Those that have ended on both sides have no peer any more.
+        sockets.retain(|socket| socket.peer_addr().is_ok());
+        sockets.extend([one, two]);
     }
     let chosen = Arc::new(AtomicBool::new(shared.word.is_empty()));
     for (from, to) in [(client, server_out), (server, client_out)] {
@@ -164,6 +171,12 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, chosen: &Atomic
             Fault::OneByte => piece[..n].chunks(1).all(|byte| to.write_all(byte).is_ok()),
             Fault::Delay => {
                 std::thread::park_timeout(Duration::from_millis(20));
+                to.write_all(&piece[..n]).is_ok()
+            }
+            Fault::Hold => {
+                while shared.fault() == Fault::Hold && !shared.ends.load(Ordering::SeqCst) {
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
                 to.write_all(&piece[..n]).is_ok()
             }
             Fault::BlackHole => true,

@@ -13,6 +13,7 @@ pub struct Weir {
     port: u16,
     admin: u16,
     config: PathBuf,
+    environment: Vec<(String, String)>,
     process: Process,
     folder: tempfile::TempDir,
 }
@@ -22,21 +23,27 @@ impl Weir {
     /// one is put in front. Answers once `/readyz` does.
     #[track_caller]
     pub fn start(config: &str) -> Weir {
-        Weir::start_until(config, "/readyz")
+        Weir::start_until(config, &[], "/readyz")
+    }
+
+    /// The same, with these variables in its environment.
+    #[track_caller]
+    pub fn start_under(config: &str, environment: &[(String, String)]) -> Weir {
+        Weir::start_until(config, environment, "/readyz")
     }
 
     /// The same, but answers as soon as it is alive, ready or not.
     #[track_caller]
     pub fn start_unready(config: &str) -> Weir {
-        Weir::start_until(config, "/healthz")
+        Weir::start_until(config, &[], "/healthz")
     }
 
     #[track_caller]
-    fn start_until(config: &str, path: &str) -> Weir {
+    fn start_until(config: &str, environment: &[(String, String)], path: &str) -> Weir {
         let config = with_server(config);
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match Weir::try_start(&config, path) {
+            match Weir::try_start(&config, environment, path) {
                 Ok(weir) => return weir,
                 Err(log) => {
                     assert!(
@@ -49,23 +56,28 @@ impl Weir {
     }
 
     /// `Err` with what it printed, if it ended instead of answering 200 on `path`.
-    fn try_start(config: &str, path: &str) -> Result<Weir, String> {
+    fn try_start(config: &str, environment: &[(String, String)], path: &str) -> Result<Weir, String> {
         let folder = tempfile::tempdir().expect("temporary folder");
         let (port, admin) = (free_port(), free_port());
         let text = config.replace("{port}", &port.to_string()).replace("{admin}", &admin.to_string());
         let file = folder.path().join("weir.toml");
         std::fs::write(&file, text).expect("temporary folder");
-        let mut process = Process::start("weir", folder.path(), serve(&file).current_dir(folder.path()), "KILL");
-        let answers = wait_for(&format!("weir answers {path}"), || {
-            if process.ended().is_some() {
-                return Some(false);
-            }
-            matches!(http::get(admin, path), Ok((200, _))).then_some(true)
-        });
-        match answers {
-            true => Ok(Weir { port, admin, config: file, process, folder }),
+        let mut process = spawn(folder.path(), &file, environment);
+        match answers(&mut process, admin, path) {
+            true => Ok(Weir { port, admin, config: file, environment: environment.to_vec(), process, folder }),
             false => Err(process.log()),
         }
+    }
+
+    pub fn kill9(&mut self) {
+        self.process.kill("KILL");
+    }
+
+    /// Starts it again on the same ports and configuration. Call [`Weir::kill9`] before.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        self.process = spawn(self.folder.path(), &self.config, &self.environment);
+        assert!(answers(&mut self.process, self.admin, "/readyz"), "weir does not start again:\n{}", self.log());
     }
 
     pub fn port(&self) -> u16 {
@@ -138,6 +150,23 @@ impl Weir {
     pub fn runs(&mut self) -> bool {
         self.process.ended().is_none()
     }
+}
+
+fn spawn(folder: &Path, config: &Path, environment: &[(String, String)]) -> Process {
+    let mut command = serve(config);
+    command.current_dir(folder).envs(environment.iter().map(|(name, value)| (name, value)));
+    Process::start("weir", folder, &mut command, "KILL")
+}
+
+/// False if it ended instead of answering 200 on `path`.
+#[track_caller]
+fn answers(process: &mut Process, admin: u16, path: &str) -> bool {
+    wait_for(&format!("weir answers {path}"), || {
+        if process.ended().is_some() {
+            return Some(false);
+        }
+        matches!(http::get(admin, path), Ok((200, _))).then_some(true)
+    })
 }
 
 fn with_server(config: &str) -> String {

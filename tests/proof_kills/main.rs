@@ -41,14 +41,6 @@ fn start(redis: &Redis, shop: &Shop) -> Weir {
     ))
 }
 
-/// The fault itself lasts for a time: nothing is waited for.
-fn lasts(time: Duration) {
-    let end = Instant::now() + time;
-    while let Some(left) = end.checked_duration_since(Instant::now()) {
-        std::thread::park_timeout(left);
-    }
-}
-
 /// A4.
 #[test]
 fn a_killed_redis_makes_nothing_wrong_and_is_found_again() {
@@ -91,7 +83,7 @@ fn a_killed_redis_makes_nothing_wrong_and_is_found_again() {
     });
     let figures = crowd.figures();
     println!("A4: {kills} kills, down {down:?} ms; {figures}");
-    println!("A4: first success after Redis' return: {}", figures::Spread::of(&returns));
+    println!("A4: first success after Redis' return: {}", Spread::of(&returns));
     println!(
         "A4: {attempts} connects while it was down, at most {bursts} within 10 ms; at most {standing} connections made \
          by the time all was well again; weir_upstream_reconnects_total {}",

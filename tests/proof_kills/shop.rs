@@ -1,7 +1,7 @@
 //! Rows with versions, and which version a reader may see at least. Shares no code with what is tested.
 
 use crate::crowd::DATABASES;
-use crate::harness::Sqlite;
+use crate::harness::{Sqlite, Zipf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,8 +14,8 @@ pub struct Shop {
     writer: Mutex<rusqlite::Connection>,
     /// Of each row in each Redis database, the newest version whose invalidation was acknowledged.
     floors: Vec<AtomicU64>,
-    /// Chances of the rows, summed up: row 0 is asked for most (Zipf 0.99).
-    chances: Vec<f64>,
+    rows: usize,
+    chances: Zipf,
 }
 
 impl Shop {
@@ -29,13 +29,9 @@ impl Shop {
         let writer = rusqlite::Connection::open(database.path()).expect("database file");
         writer.execute_batch("PRAGMA synchronous = off").expect("setting");
         writer.busy_timeout(crate::harness::PATIENCE).expect("setting");
-        let mut sum = 0.0;
-        let chances = (1..=rows).map(|rank| {
-            sum += (rank as f64).powf(-0.99);
-            sum
-        });
         Shop {
-            chances: chances.collect(),
+            rows: rows as usize,
+            chances: Zipf::new(rows),
             floors: (0..rows * u64::from(DATABASES)).map(|_| AtomicU64::new(1)).collect(),
             database,
             writer: Mutex::new(writer),
@@ -48,8 +44,7 @@ impl Shop {
 
     /// Some row, seldom any but the first.
     pub fn pick(&self, random: &mut fastrand::Rng) -> usize {
-        let at = random.f64() * self.chances.last().expect("there are rows");
-        self.chances.partition_point(|&sum| sum < at).min(self.chances.len() - 1)
+        self.chances.pick(random)
     }
 
     /// The oldest version that a read of this row may answer if it begins now.
@@ -70,6 +65,6 @@ impl Shop {
     }
 
     fn place(&self, database: u32, row: usize) -> usize {
-        database as usize * self.chances.len() + row
+        database as usize * self.rows + row
     }
 }
