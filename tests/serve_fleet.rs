@@ -215,6 +215,48 @@ fn waiters_of_a_hung_redis_are_answered_by_the_database() {
     fleet.wait_until_all_listen();
 }
 
+/// One of its keys another Weir loads, and the other is invalidated while this one loads it: neither is missing.
+#[test]
+fn an_mget_of_what_one_weir_loads_and_another_may_not_keep_has_all_rows() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis.url(), 2);
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let (mut other, mut client, mut writer) =
+        (fleet.weirs[1].client(), fleet.weirs[0].client(), fleet.weirs[0].client());
+    other.run_later("GET slow:2");
+    wait_until("one loads", || fleet.postgres.in_gate() == 1);
+    client.run_later("MGET slow:1 slow:2");
+    wait_until("both load", || fleet.postgres.in_gate() == 2);
+    fleet.wait_until_coalesced(1);
+    assert_eq!(writer.run("DEL slow:1"), Reply::Int(0));
+    drop(gate);
+    let names: Vec<_> = client.recv().items().iter().map(|row| row.json()["name"].clone()).collect();
+    assert_eq!(names, ["product 1", "product 2"]);
+    assert_eq!(other.recv().json()["name"], "product 2");
+}
+
+/// One of its keys another Weir loads, and the other is invalidated meanwhile: neither is missing.
+#[test]
+fn an_mget_of_what_one_weir_loads_and_another_drops_has_all_rows() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis.url(), 2);
+    fleet.wait_until_all_listen();
+    let (mut other, mut client, mut writer) =
+        (fleet.weirs[1].client(), fleet.weirs[0].client(), fleet.weirs[0].client());
+    client.run("GET slow:1");
+    let gate = fleet.postgres.shut_gate();
+    other.run_later("GET slow:2");
+    wait_until("one loads", || fleet.postgres.in_gate() == 1);
+    client.run_later("MGET slow:1 slow:2");
+    fleet.wait_until_coalesced(1);
+    assert_eq!(writer.run("DEL slow:1"), Reply::Int(1));
+    drop(gate);
+    let names: Vec<_> = client.recv().items().iter().map(|row| row.json()["name"].clone()).collect();
+    assert_eq!(names, ["product 1", "product 2"]);
+    assert_eq!(other.recv().json()["name"], "product 2");
+}
+
 #[test]
 fn behind_sentinels_who_listens_follows_the_master() {
     let sentinels = Sentinels::start();

@@ -136,6 +136,18 @@ async fn answer_read(
         if spec.name == "getex" {
             found.iter().for_each(|(position, _)| cap_read(worker, read, spec, args, *position));
         }
+        if spec.name == "mget" && reply.starts_with(b"*") {
+            if misses_others(worker, read, spec, args, &reply, &found) {
+                continue;
+            }
+            // What the store could not keep is the loads' to say.
+            if unstored > 0 {
+                match from_loads(spec, args, read.way.identity.protocol, &reply, &found) {
+                    Some(output) => return Ok(output),
+                    None => continue,
+                }
+            }
+        }
         if unstored > 0 {
             return Ok(Output::whole(with_unstored(spec, reply, unstored)));
         }
@@ -197,6 +209,20 @@ fn suspects(worker: &Worker, spec: &Spec, args: Args<'_>, reply: &[u8]) -> Vec<u
     positions.zip(elements).filter(|(_, nil)| *nil).map(|(position, _)| position).filter(routed).collect()
 }
 
+/// Whether a key that an MGET had is missing now, and nobody has looked for it.
+fn misses_others(
+    worker: &Worker,
+    read: &Read,
+    spec: &Spec,
+    args: Args<'_>,
+    reply: &[u8],
+    found: &[(usize, Found)],
+) -> bool {
+    suspects(worker, spec, args, reply).into_iter().any(|position| {
+        found.iter().all(|(known, _)| *known != position) && wanted(worker, read, &args[position]).is_some()
+    })
+}
+
 /// A key of a read, if it is one that can be loaded.
 pub fn wanted(worker: &Worker, read: &Read, key: &[u8]) -> Option<Wanted> {
     let route = worker.app.routes.find(key)?.loading()?;
@@ -246,22 +272,22 @@ fn bulk(output: &mut Output, bytes: &Bytes) {
     output.extend(b"\r\n");
 }
 
-/// MGET's elements in their order: those the store had, and those that were loaded; a hash is nil to MGET.
+/// MGET's elements in their order: those the store had, and those that were loaded; a hash is nil to MGET. `None` if one is
+/// missing that the store has had since.
 fn mget(args: Args<'_>, protocol: Protocol, reply: &[u8], found: &[(usize, Found)]) -> Option<Output> {
-    if found.iter().any(|(_, found)| matches!(found, Found::Present)) {
-        return None;
-    }
     let mut output = Output::default();
     output.write(|out| write::array(out, args.len() - 1));
     let mut found = found.iter().peekable();
     for (index, range) in elements(reply).enumerate() {
         match found.next_if(|(position, _)| *position == index + 1) {
             None => output.extend(&reply[range]),
+            Some((_, Found::Present)) if is_nil(&reply[range.clone()]) => return None,
+            Some((_, Found::Present)) => output.extend(&reply[range]),
             Some((_, Found::Loaded { value, .. })) => match &**value {
                 Value::String(bytes) => bulk(&mut output, bytes),
                 Value::Hash(_) => output.write(|out| write::nil(out, protocol)),
             },
-            Some(_) => output.write(|out| write::nil(out, protocol)),
+            Some((_, Found::Absent)) => output.write(|out| write::nil(out, protocol)),
         }
     }
     Some(output)
