@@ -21,6 +21,7 @@ pub const FIRST: u64 = 1;
 pub struct Read {
     pub client: u16,
     pub weir: u8,
+    pub command: &'static str,
     pub key: u32,
     pub start: Moment,
     pub end: Moment,
@@ -128,10 +129,10 @@ impl Known {
         // Whoever sees no row may have seen any version that is none: the newest of them speaks for the answer.
         let seen = read.seen.unwrap_or(most - most % 8);
         if is_absence(seen) != read.seen.is_none() || seen < least || seen > most {
-            let Read { client, weir, key, start, end, seen } = *read;
+            let Read { client, weir, command, key, start, end, seen } = *read;
             verdict.violations.push(format!(
-                "client {client} asked Weir {weir} for key {key} from {start} to {end} and saw {seen:?}: a version from \
-                 {least} to {most} was due, and {acknowledged} had been acknowledged by then"
+                "client {client} asked Weir {weir} for key {key} by {command} from {start} to {end} and saw {seen:?}: a version \
+                 from {least} to {most} was due, and {acknowledged} had been acknowledged by then"
             ));
         } else if seen < acknowledged {
             let newer = self.acknowledged.newer_than(seen).expect("one was acknowledged");
@@ -160,7 +161,7 @@ mod tests {
     }
 
     fn verdict(weir: u8, (start, end): (Moment, Moment), seen: Option<u64>, near: Option<Duration>) -> Verdict {
-        judge(1, &[Read { client: 0, weir, key: 0, start, end, seen }], &changes(), near)
+        judge(1, &[Read { client: 0, weir, command: "GET", key: 0, start, end, seen }], &changes(), near)
     }
 
     #[test]
@@ -226,7 +227,7 @@ mod tests {
             (41, 50, None, false),
             (41, 50, Some(9), true),
         ] {
-            let reads = [Read { client: 0, weir: 0, key: 0, start, end, seen }];
+            let reads = [Read { client: 0, weir: 0, command: "GET", key: 0, start, end, seen }];
             let verdict = judge(1, &reads, &changes, None);
             assert_eq!(verdict.violations.is_empty(), is_right, "{start} {end} {seen:?}: {verdict:?}");
         }
@@ -234,7 +235,8 @@ mod tests {
 
     #[test]
     fn keys_have_nothing_to_do_with_each_other() {
-        let reads = [0, 1].map(|key| Read { client: 0, weir: 0, key, start: 30, end: 35, seen: Some(1) });
+        let reads =
+            [0, 1].map(|key| Read { client: 0, weir: 0, command: "GET", key, start: 30, end: 35, seen: Some(1) });
         let verdict = judge(2, &reads, &[change(2, 10, Some((20, 0)))], None);
         assert_eq!(verdict.violations.len(), 1, "{verdict:?}");
     }

@@ -15,33 +15,39 @@ pub struct Reader<'a> {
 
 /// A command, and the rows that its answer tells of.
 pub struct Question {
-    pub command: Vec<String>,
+    /// Its name, and the rest of it.
+    name: &'static str,
+    arguments: Vec<String>,
     kind: Kind,
     rows: Vec<usize>,
 }
 
 impl Question {
     pub fn get(row: usize) -> Question {
-        Question { command: vec!["GET".into(), Kind::Row.key(row)], kind: Kind::Row, rows: vec![row] }
+        Question { name: "GET", arguments: vec![Kind::Row.key(row)], kind: Kind::Row, rows: vec![row] }
     }
 
     fn mget(rows: Vec<usize>) -> Question {
-        let keys = rows.iter().map(|row| Kind::Row.key(*row));
-        Question { command: std::iter::once("MGET".into()).chain(keys).collect(), kind: Kind::Row, rows }
+        let arguments = rows.iter().map(|row| Kind::Row.key(*row)).collect();
+        Question { name: "MGET", arguments, kind: Kind::Row, rows }
     }
 
     pub fn hgetall(row: usize) -> Question {
-        Question { command: vec!["HGETALL".into(), Kind::Card.key(row)], kind: Kind::Card, rows: vec![row] }
+        Question { name: "HGETALL", arguments: vec![Kind::Card.key(row)], kind: Kind::Card, rows: vec![row] }
     }
 
     fn hmget(row: usize) -> Question {
-        let command = ["HMGET", &Kind::Card.key(row), "id", "version"].map(str::to_owned).to_vec();
-        Question { command, kind: Kind::Card, rows: vec![row] }
+        let arguments = [&Kind::Card.key(row), "id", "version"].map(str::to_owned).to_vec();
+        Question { name: "HMGET", arguments, kind: Kind::Card, rows: vec![row] }
+    }
+
+    fn command(&self) -> Vec<String> {
+        std::iter::once(self.name.to_owned()).chain(self.arguments.iter().cloned()).collect()
     }
 
     /// Of each row the version that it has by this answer; `None` if this is no answer to the question.
     fn versions(&self, reply: &Reply) -> Option<Vec<Option<u64>>> {
-        match (self.command[0].as_str(), reply) {
+        match (self.name, reply) {
             ("MGET", Reply::Array(items)) if items.len() == self.rows.len() => {
                 items.iter().zip(&self.rows).map(|(item, row)| of_json(item, *row)).collect()
             }
@@ -108,18 +114,18 @@ impl<'a> Reader<'a> {
 
 /// Asks all in one piece and writes the answers down.
 pub fn ask(crowd: &Crowd, line: &mut Line, client: u16, questions: &[Question], history: &mut History) {
-    let commands: Vec<Vec<String>> = questions.iter().map(|question| question.command.clone()).collect();
+    let commands: Vec<Vec<String>> = questions.iter().map(Question::command).collect();
     let start = crowd.now();
     let Some(replies) = line.ask(&commands, history) else { return };
     let end = crowd.now();
-    for (question, reply) in questions.iter().zip(&replies) {
+    for ((question, command), reply) in questions.iter().zip(&commands).zip(&replies) {
         let Some(versions) = question.versions(reply) else {
-            line.note_failure(&question.command, reply, history);
+            line.note_failure(command, reply, history);
             continue;
         };
         for (row, seen) in question.rows.iter().zip(versions) {
-            let key = question.kind.number(*row);
-            history.reads.push(Read { client, weir: line.weir as u8, key, start, end, seen });
+            let (command, key) = (question.name, question.kind.number(*row));
+            history.reads.push(Read { client, weir: line.weir as u8, command, key, start, end, seen });
             count(&crowd.counts.reads);
         }
     }
