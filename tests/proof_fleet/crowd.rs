@@ -1,7 +1,7 @@
 //! Readers and writers on all Weirs, without a pause, until enough was read and whatever is to go wrong has.
 
 use crate::fleet::{Fleet, WEIRS};
-use crate::harness::{Client, PATIENCE, Reply, size};
+use crate::harness::{Client, PATIENCE, Reply, lasts, size};
 use crate::history::{Change, Moment, Read};
 use crate::readers::Reader;
 use crate::scenario::Scenario;
@@ -102,6 +102,9 @@ impl<'a> Crowd<'a> {
                     break;
                 }
                 self.scenario.fault.strike(fleet, struck);
+                fleet.wait_until_all_hear(self.scenario.near);
+                // Time to work before the next.
+                lasts(Duration::from_millis(300));
                 struck += 1;
             }
             drop(ends);

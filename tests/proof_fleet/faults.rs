@@ -64,11 +64,11 @@ impl Fault {
         .to_vec()
     }
 
-    /// One round of it. Afterwards all is as it was.
+    /// One round of it. Afterwards nothing is in the way of anybody any more.
     pub fn strike(self, fleet: &mut Fleet, round: usize) {
         let one = round % WEIRS;
         match self {
-            Fault::None | Fault::SlowLoads | Fault::OtherClocks => lasts(Duration::from_millis(50)),
+            Fault::None | Fault::SlowLoads | Fault::OtherClocks => {}
             Fault::StoppedWeir => {
                 fleet.weirs[one].signal("STOP");
                 lasts(BEYOND_LEASE);
@@ -89,8 +89,6 @@ impl Fault {
                 fleet.weirs[one].signal("CONT");
             }
         }
-        // Time to work before the next.
-        lasts(Duration::from_millis(200));
     }
 
     /// How often it has bitten, and in what that is seen.

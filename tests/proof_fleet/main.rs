@@ -86,7 +86,7 @@ fn nothing_is_old_though_a_weir_is_killed() {
 
 #[test]
 fn nothing_is_old_though_redis_comes_back_empty() {
-    nothing_is_old(Fault::KilledUpstream, &[(By::Both, Near::On, Over::Redis), (By::Tag, Near::Off, Over::Cluster)]);
+    nothing_is_old(Fault::KilledUpstream, &[(By::Both, Near::On, Over::Redis), (By::Key, Near::Off, Over::Cluster)]);
 }
 
 #[test]

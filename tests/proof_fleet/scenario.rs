@@ -60,7 +60,7 @@ impl Scenario {
         let shop = Shop::new(size("WEIR_PROOF_KEYS", 50));
         let mut fleet = Fleet::start(&self, &shop);
         let crowd = Crowd::new(&self, &shop, &fleet);
-        let (reads, rounds) = (size("WEIR_PROOF_READS", 6_000), size("WEIR_PROOF_ROUNDS", 3));
+        let (reads, rounds) = (size("WEIR_PROOF_READS", 4_000), size("WEIR_PROOF_ROUNDS", 3));
         let rounds = crowd.work(&mut fleet, reads, rounds as usize, seed);
         let (history, counts) = crowd.into_history();
         let near = match self.near {
