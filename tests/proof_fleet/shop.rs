@@ -33,19 +33,22 @@ impl Kind {
     }
 }
 
-const CATEGORIES: u8 = 7;
+/// Rows of one category, and categories at least.
+const ROWS_EACH: u64 = 8;
+const CATEGORIES: u64 = 7;
 
 pub struct Shop {
     postgres: Postgres,
     rows: Vec<Mutex<Ledger>>,
     chances: Zipf,
+    categories: u32,
 }
 
 /// What is known of a row.
 #[derive(Debug)]
 struct Ledger {
     /// Of each version from the first one on.
-    categories: Vec<u8>,
+    categories: Vec<u32>,
     /// For each kind of key, the newest version whose invalidation was acknowledged.
     floors: [u64; KINDS.len()],
 }
@@ -55,7 +58,7 @@ struct Ledger {
 pub struct Version {
     pub row: usize,
     pub number: u64,
-    pub category: u8,
+    pub category: u32,
 }
 
 impl Shop {
@@ -65,8 +68,14 @@ impl Shop {
             "CREATE TABLE rows (id integer PRIMARY KEY, version bigint NOT NULL, category integer NOT NULL) WITH (fillfactor = 20);
              INSERT INTO rows SELECT id, {FIRST}, 0 FROM generate_series(0, {rows} - 1) AS id"
         ));
+        let categories = (rows / ROWS_EACH).max(CATEGORIES);
         let ledger = |_| Mutex::new(Ledger { categories: vec![0], floors: [FIRST; KINDS.len()] });
-        Shop { postgres, rows: (0..rows).map(ledger).collect(), chances: Zipf::new(rows) }
+        Shop {
+            postgres,
+            rows: (0..rows).map(ledger).collect(),
+            chances: Zipf::new(rows),
+            categories: categories as u32,
+        }
     }
 
     pub fn database_port(&self) -> u16 {
@@ -94,7 +103,7 @@ impl Shop {
     pub fn change(&self, row: usize, session: &mut Session, random: &mut fastrand::Rng) -> Version {
         // Held until it is written down, so that whoever commits the next version knows of this one.
         let mut ledger = self.rows[row].lock().expect("no thread panics with it");
-        let category = random.u8(..CATEGORIES);
+        let category = random.u32(..self.categories);
         let rows = session.sql(&format!(
             "UPDATE rows SET version = version + 1, category = {category} WHERE id = {row} RETURNING version"
         ));
@@ -106,7 +115,7 @@ impl Shop {
 
     /// The categories of all versions before this one that somebody may still keep. If later ones were acknowledged already,
     /// there is none, and this version's own is as good as any.
-    pub fn categories_before(&self, version: Version) -> BTreeSet<u8> {
+    pub fn categories_before(&self, version: Version) -> BTreeSet<u32> {
         let ledger = self.rows[version.row].lock().expect("no thread panics with it");
         let oldest = ledger.floors.into_iter().min().unwrap_or(FIRST).min(version.number);
         let before = (oldest - FIRST) as usize..(version.number - FIRST) as usize;

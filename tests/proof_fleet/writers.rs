@@ -63,7 +63,7 @@ impl<'a> Writer<'a> {
             let Some(row) = self.pick() else { continue };
             self.change(row, history);
             // Nine reads for each change, so that something is kept between two.
-            self.crowd.wait_for_reads(9);
+            self.crowd.wait_for_reads(9 * self.writers as u64);
         }
     }
 
