@@ -4,10 +4,12 @@ use crate::crowd::{Counts, Crowd, History};
 use crate::faults::Fault;
 use crate::fleet::{Fleet, NEAR};
 use crate::harness::{Spread, many_descriptors, size};
-use crate::history::{Verdict, judge};
+use crate::history::{Read, Verdict, judge};
 use crate::shop::{KINDS, Shop};
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
@@ -50,6 +52,7 @@ pub struct Report {
     pub near_hits: u64,
     refusals: Vec<(&'static str, u64)>,
     seen_without_store: u64,
+    dropped_by_events: u64,
 }
 
 const REASONS: [&str; 6] = ["invalidated", "tag_invalidated", "lease_expired", "occupied", "upstream", "negative_full"];
@@ -75,6 +78,7 @@ impl Scenario {
             hits: self.fault.hits(&fleet, &counts),
             near_hits: fleet.count("weir_lookups_total", &[("outcome", "near_hit")]),
             refusals: refusals.into_iter().filter(|(_, count)| *count > 0).collect(),
+            dropped_by_events: fleet.count("weir_invalidations_total", &[("source", "event")]),
             seen_without_store: fleet.count("weir_loads_total", &[("trigger", "unstored"), ("result", "row")]),
             history,
             counts,
@@ -101,24 +105,28 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Scenario { by, near, over, fault, .. } = self.scenario;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(SeqCst);
+        let count = |counter: &AtomicU64| counter.load(SeqCst);
         let (hits, what) = self.hits;
+        let time = |read: &Read| Duration::from_nanos(read.end - read.start);
+        let times: Vec<Duration> = self.history.reads.iter().map(time).collect();
         write!(
             f,
             "{fault:?}, by {by:?}, near {near:?}, {over:?}: {} reads, {} violations, {} other wrong answers; invalidations: \
-             {} acknowledged, {} failed, {} told; {} rounds of faults, hits: {hits} {what}; {} commands refused, {} connections \
-             cut, {} rows without the store, fills refused: {:?}",
+             {} acknowledged, {} failed, {} told, of which came {} deletions; {} rounds of faults, hits: {hits} {what}; {} commands \
+             refused, {} connections cut, {} rows without the store, fills refused: {:?}; reads: {}",
             self.history.reads.len(),
             self.verdict.violations.len(),
             self.history.wrong.len(),
             count(&self.counts.acknowledged),
             count(&self.counts.failed),
             count(&self.counts.told),
+            self.dropped_by_events,
             self.rounds,
             count(&self.counts.refused),
             count(&self.counts.cut),
             self.seen_without_store,
             self.refusals,
+            Spread::of(&times),
         )?;
         match near {
             Near::Off => Ok(()),

@@ -70,7 +70,7 @@ impl<'a> Writer<'a> {
     /// Odd rows have one writer each, even ones have all.
     fn pick(&mut self) -> Option<usize> {
         let row = self.crowd.shop.pick(&mut self.random);
-        let row = if row % 2 == 0 { row } else { row - row % (2 * self.writers) + 2 * self.number + 1 };
+        let row = if row.is_multiple_of(2) { row } else { row - row % (2 * self.writers) + 2 * self.number + 1 };
         (row < self.crowd.shop.rows() && !self.left_alone.contains(&row)).then_some(row)
     }
 
@@ -111,7 +111,7 @@ impl<'a> Writer<'a> {
 
     fn way(&mut self, version: Version) -> Way {
         let scenario = self.crowd.scenario;
-        let is_own = version.row % 2 == 1;
+        let is_own = !version.row.is_multiple_of(2);
         let mut ways = Vec::new();
         if scenario.by != By::Tag {
             ways.extend(BY_KEY);
