@@ -129,10 +129,11 @@ url = "{upstream}"
 timeout = "{patience}ms"
 [database.main]
 url = "{database}"
-timeout = "{patience}ms"
+timeout = "20s"
 [invalidation]
 channel = "changes"
 [defaults]
+load_timeout = "{patience}ms"
 ttl = "3s"
 jitter = "20%"
 grace = "3s"
