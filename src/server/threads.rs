@@ -12,10 +12,13 @@ use super::session;
 use super::warming::warm_all;
 use super::worker::Worker;
 use crate::cache::explain::Explanation;
+use crate::cache::route::Route;
 use crate::cache::{Engine, Shared};
 use crate::clock::SystemClock;
 use crate::config::Checks;
 use crate::store::redis::Redis;
+use crate::store::redis::sweep::Pick;
+use crate::store::redis::trust::Picks;
 use crate::store::{Backend, Identity};
 use bytes::Bytes;
 use std::io;
@@ -74,9 +77,7 @@ impl Workers {
         if let StoreKind::Redis(upstream) = &app.store {
             upstream.follow(&loads);
             if upstream.drops_when_replaced() && app.routes.iter().any(|route| route.has_load()) {
-                let of_app = app.clone();
-                let can_be_loaded = move |key: &[u8]| of_app.routes.find(key).is_some_and(|route| route.has_load());
-                upstream.keep_trust(Arc::new(can_be_loaded), &loads);
+                upstream.keep_trust(picks(app), &loads);
             }
             if !app.routes.is_empty() {
                 upstream.listen(&loads);
@@ -136,6 +137,17 @@ impl Workers {
             Err(_) => self.handles.iter().map(|handle| handle.count.load(Relaxed)).sum(),
         }
     }
+}
+
+/// What goes from a Redis that is another than before.
+fn picks(app: &Arc<App>) -> Picks {
+    let pick = |which: fn(&Route) -> bool| -> Pick {
+        let app = app.clone();
+        Arc::new(move |key| app.routes.find(key).is_some_and(|route| route.has_load() && which(route)))
+    };
+    let is_tagged = |route: &Route| !route.tags.is_empty();
+    let any_tagged = app.routes.iter().any(|route| route.has_load() && is_tagged(route));
+    Picks { loaded: pick(|_| true), tagged: any_tagged.then(|| pick(is_tagged)) }
 }
 
 fn start_one(

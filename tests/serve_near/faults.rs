@@ -66,6 +66,8 @@ fn a_redis_that_comes_back_has_nothing_kept_of_it() {
     scene.redis.restart();
     wait_until("the row is read again", || client.run("GET text:1") == Reply::bulk("product 1"));
     wait_until_open(scene.weir());
+    // Until then it is looked through, and what is put there meanwhile may go, too.
+    wait_until("it is trusted", || scene.weir().metric("weir_upstream_trusted", &[]) == 1.0);
     bring_in(&scene.redis, &mut client, "GET text:1");
     scene.redis.client().run("SET text:1 new");
     wait_until("pushes arrive again", || client.run("GET text:1") == Reply::bulk("new"));

@@ -11,9 +11,8 @@ use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, NEXT, NOTE, R
 use super::sentinel;
 use super::side_key;
 use super::subscriber;
-use super::sweep::Pick;
 use super::talk::{self, Command, Talk};
-use super::trust::{self, Mark, Standing, Trust};
+use super::trust::{self, Mark, Picks, RUN_ID, Standing, Trust};
 use crate::config::{self, Address, Place, WhenReplaced};
 use crate::resp::frame::Reply;
 use crate::resp::write::Protocol;
@@ -163,11 +162,10 @@ impl Upstream {
         runtime.spawn(subscriber::subscribe(self.clone(), Events::new(channel, to)));
     }
 
-    /// Begins to look whether a server is another than before, and what it holds of the keys that `pick` picks to be served.
-    /// Call it once, before any link is opened.
-    pub fn keep_trust(self: &Arc<Self>, pick: Pick, runtime: &Handle) {
+    /// Begins to look whether a server is another than before, and what then must go. Call it once, before any link is opened.
+    pub fn keep_trust(self: &Arc<Self>, picks: Picks, runtime: &Handle) {
         self.trust.begin();
-        runtime.spawn(trust::keep(self.clone(), pick));
+        runtime.spawn(trust::keep(self.clone(), picks));
     }
 
     /// Whether what a server may have lost is to be dropped, as the configuration says.
@@ -309,7 +307,7 @@ impl Upstream {
         match self.trust.is_on() {
             true if self.is_node => Some(talk::command(&["INFO", "replication"])),
             true if identity.db == self.db() => {
-                Some(talk::command(&["GET", &String::from_utf8_lossy(&side_key::epoch(0))]))
+                Some(talk::command(&["HGET", &String::from_utf8_lossy(&side_key::epoch(0)), RUN_ID]))
             }
             _ => None,
         }
@@ -322,7 +320,7 @@ impl Upstream {
             exchange.find(|(asked, _)| asked.iter().zip(command).all(|(a, b)| a == b)).map(|(_, reply)| reply)
         };
         let Some(server) = told(&["INFO", "server"]).and_then(Reply::as_bytes) else { return };
-        let mark = match (told(&["GET"]), told(&["INFO", "replication"]).and_then(Reply::as_bytes)) {
+        let mark = match (told(&["HGET"]), told(&["INFO", "replication"]).and_then(Reply::as_bytes)) {
             (Some(mark), _) => Mark::of(mark),
             (None, Some(text)) if self.is_node && has_followed_nobody(text) => Mark::OfNobodyElse,
             _ => Mark::Unknown,
@@ -476,7 +474,7 @@ async fn shake_hands(
     for (command, reply) in commands.iter().zip(&replies) {
         match reply {
             // Without its mark a server can be served from, if less is known of it.
-            Reply::Error(text) if !matches!(command[0].as_str(), "CLIENT" | "GET") => {
+            Reply::Error(text) if !matches!(command[0].as_str(), "CLIENT" | "HGET") => {
                 return Err(talk::refused(command, text));
             }
             reply if command[0] == "ROLE" && !talk::is_master(reply) => {

@@ -24,7 +24,7 @@ pub mod sweep;
 mod tags;
 mod talk;
 pub mod tracking;
-mod trust;
+pub mod trust;
 
 use self::cluster::Cluster;
 use self::cluster::lane::Lane;

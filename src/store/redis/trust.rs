@@ -15,8 +15,10 @@
 //! in one of the node's own slots, which a link does not know; there, a node that joins while this process runs, and has
 //! never followed a master, is taken for new: what it holds has come from nodes that are trusted.
 //!
-//! The sequence of tags' invalidations may have been set back, too: it takes a leap that no lost part of it can have been
-//! ([`LEAP`]), so that a load that noted a number before is refused by every mark after (`cache::tags`).
+//! What such a server knew of tags may be lost, too. Their indexes: so in a cluster the keys of routes with tags are deleted at the other
+//! masters as well. And the sequence of their invalidations: it takes a leap that no lost part of it can have been ([`LEAP`]), or
+//! begins again from the server's time, so that a load that noted a number before is refused by every mark after
+//! (`cache::tags`).
 //!
 //! Limits: in a cluster, what one node holds may be in doubt, and all nodes are; for as long as that one's keys are looked
 //! through. A run id tells restarts and failovers, and not DEBUG RELOAD or a restored file that the server was made to load.
@@ -107,6 +109,9 @@ struct Known {
     doubted: bool,
 }
 
+/// The mark is a hash, with this field.
+pub const RUN_ID: &str = "run_id";
+
 /// The mark beside a server's data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
@@ -121,7 +126,7 @@ pub enum Mark {
 }
 
 impl Mark {
-    /// From the reply to GET.
+    /// From the reply to HGET.
     pub fn of(reply: &Reply) -> Mark {
         match (reply, reply.as_bytes()) {
             (Reply::Error(_), _) => Mark::Unknown,
@@ -190,9 +195,11 @@ impl Drop for Standing {
     }
 }
 
-/// No more invalidations by tag than this are lost with a server, in a life of 2^21 such losses: marks are compared as
-/// doubles, which hold integers up to 2^53.
-const LEAP: u64 = 1 << 32;
+/// No more invalidations by tag than this are lost with a server that has kept some. One that has lost all begins again
+/// from microseconds, and so above what one with fewer invalidations than that ever reaches.
+const LEAP: u64 = 1 << 20;
+/// The mark lasts so long from when it was last looked after.
+const MARK_LIFE: Duration = Duration::from_secs(30 * 86_400);
 /// The mark is looked after this often.
 const PERIOD: Duration = Duration::from_secs(30);
 /// Pauses before a server is tried again that could not be looked through; they double.
@@ -201,9 +208,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// One answer may take this long, or `timeout` if that is longer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks through servers that are in doubt, and looks after the marks, for as long as the runtime lives. `pick` picks the keys that
-/// can be loaded again.
-pub async fn keep(upstream: Arc<Upstream>, pick: Pick) {
+/// Which keys go once a server is another than before.
+pub struct Picks {
+    /// From it: those that can be loaded again.
+    pub loaded: Pick,
+    /// From the others: those of them whose tags it may have known. `None`: there are none.
+    pub tagged: Option<Pick>,
+}
+
+/// Looks through servers that are in doubt, and looks after the marks, for as long as the runtime lives.
+pub async fn keep(upstream: Arc<Upstream>, picks: Picks) {
     let trust = upstream.trust().clone();
     let mut changes = upstream.cluster().map(|cluster| cluster.changes());
     let mut pause = FIRST_PAUSE;
@@ -217,7 +231,7 @@ pub async fn keep(upstream: Arc<Upstream>, pick: Pick) {
             continue;
         }
         let servers = upstream.servers();
-        let looked = join_all(servers.iter().map(|(server, slot)| look(server, *slot, &trust, &pick))).await;
+        let looked = join_all(servers.iter().map(|(server, slot)| look(&upstream, server, *slot, &picks))).await;
         let all_well = !servers.is_empty() && looked.iter().all(Result::is_ok);
         if all_well {
             trust.met.store(true, Ordering::Release);
@@ -244,39 +258,59 @@ pub async fn keep(upstream: Arc<Upstream>, pick: Pick) {
 }
 
 /// Looks at one server, and through it if it is in doubt.
-async fn look(server: &Upstream, slot: u16, trust: &Trust, pick: &Pick) -> Result<(), StoreError> {
-    let looked = look_with(server, slot, trust, pick).await;
+async fn look(all: &Arc<Upstream>, server: &Arc<Upstream>, slot: u16, picks: &Picks) -> Result<(), StoreError> {
+    let looked = look_with(all, server, slot, picks).await;
     if let Err(error @ StoreError::Refused(_)) = &looked {
         server.note_refusal(error);
     }
     looked
 }
 
-async fn look_with(server: &Upstream, slot: u16, trust: &Trust, pick: &Pick) -> Result<(), StoreError> {
+async fn look_with(all: &Arc<Upstream>, server: &Arc<Upstream>, slot: u16, picks: &Picks) -> Result<(), StoreError> {
     let mut visit = Visit::begin(server).await?;
     let name = String::from_utf8_lossy(&side_key::epoch(slot)).into_owned();
-    let replies = visit.ask(&[talk::command(&["INFO", "server"]), talk::command(&["GET", &name])]).await?;
+    let replies = visit.ask(&[talk::command(&["INFO", "server"]), talk::command(&["HGET", &name, RUN_ID])]).await?;
     let run_id = replies[0].as_bytes().map(handshake::run_id).unwrap_or_default();
     let mark = Mark::of(&replies[1]);
     let standing = server.standing();
     standing.meet(&run_id, &mark);
-    let is_new = mark == Mark::Absent && !trust.met.load(Ordering::Acquire);
-    if standing.is_doubted() && mark != Mark::Names(run_id.clone()) && !is_new {
-        let upstream = server.address();
-        tracing::warn!(%upstream, "the server is another than before, and may lack invalidations: its keys of routes with `load` are dropped");
-        let dropped = sweep::sweep(&mut visit, pick).await?;
-        leap(&mut visit).await?;
-        tracing::info!(%upstream, dropped, "what may have been out of date is dropped");
+    let is_marked = mark == Mark::Names(run_id.clone());
+    let is_new = mark == Mark::Absent && !server.trust().met.load(Ordering::Acquire);
+    if standing.is_doubted() && !is_marked && !is_new {
+        look_through(all, server, &mut visit, picks).await?;
     }
     standing.clear(&run_id);
-    if mark != Mark::Names(run_id.clone()) {
+    let mut marking = Vec::new();
+    if !is_marked {
         visit.select(server.db()).await?;
-        visit.ask(&[talk::command(&["SET", &name, &run_id])]).await?;
+        marking.push(talk::command(&["HSET", &name, RUN_ID, &run_id]));
     }
+    marking.push(talk::command(&["PEXPIRE", &name, &MARK_LIFE.as_millis().to_string()]));
+    visit.ask(&marking).await.map(drop)
+}
+
+/// Drops what a server may be wrong about.
+async fn look_through(
+    all: &Arc<Upstream>,
+    server: &Arc<Upstream>,
+    visit: &mut Visit,
+    picks: &Picks,
+) -> Result<(), StoreError> {
+    let upstream = server.address();
+    tracing::warn!(%upstream, "the server is another than before, and may lack invalidations: its keys of routes with `load` are dropped");
+    let mut dropped = sweep::sweep(visit, &picks.loaded).await?;
+    if let Some(tagged) = &picks.tagged {
+        leap(visit).await?;
+        for (other, _) in all.servers().into_iter().filter(|(other, _)| !Arc::ptr_eq(other, server)) {
+            dropped += sweep::sweep(&mut Visit::begin(&other).await?, tagged).await?;
+        }
+    }
+    tracing::info!(%upstream, dropped, "what may have been out of date is dropped");
     Ok(())
 }
 
-/// Lets the sequence of each database take its leap, at the server that has it.
+/// Lets the sequence of each database take its leap, where the server has one. If it has lost it, it begins again from
+/// the time ([`super::scripts::NEXT`]).
 async fn leap(visit: &mut Visit) -> Result<(), StoreError> {
     let sequence = String::from_utf8_lossy(side_key::SEQUENCE).into_owned();
     for db in visit.databases().await? {
@@ -287,10 +321,11 @@ async fn leap(visit: &mut Visit) -> Result<(), StoreError> {
             // It stands at another node.
             continue;
         };
-        let number: u64 =
-            replies[0].as_bytes().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()).unwrap_or(0);
-        let life = super::tags::SEQUENCE_LIFE.as_millis().to_string();
-        visit.ask(&[talk::command(&["SET", &sequence, &(number + LEAP).to_string(), "PX", &life])]).await?;
+        let number = replies[0].as_bytes().and_then(|text| std::str::from_utf8(text).ok()?.parse::<u64>().ok());
+        if let Some(number) = number {
+            let life = super::tags::SEQUENCE_LIFE.as_millis().to_string();
+            visit.ask(&[talk::command(&["SET", &sequence, &(number + LEAP).to_string(), "PX", &life])]).await?;
+        }
     }
     Ok(())
 }
