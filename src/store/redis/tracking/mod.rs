@@ -82,9 +82,9 @@ impl Hearing {
     /// by then counts as changed.
     pub async fn catch_up(&self, limit: Duration) {
         let signs = self.coverage.ask_for_signs();
-        // A connection that ends meanwhile leaves nothing behind that could be old.
+        // A connection that ends meanwhile leaves nothing behind that was heard of.
         let all = join_all(signs);
-        if tokio::time::timeout(limit, all).await.is_err() {
+        if tokio::time::timeout(limit, all).await.is_err() || !self.coverage.is_whole() {
             self.coverage.hears.all_changed();
         }
     }
@@ -152,6 +152,10 @@ impl Coverage {
             count.ears.push(ear);
         });
         Heard { coverage: self.clone(), reason: "lost" }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.count.lock().is_whole()
     }
 
     fn ask_for_signs(&self) -> Vec<oneshot::Receiver<()>> {
