@@ -167,7 +167,7 @@ impl RedisCluster {
         node.process.kill("KILL");
     }
 
-    /// Starts a killed one again, with what it remembers of the cluster and none of the data.
+    /// Starts a killed one again, with what it remembers of the cluster, and of the data what it was told to SAVE.
     #[track_caller]
     pub fn start_again(&mut self, port: u16) {
         let node = self.nodes.iter_mut().find(|node| node.port == port).expect("a node of the cluster");

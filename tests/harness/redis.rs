@@ -5,7 +5,7 @@ use super::{Client, PATIENCE, wait_for};
 use std::process::Command;
 use std::time::Instant;
 
-/// A redis-server on a free port that persists nothing.
+/// A redis-server on a free port that persists nothing by itself.
 pub struct Redis {
     port: u16,
     arguments: Vec<String>,
@@ -68,7 +68,7 @@ impl Redis {
         self.process.as_mut().expect("redis-server runs").kill("KILL");
     }
 
-    /// Starts it again, empty, on the same port. Call [`Redis::kill9`] before.
+    /// Starts it again on the same port, empty, or with what it was told to SAVE. Call [`Redis::kill9`] before.
     pub fn start_again(&mut self) {
         super::wait_until("redis-server has its port again", || self.try_start());
     }

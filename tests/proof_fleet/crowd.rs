@@ -45,6 +45,7 @@ pub struct Counts {
     pub reads: AtomicU64,
     /// Invalidations, by what became of them. Of those that are told over a channel nobody hears.
     pub acknowledged: AtomicU64,
+    pub remembered: AtomicU64,
     pub failed: AtomicU64,
     pub told: AtomicU64,
     /// Commands that were answered an error which the scenario allows for, and connections that ended.

@@ -2,14 +2,11 @@
 
 use crate::crowd::Counts;
 use crate::fleet::{BEYOND_LEASE, BEYOND_TIMEOUT, Fleet, Upstream, WEIRS};
-use crate::harness::{Fault as Door, FaultProxy, Weir, lasts, wait_until};
+use crate::harness::{Client, Fault as Door, FaultProxy, Reply, Weir, lasts, wait_until};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Two more belong here, once Weir remembers what it could not invalidate: `UpstreamReturnsOld` (Redis comes back with a snapshot
-/// from before, or is a replica that lags: proof A5), and `InvalidatedWhileAway` (what writers were refused while Redis was down,
-/// and counts nevertheless once it is back).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing goes wrong.
@@ -26,6 +23,8 @@ pub enum Fault {
     KilledWeir,
     /// Redis, or one master of the cluster after another, is killed, and comes back empty.
     KilledUpstream,
+    /// The same, and it comes back with what it held a moment before (proof A5).
+    OldUpstream,
     /// One Weir's clock is an hour fast, another's an hour slow.
     OtherClocks,
     /// Connections end over which Weirs hear of changes, and one Weir after another hesitates.
@@ -39,8 +38,18 @@ impl Fault {
     pub fn may_fail(self) -> bool {
         matches!(
             self,
-            Fault::StoppedWeir | Fault::CutUpstream | Fault::CutDatabase | Fault::KilledWeir | Fault::KilledUpstream
+            Fault::StoppedWeir
+                | Fault::CutUpstream
+                | Fault::CutDatabase
+                | Fault::KilledWeir
+                | Fault::KilledUpstream
+                | Fault::OldUpstream
         )
+    }
+
+    /// Whether Weirs forget what they remember.
+    pub fn ends_weirs(self) -> bool {
+        self == Fault::KilledWeir
     }
 
     pub fn slows_loads(self) -> bool {
@@ -82,6 +91,14 @@ impl Fault {
                 fleet.weirs[one].start_again();
             }
             Fault::KilledUpstream => kill_upstream(&mut fleet.upstream, round),
+            Fault::OldUpstream => {
+                let mut nodes = fleet.upstream.nodes();
+                let number = round % nodes.len();
+                fleet.kept += save(&mut nodes[number]);
+                // What is invalidated meanwhile is forgotten.
+                lasts(Duration::from_millis(200));
+                kill_upstream(&mut fleet.upstream, round);
+            }
             Fault::CutPushes => {
                 cut_pushes(&fleet.upstream);
                 fleet.weirs[one].signal("STOP");
@@ -105,6 +122,7 @@ impl Fault {
             Fault::CutDatabase => (fleet.count("weir_loads_total", &[("result", "error")]), "loads that failed"),
             Fault::KilledWeir => (counts.cut.load(SeqCst), "connections lost"),
             Fault::KilledUpstream => (counts.refused.load(SeqCst), "commands refused"),
+            Fault::OldUpstream => (fleet.kept, "keys that it came back with"),
             Fault::OtherClocks => {
                 let apart = fleet.weirs.iter().map(Weir::log).filter(|log| minutes_ahead(log).abs() > 30).count();
                 let refused = refused("invalidated") + refused("tag_invalidated");
@@ -143,6 +161,12 @@ fn shut(door: &FaultProxy) {
     door.cut();
     lasts(Duration::from_millis(300));
     door.set(Door::None);
+}
+
+/// Has a node write down what it holds, and come back with that whenever it is started. Answers how many keys.
+fn save(node: &mut Client) -> u64 {
+    assert_eq!(node.run("SAVE"), Reply::ok());
+    node.run("DBSIZE").int() as u64
 }
 
 fn kill_upstream(upstream: &mut Upstream, round: usize) {

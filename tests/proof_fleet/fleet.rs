@@ -49,6 +49,8 @@ pub struct Fleet<'a> {
     /// of a cluster tell Weir their own addresses, which no door stands before.
     pub upstream_doors: Vec<FaultProxy>,
     pub database_doors: Vec<FaultProxy>,
+    /// Keys that upstreams have come back with.
+    pub kept: u64,
     /// Of those that were killed.
     last_metrics: Vec<Metrics>,
     shop: &'a Shop,
@@ -67,7 +69,7 @@ impl<'a> Fleet<'a> {
             _ => Vec::new(),
         };
         let mut fleet =
-            Fleet { weirs: Vec::new(), upstream, upstream_doors, database_doors, last_metrics: Vec::new(), shop };
+            Fleet { weirs: Vec::new(), upstream, upstream_doors, database_doors, kept: 0, last_metrics: Vec::new(), shop };
         fleet.weirs = (0..WEIRS).map(|number| fleet.start_weir(scenario, number)).collect();
         fleet.wait_until_all_hear(scenario.near);
         fleet

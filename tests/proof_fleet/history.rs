@@ -38,6 +38,8 @@ pub struct Change {
     pub begun: Moment,
     /// When an invalidation of the key that began after the commit was acknowledged, and by which Weir.
     pub acknowledged: Option<(Moment, u8)>,
+    /// When it was refused instead, by a Weir which remembers it: that one shows nothing older any more.
+    pub remembered: Option<(Moment, u8)>,
 }
 
 #[derive(Debug, Default)]
@@ -94,20 +96,21 @@ impl Steps {
 struct Known {
     begun: Steps,
     acknowledged: Steps,
-    /// By the Weir that has acknowledged.
+    /// By the Weir that has acknowledged or remembers.
     by_weir: Vec<Steps>,
 }
 
 impl Known {
     fn add(&mut self, change: &Change) {
         self.begun.0.push((change.begun, change.version));
-        let Some((at, weir)) = change.acknowledged else { return };
-        let weir = usize::from(weir);
-        if self.by_weir.len() <= weir {
-            self.by_weir.resize_with(weir + 1, Steps::default);
+        self.acknowledged.0.extend(change.acknowledged.map(|(at, _)| (at, change.version)));
+        for (at, weir) in change.acknowledged.into_iter().chain(change.remembered) {
+            let weir = usize::from(weir);
+            if self.by_weir.len() <= weir {
+                self.by_weir.resize_with(weir + 1, Steps::default);
+            }
+            self.by_weir[weir].0.push((at, change.version));
         }
-        self.acknowledged.0.push((at, change.version));
-        self.by_weir[weir].0.push((at, change.version));
     }
 
     fn sort(&mut self) {
@@ -118,13 +121,12 @@ impl Known {
 
     fn judge(&self, read: &Read, near: Option<Duration>, verdict: &mut Verdict) {
         let acknowledged = self.acknowledged.newest(read.start);
-        let least = match near {
+        let own = self.by_weir.get(usize::from(read.weir)).map_or(FIRST, |own| own.newest(read.start));
+        let by_others = match near {
             None => acknowledged,
-            Some(near) => {
-                let own = self.by_weir.get(usize::from(read.weir)).map_or(FIRST, |own| own.newest(read.start));
-                own.max(self.acknowledged.newest(read.start.saturating_sub(near.as_nanos() as u64)))
-            }
+            Some(near) => self.acknowledged.newest(read.start.saturating_sub(near.as_nanos() as u64)),
         };
+        let least = own.max(by_others);
         let most = self.begun.newest(read.end);
         // Whoever sees no row may have seen any version that is none: the newest of them speaks for the answer.
         let seen = read.seen.unwrap_or(most - most % 8);
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     fn change(version: u64, begun: Moment, acknowledged: Option<(Moment, u8)>) -> Change {
-        Change { key: 0, version, begun, acknowledged }
+        Change { key: 0, version, begun, acknowledged, remembered: None }
     }
 
     /// Version 2 by Weir 0 at 20, 4 by Weir 1 at 40, 3 by Weir 0 only at 50; 5 was never acknowledged.
@@ -211,6 +213,18 @@ mod tests {
             assert_eq!(verdict.violations.is_empty(), is_right, "{weir} {start} {seen}: {verdict:?}");
             let delays: Vec<Duration> = delay.into_iter().map(Duration::from_nanos).collect();
             assert_eq!(verdict.delays, delays, "{weir} {start} {seen}");
+        }
+    }
+
+    #[test]
+    fn who_remembers_what_it_has_refused_shows_nothing_older() {
+        let refused = Change { remembered: Some((20, 0)), ..change(2, 10, None) };
+        for (weir, start, seen, is_right) in [(0, 20, 1, true), (0, 21, 1, false), (0, 21, 2, true), (1, 90, 1, true)] {
+            let reads = [Read { client: 0, weir, command: "GET", key: 0, start, end: 99, seen: Some(seen) }];
+            for near in [None, Some(Duration::from_nanos(15))] {
+                let verdict = judge(1, &reads, &[refused], near);
+                assert_eq!(verdict.violations.is_empty(), is_right, "{weir} {start} {seen}: {verdict:?}");
+            }
         }
     }
 

@@ -90,6 +90,11 @@ fn nothing_is_old_though_redis_comes_back_empty() {
 }
 
 #[test]
+fn nothing_is_old_though_redis_comes_back_with_what_it_held() {
+    nothing_is_old(Fault::OldUpstream, &[(By::Both, Near::On, Over::Redis), (By::Tag, Near::Off, Over::Cluster)]);
+}
+
+#[test]
 fn nothing_is_old_though_clocks_are_hours_apart() {
     nothing_is_old(Fault::OtherClocks, &[(By::Both, Near::Off, Over::Redis)]);
 }

@@ -112,12 +112,13 @@ impl fmt::Display for Report {
         write!(
             f,
             "{fault:?}, by {by:?}, near {near:?}, {over:?}: {} reads, {} violations, {} other wrong answers; invalidations: \
-             {} acknowledged, {} failed, {} told, of which came {} deletions; {} rounds of faults, hits: {hits} {what}; {} commands \
+             {} acknowledged, {} refused and remembered, {} failed, {} told, of which came {} deletions; {} rounds of faults, hits: {hits} {what}; {} commands \
              refused, {} connections cut, {} rows without the store, fills refused: {:?}; reads: {}",
             self.history.reads.len(),
             self.verdict.violations.len(),
             self.history.wrong.len(),
             count(&self.counts.acknowledged),
+            count(&self.counts.remembered),
             count(&self.counts.failed),
             count(&self.counts.told),
             self.dropped_by_events,

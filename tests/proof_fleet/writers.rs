@@ -1,5 +1,5 @@
 //! Clients that change rows in the database and then invalidate, in every way in which that is acknowledged, through whichever
-//! Weir. Only what was acknowledged counts.
+//! Weir. What was acknowledged counts; and for the Weir that has refused it because it does not reach its upstream, that too.
 //!
 //! A SET of the new row counts as well, but only where one client alone writes the row: of two that change and then SET, the
 //! slower one would leave its older row behind, whoever keeps it. And if such a writer does not know whether its SET was done, it
@@ -46,6 +46,26 @@ enum Way {
     Channel,
 }
 
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Done,
+    /// That Weir has told so, and sees to it.
+    Remembered,
+    Unknown,
+}
+
+impl Way {
+    /// Where the way is one of a single key: whether it is this one, of a `kind` that was picked.
+    fn is_about(self, concerned: Kind, kind: Kind) -> bool {
+        match self {
+            Way::Expire | Way::Script | Way::Transaction => concerned == kind,
+            Way::Set | Way::SetWithTags => concerned == Kind::Row,
+            Way::Del | Way::Unlink | Way::Flush | Way::Categories | Way::RowTag | Way::Channel => true,
+        }
+    }
+}
+
 const BY_KEY: [Way; 6] = [Way::Del, Way::Del, Way::Unlink, Way::Expire, Way::Script, Way::Transaction];
 const BY_TAG: [Way; 4] = [Way::Categories, Way::Categories, Way::Categories, Way::RowTag];
 const OWN: [Way; 3] = [Way::Set, Way::SetWithTags, Way::Set];
@@ -82,23 +102,26 @@ impl<'a> Writer<'a> {
         let forgets = self.crowd.scenario.forgets.is_some_and(|every| self.changes.is_multiple_of(every));
         // Either of its keys, where the way is one of a single key.
         let kind = self.random.choice(KINDS).expect("there are two");
-        let kinds = if forgets { KINDS.to_vec() } else { self.make_known(version, way, kind, weir, history) };
-        let at = self.crowd.now();
-        for kind in KINDS {
-            let is_known = kinds.contains(&kind);
-            if is_known {
-                self.crowd.shop.acknowledged(version, kind);
+        let answer = if forgets { Answer::Done } else { self.make_known(version, way, kind, weir, history) };
+        let at = Some((self.crowd.now(), weir as u8));
+        for concerned in KINDS {
+            let is_meant = forgets || way.is_about(concerned, kind);
+            if is_meant && answer == Answer::Done {
+                self.crowd.shop.acknowledged(version, concerned);
             }
-            let acknowledged = is_known.then_some((at, weir as u8));
-            history.changes.push(Change { key: kind.number(row), version: version.number, begun, acknowledged });
+            let acknowledged = at.filter(|_| is_meant && answer == Answer::Done);
+            let remembered = at.filter(|_| is_meant && answer == Answer::Remembered);
+            let (key, version) = (concerned.number(row), version.number);
+            history.changes.push(Change { key, version, begun, acknowledged, remembered });
         }
         let counts = &self.crowd.counts;
-        match (way, kinds.is_empty()) {
+        match (way, answer) {
             (Way::Channel, _) => count(&counts.told),
-            (_, false) => count(&counts.acknowledged),
-            (_, true) => count(&counts.failed),
+            (_, Answer::Done) => count(&counts.acknowledged),
+            (_, Answer::Remembered) => count(&counts.remembered),
+            (_, Answer::Unknown) => count(&counts.failed),
         }
-        if !kinds.is_empty() && self.random.bool() {
+        if answer == Answer::Done && self.random.bool() {
             self.look_at(row, history);
         }
     }
@@ -131,12 +154,11 @@ impl<'a> Writer<'a> {
         self.random.choice(ways).expect("there are some")
     }
 
-    /// Answers of which keys it was acknowledged.
-    fn make_known(&mut self, version: Version, way: Way, kind: Kind, weir: usize, history: &mut History) -> Vec<Kind> {
+    fn make_known(&mut self, version: Version, way: Way, kind: Kind, weir: usize, history: &mut History) -> Answer {
         let commands = self.commands(version, way, kind);
         let Some(replies) = self.lines[weir].ask(&commands, history) else {
             self.doubt(version, way);
-            return Vec::new();
+            return Answer::Unknown;
         };
         let mut is_done = true;
         for (command, reply) in commands.iter().zip(&replies) {
@@ -158,13 +180,14 @@ impl<'a> Writer<'a> {
         }
         if !is_done {
             self.doubt(version, way);
-            return Vec::new();
         }
         match way {
-            Way::Channel => Vec::new(),
-            Way::Expire | Way::Script | Way::Transaction => vec![kind],
-            Way::Set | Way::SetWithTags => vec![Kind::Row],
-            Way::Del | Way::Unlink | Way::Flush | Way::Categories | Way::RowTag => KINDS.to_vec(),
+            Way::Channel => Answer::Unknown,
+            _ if is_done => Answer::Done,
+            // Whether it was asked to forget all that was to be changed is not certain.
+            Way::Transaction => Answer::Unknown,
+            _ if replies[0].is_error("UPSTREAM ") && !self.crowd.scenario.fault.ends_weirs() => Answer::Remembered,
+            _ => Answer::Unknown,
         }
     }
 
