@@ -266,11 +266,9 @@ fn a_large_database_s_size_is_an_estimate_that_is_near() {
     let weir = start(&redis.url(), &sqlite, ROUTE);
     let (mut raw, mut through) = (redis.client(), weir.client());
     assert_eq!(raw.run("DEBUG POPULATE 100000 plain"), Reply::ok());
-    assert_eq!(
-        through.run("DBSIZE"),
-        Reply::Int(100_000),
-        "where there are none of Weir's it is the server's own number"
-    );
+    // Weir's only key is the server's mark, which is among the 4,096 that are looked at or not.
+    let estimate = through.run("DBSIZE").int();
+    assert!([100_001, 99_977].contains(&estimate), "{estimate}");
     assert_eq!(raw.run("DEBUG POPULATE 2000 weir:{0}none"), Reply::ok());
     // 2 % of 4,096 are 82, give or take 9 (the standard deviation): 220 of all. Eight times that never happens.
     let estimate = through.run("DBSIZE").int();
@@ -320,6 +318,7 @@ fn whoever_names_one_may_read_and_not_change_it() {
     }
 
     // A Weir without routes has no keys of its own, but for those that tags need.
+    let redis = Redis::start();
     let plain = start(&redis.url(), &sqlite, "");
     let mut through = plain.client();
     assert_eq!(through.cmd(&["SET", LEASE, "x"]), Reply::ok());
