@@ -8,6 +8,7 @@ over_all_pairs!(
     a_stale_value_is_served_at_once_and_refreshed_behind_its_reader,
     while_its_load_fails_a_value_is_served_through_its_grace,
     a_refresh_that_an_invalidation_overtook_stores_nothing,
+    what_a_client_stores_behind_a_stale_read_stays,
     ttl_tells_the_fresh_part,
     what_clients_store_is_fresh_for_the_time_that_they_say,
     a_value_whose_row_is_gone_is_gone_after_its_refresh,
@@ -119,6 +120,23 @@ fn a_refresh_that_an_invalidation_overtook_stores_nothing(pair: Pair) {
         stack.weir.metric("weir_fills_refused_total", &[("route", "slow"), ("reason", "invalidated")]) == 1.0
     });
     assert!(client.run("GET slow:2").text().contains("new"));
+}
+
+/// The refresh takes its lease after the SET, which had none to drop.
+fn what_a_client_stores_behind_a_stale_read_stays(pair: Pair) {
+    let stack = Stack::with(pair, routes);
+    let mut client = stack.weir.client();
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let refused = || stack.weir.metric("weir_fills_refused_total", &[("route", "long")]);
+    for round in 1..=20 {
+        assert_eq!(client.run("SET long:5 old PX 1"), Reply::ok());
+        wait_until("it is stale", || client.run("PTTL long:5") == Reply::Int(0));
+        let both = [words("GET long:5"), words("SET long:5 new")];
+        let replies = client.try_pipeline(&both).expect("an open connection");
+        assert_eq!(replies, [Reply::bulk("old"), Reply::ok()]);
+        wait_until("its refresh was refused", || refused() == f64::from(round));
+        assert_eq!(client.run("GET long:5"), Reply::bulk("new"), "round {round}");
+    }
 }
 
 fn ttl_tells_the_fresh_part(pair: Pair) {

@@ -39,9 +39,20 @@ pub struct Leading {
     pub leased: bool,
     /// What made it run: a label.
     pub trigger: &'static str,
-    /// What it finds takes the place of what is there.
-    pub replaces: bool,
+    /// What it takes the place of.
+    pub over: Over,
     pub pilot: Pilot,
+}
+
+/// What the outcome of a load takes the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Of nothing: the key was absent, and must be so yet.
+    Nothing,
+    /// Of what was found due, or due since: of what has no more than this left to live.
+    Due(Duration),
+    /// Of whatever is there.
+    Anything,
 }
 
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
@@ -124,7 +135,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// Fills what was loaded and tells everybody.
     async fn land(&self, leading: Leading, loaded: Loaded, noted: Result<Sequence, Untagged>) {
-        let Leading { route, key, token, asked, epoch, leased, trigger, replaces, pilot, .. } = leading;
+        let Leading { route, key, token, asked, epoch, leased, trigger, over, pilot, .. } = leading;
         route.count_load(trigger, if loaded.value.is_some() { "row" } else { "empty" }, 1);
         let tagged = if leased { self.tag(&route, &key, &loaded, noted).await } else { Ok(()) };
         let may_fill = match tagged {
@@ -136,8 +147,11 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             Err(reason) => (Fill::Nothing, Some(reason)),
         };
         let filled = match leased {
-            true if replaces => self.store.replace(&key, token, fill).await,
-            true => self.store.fill(&key, token, fill).await,
+            true => match over {
+                Over::Nothing => self.store.fill(&key, token, fill).await,
+                Over::Due(left) => self.store.replace(&key, token, fill, Some(left)).await,
+                Over::Anything => self.store.replace(&key, token, fill, None).await,
+            },
             false => Err(StoreError::Refused("no lease".into())),
         };
         let overdue = self.clock.now() - asked >= route.lease_time();

@@ -60,7 +60,7 @@ use self::consistency::Checks;
 use self::doubts::Doubts;
 use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
-use self::load::{Leading, MISS};
+use self::load::{Leading, MISS, Over};
 use self::negative::NegativeBudget;
 use self::refresh::Refreshes;
 use self::route::{Loading, Route, RouteMetrics};
@@ -288,7 +288,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                     epoch,
                     leased: true,
                     trigger: MISS,
-                    replaces: false,
+                    over: Over::Nothing,
                     pilot,
                 };
                 Begun::Lead(leading, ticket.of_leader())
@@ -306,7 +306,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                     epoch,
                     leased: false,
                     trigger: MISS,
-                    replaces: false,
+                    over: Over::Nothing,
                     pilot,
                 };
                 Begun::Lead(leading, ticket.of_leader())

@@ -9,13 +9,15 @@
 //!   moment of its own: when `load time * beta * -ln(random)` is more than what is left.
 //!
 //! A refresh is fenced like any load (T4): it takes the key's lease, though there is a value, and what it has loaded takes that
-//! value's place only if the lease still stands. Whoever changes the key, or invalidates one of its tags, drops the lease.
+//! value's place only if the lease still stands. Whoever changes the key, or invalidates one of its tags, drops the lease. And it
+//! takes the place of no value but one that has as little left to live as the one that was found due: what a client has stored
+//! between that look and the lease is not undone.
 //! One at a time of each key runs in a process, by a registry; and in the whole fleet, by the lease. Where no turn at the
 //! database is free, or it fails, the refresh is not begun: it takes its turn before the lease, and nobody waits in between.
 
 use super::Engine;
 use super::gate::Pass;
-use super::load::{Leading, REFRESH};
+use super::load::{Leading, Over, REFRESH};
 use super::route::{Load, Loading};
 use crate::clock::Clock;
 use crate::store::{Acquired, Store, StoreKey, Token};
@@ -78,14 +80,15 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         Schedule::of(load, self.clock.random())
     }
 
-    /// Loads a key's value anew, and lets nobody wait. Must run where `spawn_local` may.
-    pub fn refresh_behind(&self, route: Loading, key: StoreKey) {
+    /// Loads a key's value anew, which was found due with so much left to live, and lets nobody wait. Must run where
+    /// `spawn_local` may.
+    pub fn refresh_behind(&self, route: Loading, key: StoreKey, left: Duration) {
         let Some(turn) = self.shared.refreshes.begin(&key) else { return };
         // Before there is a task for it: while a database is down, every reader of a stale value comes here.
         let Some(pass) = self.pass_to_refresh(&route, &key) else { return };
         let engine = self.clone();
         tokio::task::spawn_local(async move {
-            if let Some(leading) = engine.begin_refresh(route, key).await {
+            if let Some(leading) = engine.begin_refresh(route, key, left).await {
                 engine.fly(vec![leading], Some(pass)).await;
             }
             drop(turn);
@@ -100,7 +103,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// `None`: somebody else does it, or the store cannot be asked.
-    async fn begin_refresh(&self, route: Loading, key: StoreKey) -> Option<Leading> {
+    async fn begin_refresh(&self, route: Loading, key: StoreKey, left: Duration) -> Option<Leading> {
         let arguments = route.arguments(&key.name)?;
         let token = Token(self.clock.random_u64().max(1));
         let (pilot, _) = self.shared.flights.announce(token);
@@ -108,8 +111,8 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let epoch = self.trusted_epoch(&route, &key)?;
         match self.store.acquire_to_refresh(&key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
-                let (leased, trigger, replaces) = (true, REFRESH, true);
-                Some(Leading { route, key, token, arguments, asked, epoch, leased, trigger, replaces, pilot })
+                let (leased, trigger, over) = (true, REFRESH, Over::Due(left));
+                Some(Leading { route, key, token, arguments, asked, epoch, leased, trigger, over, pilot })
             }
             Ok(_) | Err(_) => None,
         }

@@ -9,7 +9,7 @@
 //! lease that stands then was taken after it began, and so that load will do as well.
 
 use super::error::{Kind, LoadError};
-use super::load::{Leading, REFRESH};
+use super::load::{Leading, Over, REFRESH};
 use super::unstored::{Answer, Turn};
 use super::{Engine, FIRST_LOOK, Found, LONGEST_LOOK, Wait, Wanted, waited_too_long};
 use crate::clock::Clock;
@@ -93,8 +93,8 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         if let Acquired::Held(Held { token, end }) = acquired {
             return Ok(self.shared.flights.board(token).map_or(Wait::Elsewhere(end), Wait::Flight));
         }
-        let (arguments, leased, trigger, replaces) = (arguments.clone(), true, REFRESH, true);
-        let leading = Leading { route, key, token, arguments, asked, epoch, leased, trigger, replaces, pilot };
+        let (arguments, leased, trigger, over) = (arguments.clone(), true, REFRESH, Over::Anything);
+        let leading = Leading { route, key, token, arguments, asked, epoch, leased, trigger, over, pilot };
         tokio::task::spawn_local(self.clone().fly(vec![leading], None));
         Ok(Wait::Flight(ticket))
     }

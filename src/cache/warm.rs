@@ -7,7 +7,7 @@
 use super::error::Kind;
 use super::flight::Landed;
 use super::gate::Pass;
-use super::load::{Leading, WARM};
+use super::load::{Leading, Over, WARM};
 use super::route::{Loading, Warm};
 use super::{Engine, Found, error};
 use crate::clock::Clock;
@@ -159,7 +159,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                         epoch,
                         leased: true,
                         trigger: WARM,
-                        replaces: false,
+                        over: Over::Nothing,
                         pilot,
                     },
                     ticket,

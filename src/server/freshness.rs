@@ -106,7 +106,7 @@ impl Conn {
         match due.action {
             Action::Renew => engine.renew_behind(route, key),
             Action::ReplaceStale | Action::RefreshEarly => {
-                route.loading().into_iter().for_each(|route| engine.refresh_behind(route, key.clone()));
+                route.loading().into_iter().for_each(|route| engine.refresh_behind(route, key.clone(), due.left));
             }
         }
     }

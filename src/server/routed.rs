@@ -435,9 +435,10 @@ async fn answer_modify(
         if modify.lone && !keeps_its_end(spec) {
             begin(worker, lasting, db, tagged).await?;
         }
-        if let ([(key, _)], true) = (modify.keys.as_slice(), modify.lone) {
+        if let ([(key, route)], true) = (modify.keys.as_slice(), modify.lone) {
             let reply = way.run_if_present(key, args).await.map_err(upstream_text)?;
             if let Some(reply) = reply {
+                worker.note_invalidation(route, db, key);
                 return Ok(reply);
             }
         }

@@ -79,6 +79,8 @@ pub struct Due {
     pub route: usize,
     /// What is to be done.
     pub action: Action,
+    /// So much was left of its life.
+    pub left: Duration,
 }
 
 /// What a read has found to do about a key's value.
@@ -110,7 +112,7 @@ impl Asked {
             () if within(renewal) => Action::Renew,
             () => return None,
         };
-        Some(Due { position: self.position, route: self.route, action })
+        Some(Due { position: self.position, route: self.route, action, left })
     }
 
     /// How long a value may be kept near that has so much left: while it is fresh, and until a read of it is to renew it.
@@ -340,19 +342,19 @@ mod tests {
             let replies = format!("$1\r\nv\r\n:{left}\r\n");
             Timed::new(None, Instant::now(), vec![asked]).settle(replies.as_bytes()).due
         };
-        let found = |action| vec![Due { position: 1, route: 3, action }];
         for (left, expected) in [
-            ("20001", vec![]),
-            ("20000", found(Action::Renew)),
-            ("12001", found(Action::Renew)),
-            ("12000", found(Action::RefreshEarly)),
-            ("10001", found(Action::RefreshEarly)),
-            ("10000", found(Action::ReplaceStale)),
-            ("1", found(Action::ReplaceStale)),
-            ("-1", vec![]),
-            ("-2", vec![]),
+            (20_001, None),
+            (20_000, Some(Action::Renew)),
+            (12_001, Some(Action::Renew)),
+            (12_000, Some(Action::RefreshEarly)),
+            (10_001, Some(Action::RefreshEarly)),
+            (10_000, Some(Action::ReplaceStale)),
+            (1, Some(Action::ReplaceStale)),
+            (-1, None),
+            (-2, None),
         ] {
-            assert_eq!(due(left), expected, "{left}");
+            let found = |action| Due { position: 1, route: 3, action, left: Duration::from_millis(left as u64) };
+            assert_eq!(due(&left.to_string()), expected.map(found).into_iter().collect::<Vec<_>>(), "{left}");
         }
     }
 

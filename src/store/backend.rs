@@ -82,10 +82,16 @@ impl Store for Backend {
         }
     }
 
-    async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
+    async fn replace(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        fill: Fill,
+        due: Option<Duration>,
+    ) -> Result<Filled, StoreError> {
         match self {
-            Backend::Redis(redis) => redis.replace(key, token, fill).await,
-            Backend::Embedded(embedded) => Store::replace(embedded, key, token, fill).await,
+            Backend::Redis(redis) => redis.replace(key, token, fill, due).await,
+            Backend::Embedded(embedded) => Store::replace(embedded, key, token, fill, due).await,
         }
     }
 

@@ -151,9 +151,16 @@ pub trait Store {
         lease: Duration,
     ) -> impl Future<Output = Result<Acquired, StoreError>>;
 
-    /// Puts the outcome of a load in the place of what is there, if `token` is still the lease; drops that lease. Never
-    /// [`Filled::Occupied`]: every change by others drops the lease.
-    fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>>;
+    /// Puts the outcome of a load in the place of what is there, if `token` is still the lease; drops that lease. `due`: only if
+    /// what is there has no more than so much left to live, else [`Filled::Occupied`]. For a lease that is taken after a
+    /// client's change tells nothing of that change.
+    fn replace(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        fill: Fill,
+        due: Option<Duration>,
+    ) -> impl Future<Output = Result<Filled, StoreError>>;
 
     /// Takes the lease of a key that is to be refreshed, whatever stands there and whoever holds it: the fill of a load that
     /// is under way is refused.

@@ -242,7 +242,7 @@ impl Table {
         key: &StoreKey,
         token: Token,
         fill: Fill,
-        replaces: bool,
+        over: Option<Duration>,
         bug: Option<Bug>,
         chance: &Chance,
     ) -> Filled {
@@ -258,14 +258,14 @@ impl Table {
         }
         self.leases.remove(key);
         if !matches!(fill, Fill::Nothing) && self.value(key).is_some() && !without_fence {
-            if !replaces {
+            if over.is_none_or(|left| self.values[key].until > Instant::now() + left) {
                 self.refused += 1;
                 return Filled::Occupied;
             }
             self.replaced += 1;
             self.values.remove(key);
         }
-        if replaces && !matches!(fill, Fill::Nothing) {
+        if over.is_some() && !matches!(fill, Fill::Nothing) {
             self.negatives.remove(key);
         }
         match fill {
@@ -437,7 +437,7 @@ impl Store for SimStore {
     }
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        self.step(|table| table.fill(key, token, fill, false, self.bug, &self.chance)).await
+        self.step(|table| table.fill(key, token, fill, None, self.bug, &self.chance)).await
     }
 
     async fn acquire_to_refresh(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
@@ -447,8 +447,16 @@ impl Store for SimStore {
         Ok(told(&ends, since, acquired))
     }
 
-    async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        self.step(|table| table.fill(key, token, fill, true, self.bug, &self.chance)).await
+    async fn replace(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        fill: Fill,
+        due: Option<Duration>,
+    ) -> Result<Filled, StoreError> {
+        // So far ahead is no end of anything here.
+        let over = due.unwrap_or(Duration::from_secs(86_400));
+        self.step(|table| table.fill(key, token, fill, Some(over), self.bug, &self.chance)).await
     }
 
     async fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<(), StoreError> {

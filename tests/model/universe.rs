@@ -523,7 +523,7 @@ async fn look_up(
         let found = match reply {
             Ok(Some((value, left))) => {
                 if left <= engine.schedule(&route.load).due {
-                    engine.refresh_behind(route.clone(), key.clone());
+                    engine.refresh_behind(route.clone(), key.clone(), left);
                 } else if left <= route.renewal() {
                     engine.renew_behind(route.route(), key.clone());
                 }

@@ -62,15 +62,16 @@ impl Embedded {
     /// Stores the outcome of a load, if `token` is still the lease and the key is absent; drops that lease. A value
     /// that is larger than the whole store counts as stored and evicted at once.
     pub fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Filled {
-        self.put(key, token, fill, false)
+        self.put(key, token, fill, |_, _| false)
     }
 
-    /// The same in the place of what is there.
-    pub fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Filled {
-        self.put(key, token, fill, true)
+    /// The same in the place of what is there; or only if that has no more than `due` left to live.
+    pub fn replace(&self, key: &StoreKey, token: Token, fill: Fill, due: Option<Duration>) -> Filled {
+        self.put(key, token, fill, |expires, now| due.is_none_or(|due| expires <= deadline(now, due)))
     }
 
-    fn put(&self, key: &StoreKey, token: Token, fill: Fill, replaces: bool) -> Filled {
+    /// `may_replace` says of the end of what is there whether that makes way now.
+    fn put(&self, key: &StoreKey, token: Token, fill: Fill, may_replace: impl FnOnce(i64, i64) -> bool) -> Filled {
         if let Fill::Value { value, .. } = &fill {
             self.make_room(if value.len() <= self.limit { value.len() } else { 0 });
         }
@@ -79,8 +80,9 @@ impl Embedded {
                 return Filled::LeaseLost;
             }
             space.sides.drop(hash, &key.name);
-            if !matches!(fill, Fill::Nothing) && space.find(hash, &key.name, now).is_some() {
-                if !replaces {
+            let there = space.peek(hash, &key.name, now).map(|entry| entry.expires);
+            if let Some(expires) = there.filter(|_| !matches!(fill, Fill::Nothing)) {
+                if !may_replace(expires, now) {
                     return Filled::Occupied;
                 }
                 space.take(hash, &key.name, now);
@@ -188,8 +190,14 @@ impl Store for Arc<Embedded> {
         ready(Ok(Embedded::acquire_to_refresh(self, key, token, lease)))
     }
 
-    fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>> {
-        ready(Ok(Embedded::replace(self, key, token, fill)))
+    fn replace(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        fill: Fill,
+        due: Option<Duration>,
+    ) -> impl Future<Output = Result<Filled, StoreError>> {
+        ready(Ok(Embedded::replace(self, key, token, fill, due)))
     }
 
     fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> impl Future<Output = Result<(), StoreError>> {
@@ -512,7 +520,7 @@ mod tests {
         run(&store, "SET k other");
         assert_eq!(store.note_tags(&key("k"), &[]), ["a", "b"], "it may still be what was loaded, or part of it");
         store.acquire_to_refresh(&key("k"), Token(2), LEASE);
-        store.replace(&key("k"), Token(2), fill("c"));
+        store.replace(&key("k"), Token(2), fill("c"), None);
         assert_eq!(store.note_tags(&key("k"), &[]), ["c"]);
         clock.fetch_add(60_000, Relaxed);
         assert_eq!(run(&store, "GET k"), "$-1\r\n");

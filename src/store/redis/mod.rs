@@ -440,8 +440,15 @@ impl Store for Redis {
         self.take_lease(key, token, lease, b"refresh").await
     }
 
-    async fn replace(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
-        self.put(key, token, fill, b"replace").await
+    async fn replace(
+        &self,
+        key: &StoreKey,
+        token: Token,
+        fill: Fill,
+        due: Option<Duration>,
+    ) -> Result<Filled, StoreError> {
+        let over = due.map_or("replace".into(), milliseconds);
+        self.put(key, token, fill, over.as_bytes()).await
     }
 
     async fn seize(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<(), StoreError> {

@@ -41,9 +41,9 @@ return string.sub(held, 1, 32) .. ' ' .. left",
 /// Where the tokens of leases are told that have ended, and that somebody in another process waits for.
 pub const ENDED: &str = "weir:{lease}ended";
 
-/// KEYS value, lease, negative, note; ARGV lease, `fill` or `replace`, kind (`string`, `hash`, `negative`, `nothing`, `gone`), TTL in
-/// ms, how many tags to note, those tags, then the value, or fields and values. What is there is left alone by the one, and makes
-/// way for the other.
+/// KEYS value, lease, negative, note; ARGV lease, what the fill may take the place of, kind (`string`, `hash`, `negative`, `nothing`,
+/// `gone`), TTL in ms, how many tags to note, those tags, then the value, or fields and values. `fill`: of nothing that is there;
+/// `replace`: of anything; a number: of what has no more than so many ms left to live.
 /// Answers `stored`, `lost` or `occupied`. A hash is written in pieces: Lua unpacks a few thousand arguments at most.
 ///
 /// The end is told if the lease is not as it was made: somebody waits for it, or it is gone, and nobody knows any more who
@@ -56,11 +56,13 @@ if held ~= ARGV[1] and held ~= ARGV[1] .. '+' then return 'lost' end
 redis.call('UNLINK', KEYS[2])
 local kind, tags = ARGV[3], tonumber(ARGV[5])
 if kind == 'nothing' then return 'stored' end
-if ARGV[2] == 'replace' then
+if ARGV[2] == 'fill' then
+  if redis.call('EXISTS', KEYS[1]) == 1 then return 'occupied' end
+else
+  local left = ARGV[2] == 'replace' and 0 or redis.call('PTTL', KEYS[1])
+  if left == -1 or left > (tonumber(ARGV[2]) or 0) then return 'occupied' end
   redis.call('UNLINK', KEYS[3])
   if kind ~= 'string' then redis.call('UNLINK', KEYS[1]) end
-elseif redis.call('EXISTS', KEYS[1]) == 1 then
-  return 'occupied'
 end
 if kind == 'negative' then
   redis.call('SET', KEYS[3], '', 'PX', ARGV[4])
