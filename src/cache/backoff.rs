@@ -2,6 +2,10 @@
 //!
 //! A key whose load failed answers the same error at once until its pause is over; then one new load tries. Pauses
 //! double from [`FIRST`] to [`LONGEST`], each shortened by up to a quarter at random so that keys spread out.
+//!
+//! A herd is slower than that: of ten thousand reads that wait for another process's load, the last may look again long after the
+//! first of them has led a load that failed, and its pause is over. So a read that began before a failure is told that
+//! failure, whenever its turn comes: a herd makes one attempt in each process.
 
 use super::error::LoadError;
 use crate::store::StoreKey;
@@ -27,6 +31,7 @@ pub struct Backoff {
 
 struct Failure {
     error: LoadError,
+    at: Instant,
     pause: Duration,
     until: Instant,
 }
@@ -35,6 +40,11 @@ impl Backoff {
     /// The error to answer at once, if `key` failed a moment ago.
     pub fn blocked(&self, key: &StoreKey, now: Instant) -> Option<LoadError> {
         self.failures.get(key).filter(|failure| now < failure.until).map(|failure| failure.error.clone())
+    }
+
+    /// The error of a load of `key` that has failed since `begun`, for whoever has waited since then.
+    pub fn failed_since(&self, key: &StoreKey, begun: Instant) -> Option<LoadError> {
+        self.failures.get(key).filter(|failure| failure.at >= begun).map(|failure| failure.error.clone())
     }
 
     /// A load of `key` failed. `random` is uniform in `[0, 1)`.
@@ -47,7 +57,7 @@ impl Backoff {
             self.make_room(now);
         }
         let until = now + pause.mul_f64(1.0 - random / 4.0);
-        self.failures.insert(key, Failure { error, pause, until });
+        self.failures.insert(key, Failure { error, at: now, pause, until });
     }
 
     /// A load of `key` succeeded.
@@ -101,6 +111,20 @@ mod tests {
         backoff.succeeded(&key(1));
         backoff.failed(key(1), error(), now, 0.0);
         assert!(backoff.blocked(&key(1), now + FIRST).is_none());
+    }
+
+    #[test]
+    fn who_began_before_a_failure_is_told_it_after_its_pause_too() {
+        let mut backoff = Backoff::default();
+        let begun = Instant::now();
+        let failed = begun + LONGEST;
+        backoff.failed(key(1), error(), failed, 0.0);
+        assert!(backoff.blocked(&key(1), failed + FIRST).is_none());
+        assert!(backoff.failed_since(&key(1), begun).is_some());
+        assert!(backoff.failed_since(&key(1), failed + Duration::from_millis(1)).is_none());
+        assert!(backoff.failed_since(&key(2), begun).is_none());
+        backoff.succeeded(&key(1));
+        assert!(backoff.failed_since(&key(1), begun).is_none());
     }
 
     #[test]

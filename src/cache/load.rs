@@ -4,7 +4,7 @@
 use super::Engine;
 use super::Found;
 use super::breaker::{Change, Verdict};
-use super::error::Kind;
+use super::error::{Kind, LoadError};
 use super::flight::{Landed, Pilot};
 use super::gate::{Pass, Witness};
 use super::route::{Loading, Route};
@@ -194,14 +194,19 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         route.jitter * self.clock.random()
     }
 
-    /// Gives the lease back and tells everybody the same error; the key is left alone for a while.
+    /// Leaves the key alone for a while, and tells everybody the same error.
     async fn crash(&self, leading: Leading, kind: Kind) {
         let Leading { route, key, token, pilot, .. } = leading;
         let error = self.leave_alone(&route, &key, kind);
-        if let Err(error) = self.store.fill(&key, token, Fill::Nothing).await {
+        self.give_back(&key, token, pilot, error).await;
+    }
+
+    /// Gives a lease back without a value, and tells this to everybody who waits.
+    pub(super) async fn give_back(&self, key: &StoreKey, token: Token, pilot: Pilot, told: LoadError) {
+        if let Err(error) = self.store.fill(key, token, Fill::Nothing).await {
             tracing::debug!(%error, "a lease was not given back, its time limit will end it");
         }
-        pilot.land(Landed { refused: false, answer: Err(error) });
+        pilot.land(Landed { refused: false, answer: Err(told) });
     }
 }
 

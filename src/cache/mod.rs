@@ -227,13 +227,14 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// Answers within twice the longest lease time: a waiter may see one load fail to fill and lead the next.
     pub async fn ensure(&self, wanted: &[Wanted]) -> Vec<Result<Found, LoadError>> {
         let patience = wanted.iter().map(|wanted| wanted.route.lease_time() * 2).max().unwrap_or_default();
-        let deadline = self.clock.now() + patience;
+        let started = self.clock.now();
+        let deadline = started + patience;
         let mut answers: Vec<Option<Result<Found, LoadError>>> = vec![None; wanted.len()];
         let mut counted = vec![false; wanted.len()];
         let mut pause = FIRST_LOOK;
         while answers.iter().any(Option::is_none) {
             let open: Vec<usize> = (0..wanted.len()).filter(|&index| answers[index].is_none()).collect();
-            let begun = join_all(open.iter().map(|&index| self.begin(&wanted[index]))).await;
+            let begun = join_all(open.iter().map(|&index| self.begin(&wanted[index], started))).await;
             for (&index, begun) in open.iter().zip(&begun) {
                 if !std::mem::replace(&mut counted[index], true) {
                     begun.count(&wanted[index].route);
@@ -260,12 +261,16 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// The step at the store. Nothing is awaited between the store's answer and what follows from it.
-    async fn begin(&self, wanted: &Wanted) -> Begun {
+    /// `started`: when this read came, which may have looked before.
+    async fn begin(&self, wanted: &Wanted, started: Instant) -> Begun {
         let Wanted { route, key } = wanted;
         let arguments = match self.arguments(route, key) {
             Ok(arguments) => arguments,
             Err(answer) => return Begun::Answer(answer),
         };
+        if let Some(error) = self.failed_since(wanted, started) {
+            return Begun::Answer(Err(error));
+        }
         let token = Token(self.clock.random_u64().max(1));
         // Announced before the store can show its lease to anybody: no reader of this process may see it and not find us.
         let (pilot, ticket) = self.shared.flights.announce(token);
@@ -278,6 +283,12 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         };
         match self.store.acquire(key, token, route.lease_time()).await {
             Ok(Acquired::Granted) => {
+                // It was asked for before a load of this process failed, and granted after that one gave its lease back.
+                if let Some(error) = self.failed_since(wanted, started) {
+                    let (engine, key, told) = (self.clone(), key.clone(), error.clone());
+                    tokio::task::spawn_local(async move { engine.give_back(&key, token, pilot, told).await });
+                    return Begun::Answer(Err(error));
+                }
                 let (route, key) = (route.clone(), key.clone());
                 let leading = Leading {
                     route,
@@ -325,6 +336,13 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                 Begun::Answer(Err(LoadError { route: route.config.name.as_str().into(), kind: Kind::Store(error) }))
             }
         }
+    }
+
+    /// The error of a load that has failed here since this read came; see [`backoff`].
+    fn failed_since(&self, Wanted { route, key }: &Wanted, started: Instant) -> Option<LoadError> {
+        let error = self.shared.backoff.lock().failed_since(key, started)?;
+        route.metrics.lookups.error.increment(1);
+        Some(error)
     }
 
     /// What to load a key with; `Err` with the answer, if it is known without the store and the database.
