@@ -2,11 +2,12 @@
 //! is not is refused clearly and at once, and never do more loads ask it than it has connections.
 //!
 //! A7 is small by default. In full: `WEIR_PROOF_DOWN_MS=60000 WEIR_PROOF_SLOW_MS=60000 WEIR_PROOF_CLIENTS=200
-//! WEIR_PROOF_KEYS=10000`. Times are printed and never asserted.
+//! WEIR_PROOF_KEYS=10000`; T49: see [`cold`]. Times are printed and never asserted.
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod cold;
 mod crowd;
 mod limits;
 
@@ -58,10 +59,13 @@ fn shop() -> Postgres {
 
 /// With a pool of so many connections, loads of so many milliseconds at most, and these `[limits]`.
 fn start(redis: &Redis, postgres: &Postgres, pool: usize, timeout: u64, limits: &str) -> Weir {
+    start_over(&redis.url(), postgres, pool, timeout, limits)
+}
+
+fn start_over(upstream: &str, postgres: &Postgres, pool: usize, timeout: u64, limits: &str) -> Weir {
     Weir::start(&format!(
-        "[upstream]\nurl = \"{}\"\ntimeout = \"2s\"\n[database.main]\nurl = \"{}\"\npool = {pool}\ntimeout = \"{timeout}ms\"\n\
-         {ROUTES}[limits]\n{limits}",
-        redis.url(),
+        "[upstream]\nurl = \"{upstream}\"\ntimeout = \"2s\"\n[database.main]\nurl = \"{}\"\npool = {pool}\n\
+         timeout = \"{timeout}ms\"\n{ROUTES}[limits]\n{limits}",
         postgres.url(),
     ))
 }
@@ -202,55 +206,6 @@ fn with_neither_redis_nor_database_every_read_is_told_so() {
     redis.start_again();
     wait_until("Redis answers", || client.run("SET unrouted x") == Reply::ok());
     assert_eq!(client.run("GET row:5"), Reply::bulk("row 5"));
-}
-
-/// T49: many clients, more keys, and nothing is known.
-#[test]
-fn after_flushall_the_database_is_asked_by_no_more_than_the_pool() {
-    const KEYS: usize = 60;
-    let clients = size("WEIR_PROOF_CLIENTS", 40) as usize;
-    many_descriptors();
-    let (redis, postgres) = (Redis::start(), shop());
-    let weir = start(&redis, &postgres, POOL, 20_000, "max_waiting_loads = 8\n");
-    let keys = KEYS.max(clients * 2);
-    let load_all = &|client: &mut Client, number: usize| {
-        let mut shed = 0;
-        for key in (0..keys).map(|key| (key * 7 + number) % keys) {
-            wait_until("the key is loaded", || match client.run(&format!("GET row:{key}")) {
-                Reply::Bulk(bytes) => {
-                    assert_eq!(String::from_utf8_lossy(&bytes), format!("row {key}"));
-                    true
-                }
-                reply => {
-                    assert!(reply.is_error("OVERLOADED route 'row': "), "{reply:?}");
-                    shed += 1;
-                    false
-                }
-            });
-        }
-        shed
-    };
-    load_all(&mut weir.client(), 0);
-    postgres.sql("UPDATE pace SET seconds = 0.02");
-    assert_eq!(weir.client().run("FLUSHALL"), Reply::ok());
-    let (mut most, mut told, port) = (0, 0, weir.port());
-    std::thread::scope(|threads| {
-        let crowd: Vec<_> =
-            (0..clients).map(|number| threads.spawn(move || load_all(&mut Client::connect(port), number))).collect();
-        while crowd.iter().any(|client| !client.is_finished()) {
-            most = most.max(postgres.running("/* load */"));
-        }
-        told = crowd.into_iter().map(|client| client.join().expect("no assertion fails")).sum();
-    });
-    println!("{clients} clients, {keys} keys: at most {most} statements at once, {told} told -OVERLOADED");
-    assert!(most > 1 && most <= POOL as i64, "{most} statements at once");
-    assert!(told > 0 && shed(&weir, "full") + shed(&weir, "late") > 0, "nothing was shed: nothing was shown");
-    assert_eq!(weir.metric("weir_loads_waiting", &[("database", "main")]), 0.0);
-    assert_eq!(weir.metric("weir_loads_in_flight", &[("database", "main")]), 0.0);
-    assert!(is_up(&weir), "a busy database is not a dead one");
-    let before = loads(&weir);
-    assert_eq!(load_all(&mut weir.client(), 0), 0);
-    assert_eq!(loads(&weir), before, "all is known");
 }
 
 /// A7.
