@@ -2,7 +2,8 @@
 //! full, or stands in it for too long, is told so; no load times out; and soon nearly all reads are hits again.
 //!
 //! Small by default. In full: `WEIR_PROOF_COLD_KEYS=100000 WEIR_PROOF_COLD_RATE=20000 WEIR_PROOF_COLD_LOAD_MS=2 cargo test --test
-//! serve_degraded cold -- --nocapture --test-threads=1`. Clients pick keys by Zipf 0.99; recovered is when of as many reads as
+//! serve_degraded cold -- --nocapture --test-threads=1`. That needs a release build and some minutes: to
+//! recover, most of the keys must be loaded again by a pool of four. Clients pick keys by Zipf 0.99; recovered is when of as many reads as
 //! there are keys 95 % were hits.
 
 use crate::harness::*;
