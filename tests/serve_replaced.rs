@@ -148,6 +148,25 @@ fn where_it_is_asked_for_all_is_kept() {
     assert_eq!(client.run("GET product:1"), product(1, 101));
 }
 
+/// Redis is emptied, writes its snapshot, and fails together with all Weirs.
+#[test]
+fn a_flush_leaves_no_server_without_its_mark() {
+    let mut shop = Shop::start();
+    let weirs = [shop.weir("", ""), shop.weir("", "near = \"10s\"\n")];
+    let mark = || shop.redis.client().run("KEYS weir:{*}epoch").items().len();
+    for flush in ["FLUSHALL", "FLUSHDB", "MULTI; FLUSHALL; EXEC"] {
+        flush.split("; ").for_each(|command| drop(weirs[0].client().run(command)));
+        wait_until("the mark is set again", || mark() == 1);
+    }
+    let mut past_weirs = shop.redis.client();
+    assert_eq!(past_weirs.run("FLUSHALL"), Reply::ok());
+    wait_until("who listens sets the mark again", || mark() == 1);
+    shop.save_and_invalidate(&mut weirs[0].client());
+    drop(weirs);
+    shop.lose_what_came_after();
+    assert_eq!(shop.weir("", "").client().run("GET product:1"), product(1, 7));
+}
+
 /// A mark that is gone is set again by whoever knows better; and after FLUSHALL, too, a snapshot is found out.
 #[test]
 fn a_lost_mark_is_no_way_past_it() {

@@ -134,6 +134,15 @@ impl Change {
     }
 }
 
+impl Drop for Change {
+    /// With all keys the mark is gone that says that the server may be trusted.
+    fn drop(&mut self) {
+        if let (true, StoreKind::Redis(upstream)) = (self.all_loaded, &self.worker.app.store) {
+            upstream.trust().look_again();
+        }
+    }
+}
+
 impl Conn {
     /// A command is about to be acted on: what it changes is under way from here on. `None`: nothing that matters here.
     pub(super) fn begin_change(&self, spec: Option<&Spec>, args: Args<'_>) -> Option<Change> {

@@ -22,6 +22,8 @@
 //!
 //! Limits: in a cluster, what one node holds may be in doubt, and all nodes are; for as long as that one's keys are looked
 //! through. A run id tells restarts and failovers, and not DEBUG RELOAD or a restored file that the server was made to load.
+//! After a FLUSHALL that came past every Weir the mark is missing until one looks after it ([`PERIOD`]): a server that writes its
+//! snapshot in that time, and is then restarted together with all Weirs, is believed.
 //! tests/serve_replaced.rs holds it to this.
 
 use super::handshake::{self, Upstream};
@@ -65,6 +67,11 @@ impl Trust {
     pub fn epoch(&self) -> Option<u64> {
         let in_doubt = self.doubted.load(Ordering::Acquire) > 0;
         (!in_doubt).then(|| self.epoch.load(Ordering::Acquire))
+    }
+
+    /// Marks may be gone: they are looked after at once.
+    pub fn look_again(&self) {
+        self.look.notify_one();
     }
 
     /// Whether it was seen of every server whether it may be trusted.
@@ -164,7 +171,7 @@ impl Standing {
         } else if !is_fine && !std::mem::replace(&mut known.doubted, true) {
             self.trust.raise();
         }
-        self.trust.look.notify_one();
+        self.trust.look_again();
     }
 
     /// Whether what it holds must not be served.

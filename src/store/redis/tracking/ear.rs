@@ -290,6 +290,7 @@ impl<'a> Session<'a> {
         let Some(keys) = parts.next() else { return };
         let hears = &self.ear.coverage.hears;
         if !keys.starts_with(b"*") || keys.starts_with(b"*-") {
+            self.ear.upstream.trust().look_again();
             return hears.all_changed();
         }
         for key in elements(keys).filter_map(|range| bulk(&keys[range])) {
