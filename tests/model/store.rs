@@ -6,6 +6,7 @@
 //!
 //! Any one of the protocol's rules can be left out, as a deliberate [`Bug`] that must be found.
 
+use crate::pushes::Pushes;
 use crate::universe::Chance;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -36,6 +37,8 @@ pub enum Bug {
     Missed,
     /// A key that has a value stays in an index for no longer than it was entered for at first.
     Lasting,
+    /// What is read is kept near though its key has changed since the read was sent: its marker is put when it is answered.
+    Marker,
 }
 
 #[derive(Clone)]
@@ -67,7 +70,9 @@ pub struct Table {
     epoch: u64,
     /// What each process hears.
     pub processes: Vec<Arc<Ends>>,
-    /// How much of what is told.
+    /// Tells each of every change of a value.
+    pub pushes: Rc<RefCell<Pushes>>,
+    /// How much of the ends is heard.
     hearing: Hearing,
     /// Steps *acquire*, ends that were told, and how often a process did not hear of one.
     pub looks: u64,
@@ -94,6 +99,7 @@ pub struct Table {
     pub lost: u64,
     pub unreached: u64,
     pub expired: u64,
+    pub evicted: u64,
     pub most_negatives: usize,
 }
 
@@ -145,10 +151,18 @@ fn live<'a, T>(map: &'a mut BTreeMap<StoreKey, Entry<T>>, key: &StoreKey) -> Opt
     map.get(key).map(|held| &held.what)
 }
 
+/// Any one of the keys.
+fn picked<T>(map: &BTreeMap<StoreKey, Entry<T>>, chance: &Chance) -> Option<StoreKey> {
+    let at = chance.below(map.len().max(1) as u64) as usize;
+    map.keys().nth(at).cloned()
+}
+
 impl Table {
-    /// An empty one, which tells its processes of ends.
-    pub fn new(processes: Vec<Arc<Ends>>, hearing: Hearing) -> Self {
-        Table { processes, hearing, ..Table::default() }
+    /// An empty one, which tells its processes of ends and of changes.
+    pub fn new(processes: usize, hearing: Hearing) -> Self {
+        let pushes = Rc::new(RefCell::new(Pushes::new(processes)));
+        let processes = (0..processes).map(|_| Arc::default()).collect();
+        Table { processes, hearing, pushes, ..Table::default() }
     }
 
     /// Writes its snapshot.
@@ -171,6 +185,7 @@ impl Table {
         (self.values, self.leases, self.negatives) = (values, leases, negatives);
         (self.sequence, self.tags) = (sequence, tags);
         self.returns += 1;
+        self.pushes.borrow_mut().hang_up();
         if bug != Some(Bug::Epoch) {
             self.in_doubt = true;
             self.epoch += 1;
@@ -179,7 +194,9 @@ impl Table {
 
     /// Drops what it has come back with.
     pub fn look_through(&mut self) {
-        self.values.clear();
+        for key in std::mem::take(&mut self.values).keys() {
+            self.changed(key);
+        }
         self.leases.clear();
         self.negatives.clear();
         self.sequence += 1 << 32;
@@ -187,11 +204,41 @@ impl Table {
         self.epoch += 1;
     }
 
+    /// It is full: something makes way. Not the indexes and what belongs to them, which a server that is set up for tags spares.
+    pub fn evict(&mut self, chance: &Chance) {
+        let done = match chance.below(4) {
+            0 => picked(&self.leases, chance).and_then(|key| self.leases.remove(&key)).is_some(),
+            1 => picked(&self.negatives, chance).and_then(|key| self.negatives.remove(&key)).is_some(),
+            _ => picked(&self.values, chance).is_some_and(|key| self.remove(&key)),
+        };
+        self.evicted += u64::from(done);
+    }
+
     fn value(&mut self, key: &StoreKey) -> Option<String> {
-        let before = self.values.len();
+        let was_there = self.values.contains_key(key);
         let value = live(&mut self.values, key).cloned();
-        self.expired += (before - self.values.len()) as u64;
+        if was_there && value.is_none() {
+            self.expired += 1;
+            self.changed(key);
+        }
         value
+    }
+
+    fn changed(&self, key: &StoreKey) {
+        self.pushes.borrow_mut().changed(&key.name);
+    }
+
+    fn put(&mut self, key: &StoreKey, what: String, ttl: Duration) {
+        self.values.insert(key.clone(), Entry { what, until: Instant::now() + ttl });
+        self.changed(key);
+    }
+
+    fn remove(&mut self, key: &StoreKey) -> bool {
+        let was_there = self.values.remove(key).is_some();
+        if was_there {
+            self.changed(key);
+        }
+        was_there
     }
 
     /// The lease that stands is an error, with how long it has left if it is another process's.
@@ -263,7 +310,7 @@ impl Table {
                 return Filled::Occupied;
             }
             self.replaced += 1;
-            self.values.remove(key);
+            self.remove(key);
         }
         if over.is_some() && !matches!(fill, Fill::Nothing) {
             self.negatives.remove(key);
@@ -272,7 +319,7 @@ impl Table {
             Fill::Value { value: Value::String(bytes), ttl, tags } => {
                 self.notes.insert(key.clone(), tags.into_iter().collect());
                 let what = String::from_utf8(bytes.to_vec()).expect("the simulated rows are text");
-                self.values.insert(key.clone(), Entry { what, until: Instant::now() + ttl });
+                self.put(key, what, ttl);
             }
             Fill::Value { .. } => unreachable!("the simulated rows are strings"),
             Fill::Negative { ttl } => {
@@ -288,7 +335,7 @@ impl Table {
 
     fn index(&mut self, key: &StoreKey, tag: &[u8], life: Duration, bug: Option<Bug>) -> Sequence {
         let now = Instant::now();
-        let has_value = live(&mut self.values, key).is_some();
+        let has_value = self.value(key).is_some();
         let tag = self.tags.entry(Bytes::copy_from_slice(tag)).or_default();
         tag.index.retain(|_, until| *until > now);
         if bug == Some(Bug::Lasting) && has_value {
@@ -338,7 +385,7 @@ impl Table {
 
     fn invalidate(&mut self, key: &StoreKey) -> bool {
         self.fence(key);
-        self.values.remove(key).is_some()
+        self.remove(key)
     }
 
     fn fence(&mut self, key: &StoreKey) {
@@ -395,10 +442,7 @@ impl SimStore {
         self.chance.pause(2).await;
         self.reach(connection)?;
         self.table.borrow_mut().fence(key);
-        self.step(|table| {
-            table.values.insert(key.clone(), Entry { what: value, until: Instant::now() + ttl });
-        })
-        .await
+        self.step(|table| table.put(key, value, ttl)).await
     }
 
     /// A routed DEL, likewise.
@@ -407,7 +451,7 @@ impl SimStore {
         self.chance.pause(2).await;
         self.reach(connection)?;
         self.table.borrow_mut().fence(key);
-        self.step(|table| drop(table.values.remove(key))).await
+        self.step(|table| table.remove(key)).await.map(drop)
     }
 }
 
@@ -526,6 +570,7 @@ impl Store for SimStore {
             }
             value.until = now + life;
             table.renewed += 1;
+            table.changed(key);
             Some(table.notes.get(key).into_iter().flatten().cloned().collect())
         })
         .await
