@@ -30,14 +30,18 @@ impl Client {
     /// Some commands, each after the answer to the one before.
     pub async fn live(self) {
         let kind = self.world.kind;
+        let has_near = self.process.near.is_some();
         let commands = match kind {
             kind if kind.is_calm() => 1,
             kind if kind.is_long() => 60,
+            _ if has_near => 12,
             _ => 6,
         };
         for _ in 0..commands {
             let pause = match kind {
                 kind if kind.is_long() => 200,
+                // What is near is so for less time than what is not.
+                Kind::Stormy if has_near => 30,
                 Kind::Stormy => 120,
                 Kind::Calm | Kind::Unheard => 10,
                 Kind::Sliding | Kind::Without(_) => 60,
@@ -45,19 +49,20 @@ impl Client {
             self.world.chance.pause(pause).await;
             let number = self.world.chance.below(if matches!(kind, Kind::Without(_)) { 1 } else { KEYS });
             let key = StoreKey { db: 0, name: format!("row:{number}").into() };
-            match self.world.chance.below(11) {
+            // What is near must be read again to matter.
+            match self.world.chance.below(if has_near { 25 } else { 11 }) {
                 _ if kind.is_calm() => self.get(number, &key).await,
                 _ if kind.is_long() => match self.world.chance.below(60) {
                     0 => self.change_and_move(number).await,
                     1 => self.change_all().await,
                     _ => self.get(number, &key).await,
                 },
-                0..6 => self.get(number, &key).await,
-                6 => self.change(number, &key).await,
-                7 => self.change_and_move(number).await,
-                8 => self.change_all().await,
-                9 => self.change_and_refresh(number, &key).await,
-                _ => self.set(number, &key).await,
+                0 => self.change(number, &key).await,
+                1 => self.change_and_move(number).await,
+                2 => self.change_all().await,
+                3 => self.change_and_refresh(number, &key).await,
+                4 => self.set(number, &key).await,
+                _ => self.get(number, &key).await,
             }
         }
     }

@@ -74,7 +74,8 @@ async fn live(world: &World, number: usize, clients: usize) {
 impl Process {
     fn new(world: &World, number: usize) -> Self {
         let (rows, chance, pool) = (world.rows.clone(), world.chance.clone(), world.pool);
-        let statement = SimStatement { rows, chance, faulty: world.kind == Kind::Stormy, running: Arc::default(), pool };
+        let statement =
+            SimStatement { rows, chance, faulty: world.kind == Kind::Stormy, running: Arc::default(), pool };
         let config = Route::clone(&world.config);
         let load = config.load().expect("it has a load").clone();
         let gate = Gate::new("main", pool as usize, MOST_WAITING);
@@ -91,6 +92,7 @@ impl Process {
                 chance: world.chance.clone(),
                 counts: world.pushes.clone(),
                 hears: Cell::new(false),
+                unanswered: RefCell::default(),
             };
             (near, Rc::new(ear))
         });
@@ -139,7 +141,7 @@ impl Process {
 async fn cut_now_and_then(chance: Chance, cut: Rc<Cell<bool>>) {
     loop {
         tokio::time::sleep(Duration::from_millis(chance.below(400))).await;
-        cut.set(chance.one_in(2));
+        cut.set(chance.one_in(3));
     }
 }
 
@@ -149,9 +151,10 @@ pub const CATCH_UP: Duration = Duration::from_millis(50);
 /// What the process has failed to invalidate it invalidates later.
 async fn settle(chance: Chance, engine: SimEngine, process: Rc<Process>) {
     loop {
+        engine.doubts().raised().await;
         chance.pause(20).await;
         let page = engine.doubts().page();
-        if page.is_empty() || engine.invalidate_page(&page).await.is_err() {
+        if engine.invalidate_page(&page).await.is_err() {
             continue;
         }
         if let Some((_, ear)) = &process.near {

@@ -45,7 +45,8 @@ impl Pushes {
     pub fn changed(&mut self, key: &Bytes) {
         for line in &mut self.lines {
             line.now += 1;
-            line.send(Push::Changed(line.now, key.clone()));
+            // Nobody listens.
+            let _ = line.send(Push::Changed(line.now, key.clone()));
         }
     }
 
@@ -73,9 +74,10 @@ impl Pushes {
 }
 
 impl Line {
-    fn send(&self, push: Push) {
-        // A connection on which nothing arrives any more takes what is sent all the same.
-        let _ = self.to.as_ref().map(|to| to.send(push));
+    /// A connection on which nothing arrives any more takes what is sent all the same; one that has ended gives it back.
+    fn send(&self, push: Push) -> Result<(), Push> {
+        let Some(to) = &self.to else { return Err(push) };
+        to.send(push).map_err(|error| error.0)
     }
 }
 
@@ -95,6 +97,8 @@ pub struct Ear {
     pub chance: Chance,
     pub counts: Rc<Counts>,
     pub hears: Cell<bool>,
+    /// Questions that nobody will answer, on a connection of which the process does not know yet that it has ended.
+    pub unanswered: RefCell<Vec<oneshot::Sender<()>>>,
 }
 
 /// A broken connection is noticed within this time, in ms: longer than anything is kept near.
@@ -119,6 +123,7 @@ impl Ear {
             self.count_lost(&mut from);
             self.hears.set(false);
             self.near.is_deaf("lost");
+            self.unanswered.borrow_mut().clear();
             self.heard_all();
             self.pushes.borrow_mut().deafen(self.process);
             self.chance.pause(60).await;
@@ -155,10 +160,15 @@ impl Ear {
     /// As the process's own listener does it: waits until all has arrived that has changed by then, and if that cannot be known,
     /// all has changed.
     pub async fn catch_up(&self, limit: Duration) {
+        if !self.hears.get() {
+            return self.near.all_changed();
+        }
         let told = async {
             let (sign, told) = oneshot::channel();
             self.chance.pause(3).await;
-            self.pushes.borrow().lines[self.process].send(Push::Sign(sign));
+            if let Err(Push::Sign(sign)) = self.pushes.borrow().lines[self.process].send(Push::Sign(sign)) {
+                self.unanswered.borrow_mut().push(sign);
+            }
             told.await
         };
         // A connection that has ended meanwhile leaves nothing behind.

@@ -176,8 +176,9 @@ impl World {
     fn new(seed: u64, kind: Kind, route: &Route) -> Self {
         let chance = Chance(Arc::new(Mutex::new(fastrand::Rng::with_seed(seed))));
         let mut config = route.clone();
-        if kind == Kind::Stormy && seed.is_multiple_of(3) {
-            config.near = Duration::ZERO;
+        if kind == Kind::Stormy {
+            config.sliding = seed.is_multiple_of(2);
+            config.near = if seed.is_multiple_of(3) { Duration::ZERO } else { config.near };
         }
         let processes = if matches!(kind, Kind::Without(_)) { 2 } else { 2 + chance.below(2) as usize };
         let history = History::new(config.near);
