@@ -50,9 +50,12 @@ impl Pushes {
         }
     }
 
-    /// All connections end.
+    /// All connections end. The news of that is under way as a push would be.
     pub fn hang_up(&mut self) {
-        self.lines.iter_mut().for_each(|line| line.to = None);
+        for line in &mut self.lines {
+            line.to = None;
+            line.now += 1;
+        }
     }
 
     /// A process does not hear; that it does again will be this moment of its.
