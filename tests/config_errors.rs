@@ -2060,6 +2060,32 @@ sliding = "yes"
 }
 
 #[test]
+fn a_route_has_no_more_tags_than_a_key_may_have() {
+    let toml = r#"
+[upstream]
+url = "redis://127.0.0.1:6379/0"
+[invalidation]
+channel = "weir:{lease}ended"
+[limits]
+max_tags = 1
+[[route]]
+key = "page:{id}"
+tags = ["pages", "page-{id}"]
+[[route]]
+key = "user:{id}"
+tags = ["users"]
+"#;
+    let errors = told(toml);
+    for expected in [
+        "this route has 2 tags, and `max_tags` allows 1: nothing of it could be kept",
+        "write fewer tags, or set max_tags = 2 in [limits], or more",
+        "'weir:{' begins the names of Weir's own channels",
+    ] {
+        assert!(errors.contains(expected), "{expected}\n{errors}");
+    }
+}
+
+#[test]
 fn how_often_is_checked_is_a_number_of_hits() {
     let toml = r#"
 [database.main]

@@ -6,7 +6,7 @@
 use super::context::Context;
 use super::diagnostic::Diagnostic;
 use super::routes::{self, Databases};
-use super::{Config, Database, Origin, database_url, keys, raw, schema, server, upstream};
+use super::{Config, Database, Origin, Route, database_url, keys, raw, schema, server, upstream};
 use serde::de::DeserializeOwned;
 use serde_spanned::Spanned;
 use std::collections::BTreeMap;
@@ -71,16 +71,27 @@ fn validate(context: &mut Context<'_>, raw: raw::File) -> Config {
     let databases = databases(context, &raw.database);
     let known = Databases { valid: &databases, names: raw.database.keys().map(String::as_str).collect() };
     let (default_ttl, routes) = routes::routes(context, &known, &raw.defaults, raw.route);
-    let invalidation_channel = invalidation_channel(context, &raw.invalidation, raw.upstream.is_some());
+    let limits = server::limits(context, &raw.limits);
+    check_numbers_of_tags(context, &routes, limits.max_tags);
     Config {
-        invalidation_channel,
+        invalidation_channel: invalidation_channel(context, &raw.invalidation, raw.upstream.is_some()),
         server: server::server(context, &raw.server, raw.upstream.is_some()),
         upstream: raw.upstream.and_then(|at| upstream::upstream(context, at.get_ref(), &Origin(at.span()))),
         embedded: server::embedded(context, &raw.embedded),
-        limits: server::limits(context, &raw.limits),
+        limits,
         default_ttl,
         routes,
         databases,
+    }
+}
+
+/// Of a route with more tags than a key may have nothing would ever be kept.
+fn check_numbers_of_tags(context: &mut Context<'_>, routes: &[Route], most: usize) {
+    for route in routes.iter().filter(|route| route.tags.len() > most) {
+        let tags = route.tags.len();
+        let message = format!("this route has {tags} tags, and `max_tags` allows {most}: nothing of it could be kept");
+        let hint = format!("write fewer tags, or set max_tags = {tags} in [limits], or more");
+        context.complain(&route.key_origin, message, hint);
     }
 }
 
@@ -88,6 +99,8 @@ fn invalidation_channel(context: &mut Context<'_>, raw: &raw::Invalidation, has_
     let channel = context.read(&raw.channel)?;
     if channel.value.is_empty() {
         context.complain(&channel.origin, "an empty channel", "write its name, as in \"cache:invalidate\"");
+    } else if channel.value.starts_with("weir:{") {
+        context.complain(&channel.origin, "'weir:{' begins the names of Weir's own channels", "choose another name");
     } else if !has_upstream {
         let hint = "add [upstream], or remove this: the embedded store has no channels";
         context.complain(&channel.origin, "there is no upstream whose channel this could be", hint);
