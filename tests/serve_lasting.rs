@@ -4,6 +4,8 @@ mod harness;
 
 use harness::*;
 
+over_all_pairs!(what_a_refresh_puts_in_a_values_place_has_the_tags_that_clients_named);
+
 fn routes(_: &Database) -> String {
     r#"
 [[route]]
@@ -20,6 +22,19 @@ tags = ["brief:{visits}"]
 ttl = "1s"
 jitter = "0%"
 load_timeout = "50ms"
+[[route]]
+name = "keyed"
+key = "keyed:{id}"
+load = "SELECT id, name FROM users WHERE id = :id /* keyed */"
+tags = ["keyed-{id}"]
+ttl = "1h"
+[[route]]
+name = "slides"
+key = "slides:{id}"
+load = "SELECT id, name FROM users WHERE id = :id /* slides */"
+value = "hash"
+ttl = "1h"
+sliding = true
 [[route]]
 name = "page"
 key = "page:{id}"
@@ -273,6 +288,70 @@ fn tags_that_clients_name_last_as_long_as_the_key_of_a_route_with_tags() {
     for key in raw.run("KEYS *").items() {
         let key = key.text();
         assert!(matches!(raw.run(&format!("PTTL {key}")), Reply::Int(1..)), "{key} stays for ever");
+    }
+}
+
+fn what_a_refresh_puts_in_a_values_place_has_the_tags_that_clients_named(pair: Pair) {
+    let stack = Stack::with(pair, routes);
+    let mut client = stack.weir.client();
+    let tagged = |client: &mut Client, key: &str| {
+        client.run(&format!("EXISTS {key}"));
+        assert_eq!(client.run(&format!("WEIR TAG {key} late")), Reply::Int(1), "{key}");
+        (0..2).for_each(|_| assert_eq!(client.run(&format!("WEIR REFRESH {key}")), Reply::Int(1), "{key}"));
+    };
+    for key in ["user:4", "keyed:4", "slides:4"] {
+        // Under another name nothing but the note tells.
+        tagged(&mut client, key);
+        assert_eq!(client.run(&format!("RENAME {key} elsewhere")), Reply::ok());
+        assert_eq!(client.run("WEIR INVALIDATE late"), Reply::Int(1), "{key}");
+        assert_eq!(client.run("EXISTS elsewhere"), Reply::Int(0), "{key}");
+
+        // What is gone has no tags, and what comes after it begins anew.
+        tagged(&mut client, key);
+        assert_eq!(client.run(&format!("DEL {key}")), Reply::Int(1));
+        assert_eq!(client.run(&format!("WEIR REFRESH {key}")), Reply::Int(1));
+        assert_eq!(client.run(&format!("RENAME {key} elsewhere")), Reply::ok());
+        assert_eq!(client.run("WEIR INVALIDATE late"), Reply::Int(0), "{key}");
+        assert_eq!(client.run("DEL elsewhere"), Reply::Int(1), "{key}");
+    }
+
+    // The row's own tags are those of the row that is there, unless a client has named them too.
+    let becomes = |visits: usize| stack.database.sql(&format!("UPDATE users SET visits = {visits} WHERE id = 5"));
+    for (tag, values) in [("visits:150", 0), ("visits:199", 1), ("late", 1), ("visits:1", 1)] {
+        client.run("DEL user:5 elsewhere");
+        client.run("GET user:5");
+        assert_eq!(client.run("WEIR TAG user:5 late visits:1"), Reply::Int(1));
+        for visits in [1, 150, 199] {
+            becomes(visits);
+            assert_eq!(client.run("WEIR REFRESH user:5"), Reply::Int(1), "{visits}");
+        }
+        assert_eq!(client.run("COPY user:5 elsewhere"), Reply::Int(1));
+        assert_eq!(client.run("DEL user:5"), Reply::Int(1));
+        assert_eq!(client.run(&format!("WEIR INVALIDATE {tag}")), Reply::Int(values), "{tag}");
+    }
+    // So they do not gather: a key has no more than max_tags of them.
+    client.run("GET user:5");
+    for visits in 0..130 {
+        becomes(visits);
+        assert_eq!(client.run("WEIR REFRESH user:5"), Reply::Int(1), "{visits}");
+    }
+    assert_eq!(client.run("WEIR TAG user:5 late"), Reply::Int(1));
+}
+
+#[test]
+fn a_refresh_prolongs_what_clients_noted() {
+    let (_stack, mut client, mut raw) = stack();
+    for key in ["user:4", "keyed:4", "slides:4"] {
+        client.run(&format!("EXISTS {key}"));
+        assert_eq!(client.run(&format!("WEIR TAG {key} late")), Reply::Int(1), "{key}");
+        let note = raw.run(&format!("KEYS weir:*tags:{key}")).items()[0].text();
+        assert_eq!(raw.run(&format!("PEXPIRE {note} 600000")), Reply::Int(1));
+        forget_all_indexes(&mut raw);
+        assert_eq!(client.run(&format!("WEIR REFRESH {key}")), Reply::Int(1), "{key}");
+        let mut left = |key: &str| raw.run(&format!("PTTL {key}")).int();
+        let (note, value) = (left(&note), left(key));
+        assert!(note >= value && value > 3_000_000, "{key}: {note} {value}");
+        assert_eq!(client.run("WEIR INVALIDATE late"), Reply::Int(1), "{key}");
     }
 }
 

@@ -35,7 +35,9 @@
 //!
 //! The key alone tells some of its tags. The others (those made of columns, and those that clients name for a key of a route with
 //! tags) are *noted* beside the value: by the fill, in the same step that stores it, so that a note is never of another value;
-//! and it lives as long as the value. A SET over a loaded value leaves its note: too many tags cost a DEL of what would be loaded
+//! and it lives as long as the value. What replaces a value (a refresh) is noted with the tags of its own row, and with those that
+//! clients have named for the key: it enters them all anew, as whatever prolongs a value does, and no load drops what a client
+//! has said. What is filled where nothing was begins anew. A SET over a loaded value leaves its note: too many tags cost a DEL of what would be loaded
 //! again. (To enter keys for some longest life of all, and cut every prolongation off there, would need no notes. But a value
 //! that is read for ever has no longest life, and an index with room for it would hold more that is gone than lives.)
 //!
@@ -224,14 +226,20 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         }
     }
 
-    /// A load's 4th step. `noted`: of its 2nd.
+    /// A load's 4th step. `noted`: of its 2nd. `replaces`: what it found takes the place of a value, whose noted tags
+    /// last on beside it. (No mark of theirs is looked at: the key stood in their indexes before, so that whoever has invalidated
+    /// one of them since takes the lease.)
     pub(super) async fn tag(
         &self,
         route: &Route,
         key: &StoreKey,
         loaded: &Loaded,
         noted: Result<Sequence, Untagged>,
+        replaces: bool,
     ) -> Result<(), Untagged> {
+        if replaces && route.keeps_notes() {
+            self.keep_tags(route, key, &[]).await.map_err(|_| Untagged::Upstream)?;
+        }
         if route.tags.is_empty() {
             return Ok(());
         }

@@ -99,7 +99,8 @@ pub enum Fill {
         value: Value,
         /// Its time to live.
         ttl: Duration,
-        /// Those of its tags that its key does not tell; noted beside it, in the place of those that were.
+        /// Those of its tags that its key does not tell; noted beside it, in the place of those that an earlier fill noted.
+        /// What [`Store::note_tags`] has noted beside a value stays with the one that takes its place.
         tags: Vec<Bytes>,
     },
     /// Remember for `ttl` that there is no such row.

@@ -311,13 +311,16 @@ impl Table {
             }
             self.replaced += 1;
             self.remove(key);
+        } else if !matches!(fill, Fill::Nothing) {
+            self.notes.remove(key);
         }
         if over.is_some() && !matches!(fill, Fill::Nothing) {
             self.negatives.remove(key);
         }
         match fill {
             Fill::Value { value: Value::String(bytes), ttl, tags } => {
-                self.notes.insert(key.clone(), tags.into_iter().collect());
+                // More than a store need keep: the row's earlier tags too.
+                self.notes.entry(key.clone()).or_default().extend(tags);
                 let what = String::from_utf8(bytes.to_vec()).expect("the simulated rows are text");
                 self.put(key, what, ttl);
             }

@@ -18,7 +18,10 @@ pub(super) struct Notes {
 /// What is noted beside one value.
 #[derive(Default)]
 pub(super) struct Note {
+    /// That clients have named.
     pub tags: BTreeSet<Bytes>,
+    /// That the value was loaded with. The next load's take their place.
+    pub of_row: BTreeSet<Bytes>,
     /// Until then, in milliseconds on the store's clock, nobody renews it.
     pub held_until: i64,
 }
@@ -27,8 +30,13 @@ pub(super) struct Note {
 const OVERHEAD: usize = 64;
 
 impl Note {
+    /// All tags, each once.
+    pub fn all_tags(&self) -> Vec<Bytes> {
+        self.tags.union(&self.of_row).cloned().collect()
+    }
+
     fn heap(&self) -> usize {
-        self.tags.iter().map(|tag| tag.len() + OVERHEAD).sum()
+        self.tags.iter().chain(&self.of_row).map(|tag| tag.len() + OVERHEAD).sum()
     }
 }
 

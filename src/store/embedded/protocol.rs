@@ -4,12 +4,14 @@ use super::call::shard_of;
 use super::collection::Hash;
 use super::hashing::hash;
 use super::keyspace::{NEVER, Space};
+use super::notes::Note;
 use super::object::Object;
 use super::side::Side;
 use super::{Embedded, SHARDS};
 use crate::store::{Acquired, Fill, Filled, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use crate::value::Value;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,18 +83,21 @@ impl Embedded {
             }
             space.sides.drop(hash, &key.name);
             let there = space.peek(hash, &key.name, now).map(|entry| entry.expires);
+            let mut by_clients = BTreeSet::new();
             if let Some(expires) = there.filter(|_| !matches!(fill, Fill::Nothing)) {
                 if !may_replace(expires, now) {
                     return Filled::Occupied;
                 }
+                by_clients = space.notes.get(&key.name).map(|note| note.tags.clone()).unwrap_or_default();
                 space.take(hash, &key.name, now);
             }
             match fill {
                 Fill::Value { value, .. } if !value_fits(&value, self.limit) => drop(value),
                 Fill::Value { value, ttl, tags } => {
                     space.put(hash, &key.name, object(&value), deadline(now, ttl), now);
-                    if !tags.is_empty() {
-                        space.notes.change(&key.name, |note| note.tags = tags.into_iter().collect());
+                    if !(tags.is_empty() && by_clients.is_empty()) {
+                        let of_row = tags.into_iter().collect();
+                        space.notes.change(&key.name, |note| (note.tags, note.of_row) = (by_clients, of_row));
                     }
                 }
                 Fill::Negative { ttl } => {
@@ -291,7 +296,7 @@ pub(super) fn object(value: &Value) -> Object {
 }
 
 fn noted(space: &Space, key: &StoreKey) -> Vec<Bytes> {
-    space.notes.get(&key.name).map(|note| note.tags.iter().cloned().collect()).unwrap_or_default()
+    space.notes.get(&key.name).map(Note::all_tags).unwrap_or_default()
 }
 
 /// An empty hash does not exist as a key.
@@ -521,7 +526,7 @@ mod tests {
         assert_eq!(store.note_tags(&key("k"), &[]), ["a", "b"], "it may still be what was loaded, or part of it");
         store.acquire_to_refresh(&key("k"), Token(2), LEASE);
         store.replace(&key("k"), Token(2), fill("c"), None);
-        assert_eq!(store.note_tags(&key("k"), &[]), ["c"]);
+        assert_eq!(store.note_tags(&key("k"), &[]), ["b", "c"], "what a client noted stays, what the row told goes");
         clock.fetch_add(60_000, Relaxed);
         assert_eq!(run(&store, "GET k"), "$-1\r\n");
         assert!(store.note_tags(&key("k"), &[]).is_empty());

@@ -2,7 +2,7 @@
 //!
 //! | key | holds | lives |
 //! |---|---|---|
-//! | `weir:{…}tags:KEY` | a hash whose fields are the tags that the key does not tell | as long as the value, or longer |
+//! | `weir:{…}tags:KEY` | a hash whose fields are the tags that the key does not tell, and whose they are | as long as the value, or longer |
 //! | `weir:{…}end:KEY` | nothing | until the moment at which a client wants the key to end |
 //!
 //! A fill writes the first together with the value, in one step: it always tells the tags of what is there, or more. A note

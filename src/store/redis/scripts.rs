@@ -44,6 +44,10 @@ pub const ENDED: &str = "weir:{lease}ended";
 /// KEYS value, lease, negative, note; ARGV lease, what the fill may take the place of, kind (`string`, `hash`, `negative`, `nothing`,
 /// `gone`), TTL in ms, how many tags to note, those tags, then the value, or fields and values. `fill`: of nothing that is there;
 /// `replace`: of anything; a number: of what has no more than so many ms left to live.
+///
+/// The note's fields are tags; a field holds `row` if it was a fill that noted it, and nothing if a client did. What
+/// takes the place of a value keeps what clients noted of that, and the row's tags take the place of the row's; beside what begins
+/// from nothing, nothing earlier is noted.
 /// Answers `stored`, `lost` or `occupied`. A hash is written in pieces: Lua unpacks a few thousand arguments at most.
 ///
 /// The end is told if the lease is not as it was made: somebody waits for it, or it is gone, and nobody knows any more who
@@ -56,8 +60,9 @@ if held ~= ARGV[1] and held ~= ARGV[1] .. '+' then return 'lost' end
 redis.call('UNLINK', KEYS[2])
 local kind, tags = ARGV[3], tonumber(ARGV[5])
 if kind == 'nothing' then return 'stored' end
+local present = redis.call('EXISTS', KEYS[1]) == 1
 if ARGV[2] == 'fill' then
-  if redis.call('EXISTS', KEYS[1]) == 1 then return 'occupied' end
+  if present then return 'occupied' end
 else
   local left = ARGV[2] == 'replace' and 0 or redis.call('PTTL', KEYS[1])
   if left == -1 or left > (tonumber(ARGV[2]) or 0) then return 'occupied' end
@@ -74,10 +79,17 @@ elseif kind == 'hash' then
   end
   redis.call('PEXPIRE', KEYS[1], ARGV[4])
 end
-if tags > 0 and (kind == 'string' or kind == 'hash') then
+if kind == 'string' or kind == 'hash' then
+  local kept = {}
+  if present and redis.call('EXISTS', KEYS[4]) == 1 then
+    for _, tag in ipairs(redis.call('HKEYS', KEYS[4])) do
+      if redis.call('HGET', KEYS[4], tag) ~= 'row' then kept[#kept + 1] = tag end
+    end
+  end
   redis.call('UNLINK', KEYS[4])
-  for at = 6, 5 + tags do redis.call('HSET', KEYS[4], ARGV[at], '') end
-  redis.call('PEXPIRE', KEYS[4], ARGV[4])
+  for at = 6, 5 + tags do redis.call('HSET', KEYS[4], ARGV[at], 'row') end
+  for _, tag in ipairs(kept) do redis.call('HSET', KEYS[4], tag, '') end
+  if #kept + tags > 0 then redis.call('PEXPIRE', KEYS[4], ARGV[4]) end
 end
 return 'stored'",
 };
