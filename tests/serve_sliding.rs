@@ -4,7 +4,12 @@ mod harness;
 
 use harness::*;
 
-over_all_pairs!(what_is_read_is_loaded_once_and_stays, every_kind_of_read_renews, who_ends_a_key_ends_it);
+over_all_pairs!(
+    what_is_read_is_loaded_once_and_stays,
+    every_kind_of_read_renews,
+    who_ends_a_key_ends_it,
+    whose_end_is_held_is_the_value_that_was_there
+);
 
 fn routes(_: &Database) -> String {
     r#"
@@ -172,6 +177,73 @@ fn who_ends_a_key_ends_it(pair: Pair) {
     // One who ends a key earlier still, or for good, is not undone either.
     assert_eq!(client.run("DEL session:1"), Reply::Int(1));
     assert_eq!(client.run("GET session:1"), Reply::Nil);
+}
+
+fn whose_end_is_held_is_the_value_that_was_there(pair: Pair) {
+    let stack = Stack::with(pair, routes);
+    let mut client = stack.weir.client();
+    let mut number = 100;
+    let mut read_after = |commands: &str, result: &str| {
+        number += 1;
+        let key = format!("session:{number}");
+        client.run("SET other v EX 900");
+        commands.split('|').for_each(|words| drop(client.run(&words.replace('$', &key))));
+        let before = renewals(&stack, "session", result);
+        assert!(client.run(&format!("GET {key}")) != Reply::Nil, "{commands}");
+        wait_until(commands, || renewals(&stack, "session", result) == before + 1.0);
+        assert_eq!(is_cut(&mut client, &key), result == "left", "{commands}");
+    };
+    for commands in [
+        "SET $ old|EXPIRE $ 900|SET $ new EX 900",
+        "SET $ old|EXPIRE $ 900|SET $ new XX EX 900",
+        "SET $ old|GETEX $ EX 900|SETEX $ 900 new",
+        "SET $ old|PEXPIRE $ 900000|PSETEX $ 900000 new",
+        "SET $ old|EXPIRE $ 900|DEL $|SET $ new EX 900",
+        "SET $ lock NX EX 900|DEL $|SET $ new EX 900",
+        "SET $ lock NX EX 900|UNLINK another $|SET $ new EX 900",
+        "SET $ lock NX EX 900|GETDEL $|SET $ new EX 900",
+        "SET $ old|EXPIRE $ 900|RENAME other $",
+        "SET $ old|EXPIRE $ 900|COPY other $ REPLACE",
+        "SET $ old|EXPIRE $ 900|DEL $|RENAMENX other $",
+        "SET $ old|EXPIRE $ 900|RENAME $ elsewhere|RENAMENX other $",
+        "SET $ old|EXPIRE $ 900|WEIR SET $ new EX 900 TAGS t",
+        "EXPIRE $ 900|SET $ new EX 900",
+        "MULTI|SET $ old|EXPIRE $ 900|SET $ new EX 900|EXEC",
+        "SET $ old|EXPIRE $ 900|MULTI|DEL $|SET $ new EX 900|EXEC",
+    ] {
+        read_after(commands, "renewed");
+    }
+    for commands in [
+        "SET $ 1|EXPIRE $ 900|INCR $",
+        "SET $ v|EXPIRE $ 900|SET $ w KEEPTTL",
+        "SET $ v NX EX 900|SET $ w NX EX 900",
+        "SET $ v NX EX 900|SETNX $ w",
+        "SET $ old|EXPIRE $ 900|SET $ new|EXPIRE $ 900",
+        "SET $ old|EXPIRE $ 900|MULTI|SET $ new|EXPIRE $ 900|EXEC",
+    ] {
+        read_after(commands, "left");
+    }
+}
+
+/// What a load, or a value that begins from nothing, comes after.
+#[test]
+fn whoever_removes_a_value_lets_go_of_its_end() {
+    let stack = Stack::with(Pair::RedisSqlite, routes);
+    let (mut client, mut raw) = (stack.weir.client(), stack.redis.as_ref().expect("there is a Redis").client());
+    for (key, commands) in [
+        ("session:1", "SET session:1 old|EXPIRE session:1 900|DEL session:1|APPEND session:1 new"),
+        ("session:2", "SET session:2 lock NX EX 900|GETDEL session:2|SETNX session:2 new"),
+        ("session:3", "SET session:3 old|EXPIRE session:3 900|RENAME session:3 session:4|INCR session:3"),
+        ("session:5", "WEIR SET session:5 old TAGS t|EXPIRE session:5 900|WEIR INVALIDATE t|INCR session:5"),
+        ("user:1", "GET user:1|EXPIRE user:1 900|WEIR REFRESH user:1"),
+        ("user:2", "GET user:2|EXPIRE user:2 900|WEIR INVALIDATE user-2|GET user:2"),
+        ("user:3", "EXPIRE user:3 900|DEL user:3|GET user:3"),
+    ] {
+        commands.split('|').for_each(|words| assert!(!client.run(words).is_error(""), "{words}"));
+        assert_eq!(raw.run(&format!("PEXPIRE {key} 900000")), Reply::Int(1), "{commands}");
+        assert!(client.run(&format!("GET {key}")) != Reply::Nil, "{commands}");
+        wait_until(commands, || !is_cut(&mut client, key));
+    }
 }
 
 #[test]

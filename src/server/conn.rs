@@ -671,10 +671,12 @@ impl Conn {
     fn write(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
         let leaves = Leaves::of(spec, request.args);
-        let lasts = || !Lasting::of(&self.worker.app.routes, spec, request.args, leaves).is_empty();
-        let lasts = keys.iter().any(|key| key.route.keeps_notes()) && lasts();
+        let lasting = match keys.iter().any(|key| key.route.keeps_notes()) {
+            true => Lasting::of(&self.worker.app.routes, spec, request.args, leaves),
+            false => Lasting::default(),
+        };
         let waits = leaves.a_value() && missed::in_doubt(&self.worker, &self.way, spec, request.args);
-        if lasts || waits || self.way.lane().is_some() {
+        if lasting.waits() || waits || self.way.lane().is_some() {
             return self.write_in_steps(request, keys, leaves);
         }
         for key in keys.iter() {
@@ -683,6 +685,7 @@ impl Conn {
                 self.way.fence(key.key);
             }
         }
+        lasting.send_ahead(&self.way);
         self.forward(request);
         self.send_run(request.bytes);
         keys.iter().for_each(|key| routed::settle(&self.worker, key.key, key.route, leaves, &self.way));

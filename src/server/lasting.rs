@@ -7,11 +7,15 @@
 //! - What may prolong a value's life (EXPIRE and its kin, PERSIST, GETEX) prolongs the tags too that are noted beside it.
 //! - What gives a value another name (RENAME, COPY, MOVE) gives that all its tags.
 //! - On a `sliding` route, whoever says when a key is to end (EXPIRE and its kin, GETEX, SET … NX with a TTL) holds its end: until
-//!   then no read renews it.
+//!   then no read renews it. The hold is of that value: whatever puts another in its place, or none, through Weir (SET, DEL, RENAME,
+//!   a fill …) lets go of it first. This alone waits for nothing: it goes ahead of the command on the same link, where there is
+//!   one. (To hold the very moment of the end, and look whether it is still the value's, would tell SET k v EX 3 from the EXPIRE k 3
+//!   before it only by a millisecond's difference, and not always.)
 //!
 //! So these commands wait for some answers of the store's before and after. What MULTI queues is seen to around its EXEC, in every
 //! database that it may meet. Not seen to: what a blocking command leaves at its destination, what a script does to keys
-//! that it does not name, and commands that Weir does not know.
+//! that it does not name, and commands that Weir does not know. Nor is it seen to that a hold is let go of by what may leave the
+//! value as it is (SETNX, RENAMENX and MOVE, HDEL of the last field): it ends at the moment that was said.
 
 use super::conn::{Conn, Request, RoutedKeys};
 use super::lifetime::{self, Leaves};
@@ -23,7 +27,7 @@ use crate::clock::Clock;
 use crate::resp::args::Args;
 use crate::resp::command::{Access, Spec};
 use crate::resp::number;
-use crate::store::{Store, StoreError, StoreKey};
+use crate::store::{Store, StoreError, StoreKey, Way};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use std::sync::Arc;
@@ -42,8 +46,12 @@ struct Care {
     route: Arc<Route>,
     /// What is noted beside it must last too.
     noted: bool,
+    /// The command leaves a value that has the tags which the key tells, or lets it live longer.
+    keeps: bool,
     /// For so long its end is held.
     holds: Option<Duration>,
+    /// It is another value's end that may be held.
+    lets_go: bool,
     /// Where its value goes.
     to: Option<To>,
 }
@@ -65,7 +73,7 @@ impl Lasting {
     pub fn of(routes: &Routes, spec: &Spec, args: Args<'_>, leaves: Leaves) -> Self {
         let prolongs = prolongs(spec, args);
         let only_reads = matches!(spec.access_of(args), Access::None | Access::Read) && !prolongs;
-        if only_reads || !leaves.a_value() {
+        if only_reads {
             return Lasting::default();
         }
         let held = lifetime::held(spec, args);
@@ -74,9 +82,11 @@ impl Lasting {
             let route = routes.find(name).filter(|route| route.keeps_notes())?;
             let to = if index == 0 { To::of(routes, spec, args) } else { None };
             let holds = held.filter(|_| route.config.sliding);
-            let needed = prolongs || to.is_some() || holds.is_some() || route.tags.has_key_tags();
+            let lets_go = route.config.sliding && lifetime::lets_go(spec, args, index);
+            let noted = prolongs || to.is_some();
+            let keeps = leaves.a_value() && (noted || holds.is_some() || route.tags.has_key_tags());
             let (name, route) = (Bytes::copy_from_slice(name), route.clone());
-            needed.then(|| Care { noted: prolongs || to.is_some(), name, route, holds, to })
+            (keeps || lets_go).then(|| Care { name, route, noted, keeps, holds, lets_go, to })
         };
         Lasting(spec.key_positions(args).enumerate().filter_map(care).collect())
     }
@@ -86,8 +96,22 @@ impl Lasting {
         self.0.is_empty()
     }
 
-    /// What is to be seen to for both.
+    /// Whether there is something that its client must wait for.
+    pub fn waits(&self) -> bool {
+        self.0.iter().any(|care| care.keeps)
+    }
+
+    /// In place of [`Lasting::begin`] and [`Lasting::end`], where nothing [`waits`](Lasting::waits): ahead of the command, which is sent
+    /// next on this way.
+    pub fn send_ahead(&self, way: &Way) {
+        self.0.iter().filter(|care| care.lets_go).for_each(|care| way.let_go_of_end(&care.name));
+    }
+
+    /// What is to be seen to for both, of which the other runs later.
     pub fn join(&mut self, other: Lasting) {
+        for later in other.0.iter().filter(|care| care.lets_go) {
+            self.0.iter_mut().filter(|care| care.name == later.name).for_each(|care| care.holds = None);
+        }
         self.0.extend(other.0);
     }
 
@@ -101,6 +125,9 @@ impl Lasting {
         C: Clock + Clone + 'static,
     {
         let mut tagged = Vec::with_capacity(self.0.len());
+        for cares in self.0.chunks(AT_ONCE) {
+            try_join_all(cares.iter().map(|care| care.let_go(engine, db))).await?;
+        }
         for cares in self.0.chunks(AT_ONCE) {
             let begun = cares.iter().map(|care| async move {
                 let tags = care.see_to(engine, db).await?;
@@ -133,12 +160,27 @@ impl Lasting {
 }
 
 impl Care {
+    /// Nobody holds the end of what the command leaves, unless it does so itself.
+    async fn let_go<S, C>(&self, engine: &Engine<S, C>, db: u32) -> Result<(), StoreError>
+    where
+        S: Store + Clone + 'static,
+        C: Clock + Clone + 'static,
+    {
+        match self.lets_go {
+            true => engine.store().hold_end(&StoreKey { db, name: self.name.clone() }, Duration::ZERO).await,
+            false => Ok(()),
+        }
+    }
+
     /// Answers the tags of its value, if they are to go elsewhere too.
     async fn see_to<S, C>(&self, engine: &Engine<S, C>, db: u32) -> Result<Vec<Bytes>, StoreError>
     where
         S: Store + Clone + 'static,
         C: Clock + Clone + 'static,
     {
+        if !self.keeps {
+            return Ok(Vec::new());
+        }
         let key = StoreKey { db, name: self.name.clone() };
         if let Some(time) = self.holds {
             engine.store().hold_end(&key, time).await?;
@@ -249,6 +291,8 @@ mod tests {
         let shown = |care: &Care| {
             let mut text = String::from_utf8_lossy(&care.name).into_owned();
             text += if care.noted { " noted" } else { "" };
+            text += if care.keeps { "" } else { " nothing" };
+            text += if care.lets_go { " let go of" } else { "" };
             text += &care.holds.map(|time| format!(" held for {time:?}")).unwrap_or_default();
             let to = |to: &To| format!(" to {} in {:?}", String::from_utf8_lossy(&to.name), to.db);
             text + &care.to.as_ref().map(to).unwrap_or_default()
@@ -270,7 +314,7 @@ mod tests {
             ("PERSIST page:1", "page:1 noted"),
             ("GETEX page:1 PERSIST", "page:1 noted"),
             ("GETEX page:1", ""),
-            ("PERSIST session:1", "session:1 noted"),
+            ("PERSIST session:1", "session:1 noted let go of"),
         ] {
             assert_eq!(seen_to(line), expected, "{line}");
         }
@@ -283,14 +327,51 @@ mod tests {
             ("PEXPIRE session:1 5 GT", "session:1 noted held for 5ms"),
             ("GETEX session:1 PX 7", "session:1 noted held for 7ms"),
             ("SET session:1 v NX PX 30", "session:1 held for 30ms"),
-            ("SET session:1 v", ""),
-            ("SET session:1 v EX 5", ""),
-            ("SETEX session:1 5 v", ""),
             ("SET session:1 v NX", ""),
             ("INCR session:1", ""),
         ] {
             assert_eq!(seen_to(line), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn what_leaves_another_value_or_none_lets_go_of_its_end_and_waits_for_nothing() {
+        for line in [
+            "SET session:1 v",
+            "SET session:1 v XX EX 5",
+            "SETEX session:1 5 v",
+            "GETSET session:1 v",
+            "MSET session:1 v plain:1 v page:1 v",
+            "DEL plain:1 session:1",
+            "UNLINK session:1",
+            "GETDEL session:1",
+            "COPY plain:1 session:1 REPLACE",
+            "SUNIONSTORE session:1 plain:1 session:2",
+        ] {
+            assert!(seen_to(line).contains("session:1 nothing let go of"), "{line}: {}", seen_to(line));
+        }
+        for line in ["SET session:1 v KEEPTTL", "SETNX session:1 v", "HSET session:1 f v", "COPY plain:1 session:1"] {
+            assert_eq!(seen_to(line), "", "{line}");
+        }
+        assert_eq!(
+            seen_to("RENAME session:1 session:2"),
+            "session:1 noted let go of to session:2 in None, session:2 nothing let go of"
+        );
+    }
+
+    #[test]
+    fn of_a_transaction_only_the_last_value_s_end_is_held() {
+        let all = |lines: &[&str]| {
+            let mut all = Lasting::default();
+            for line in lines {
+                let args: OwnedArgs = line.split(' ').collect();
+                let spec = lookup(&args.as_args()[0]).expect("a command");
+                all.join(Lasting::of(&routes(), spec, args.as_args(), Leaves::of(spec, args.as_args())));
+            }
+            all.0.iter().filter(|care| care.holds.is_some()).count()
+        };
+        assert_eq!(all(&["EXPIRE session:1 5", "EXPIRE session:2 5", "SET session:1 v"]), 1);
+        assert_eq!(all(&["SET session:1 v", "EXPIRE session:1 5"]), 1);
     }
 
     #[test]

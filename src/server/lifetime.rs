@@ -128,6 +128,33 @@ pub fn held(spec: &Spec, args: Args<'_>) -> Option<Duration> {
     u64::try_from(left).ok().filter(|&left| left > 0).map(Duration::from_millis)
 }
 
+/// Whether a command, if it is done, leaves at the key of this index among its keys a value whose end nobody has held: another than
+/// was there, or none, or one that is to end no more. Not of those that leave what is there if they fail (SETNX, RENAMENX, MOVE).
+pub fn lets_go(spec: &Spec, args: Args<'_>, index: usize) -> bool {
+    const ANY: [&str; 9] = ["setex", "psetex", "getset", "mset", "del", "unlink", "getdel", "rename", "persist"];
+    const FIRST: [&str; 9] = [
+        "bitop",
+        "sdiffstore",
+        "sinterstore",
+        "sunionstore",
+        "zdiffstore",
+        "zinterstore",
+        "zunionstore",
+        "zrangestore",
+        "geosearchstore",
+    ];
+    let says = |words: &[&[u8]], from: usize| {
+        args.from(from).iter().any(|word| words.iter().any(|option| word.eq_ignore_ascii_case(option)))
+    };
+    match spec.name {
+        "set" => !says(&[b"NX", b"KEEPTTL", b"IFEQ", b"IFNE", b"IFDEQ", b"IFDNE"], 3),
+        "getex" => says(&[b"PERSIST"], 2),
+        "copy" => index == 1 && says(&[b"REPLACE"], 3),
+        "restore" => says(&[b"REPLACE"], 4),
+        name => ANY.contains(&name) || (index == 0 && FIRST.contains(&name)),
+    }
+}
+
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

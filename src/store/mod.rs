@@ -224,7 +224,8 @@ pub trait Store {
         grace: Duration,
     ) -> impl Future<Output = Result<Option<Vec<Bytes>>, StoreError>>;
 
-    /// A client has said when `key` is to end: for this time [`Store::renew`] leaves it alone.
+    /// A client has said when `key` is to end: for this time [`Store::renew`] leaves it alone. For none, if that was another value's
+    /// end. A fill that stores something lets go of the end too.
     fn hold_end(&self, key: &StoreKey, time: Duration) -> impl Future<Output = Result<(), StoreError>>;
 }
 

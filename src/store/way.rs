@@ -1,6 +1,5 @@
 //! One client's way to the store: which database, in which protocol, as whom, and over which link.
 
-use super::StoreError;
 use super::embedded::{Context, Embedded};
 use super::identity::Identity;
 use super::redis::cluster::{self, lane::Lane};
@@ -8,8 +7,10 @@ use super::redis::hidden::{self, Hides};
 use super::redis::link::{Link, Sink};
 use super::redis::request::request;
 use super::redis::{Links, Redis};
+use super::{StoreError, StoreKey};
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::write;
+use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -153,6 +154,19 @@ impl Way {
     pub fn fence(&self, key: &[u8]) {
         if let To::Redis(_, Links::One(link)) = &self.to {
             Redis::fence(link, key);
+        }
+    }
+
+    /// Ahead of a change that is sent next over the same link: nobody holds the end of what that leaves. In a cluster, and of users of
+    /// the upstream, [`crate::store::Store::hold_end`] does it over Weir's own links.
+    pub fn let_go_of_end(&self, key: &[u8]) {
+        match &self.to {
+            To::Redis(_, Links::One(link)) => Redis::let_go_of_end(link, key),
+            To::Redis(_, Links::Cluster(_)) => {}
+            To::Embedded(embedded) => {
+                let key = StoreKey { db: self.identity.db, name: Bytes::copy_from_slice(key) };
+                embedded.hold_end(&key, Duration::ZERO);
+            }
         }
     }
 

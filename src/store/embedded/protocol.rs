@@ -145,7 +145,8 @@ impl Embedded {
     /// For so long [`Embedded::renew`] leaves a value alone.
     pub fn hold_end(&self, key: &StoreKey, time: Duration) {
         self.step(key, |space, hash, now| {
-            if space.find(hash, &key.name, now).is_some() {
+            let matters = !time.is_zero() || space.notes.get(&key.name).is_some();
+            if matters && space.find(hash, &key.name, now).is_some() {
                 space.notes.change(&key.name, |note| note.held_until = deadline(now, time));
             }
         });

@@ -293,8 +293,8 @@ impl Redis {
         key: &[u8],
         args: &[&[u8]],
     ) -> Result<Vec<u8>, StoreError> {
-        let (side, note) = (SideKeys::of(key), side_key::note(key));
-        let keys = [key, &side.lease, &side.negative, &note];
+        let (side, note, end) = (SideKeys::of(key), side_key::note(key), side_key::end(key));
+        let keys = [key, &side.lease, &side.negative, &note, &end];
         self.evaluate(links, script, key, &keys[..script.keys], args).await
     }
 

@@ -3,16 +3,18 @@
 //! | key | holds | lives |
 //! |---|---|---|
 //! | `weir:{…}tags:KEY` | a hash whose fields are the tags that the key does not tell, and whose they are | as long as the value, or longer |
-//! | `weir:{…}end:KEY` | nothing | until the moment at which a client wants the key to end |
+//! | `weir:{…}end:KEY` | nothing | until the moment at which a client wants the value to end, or until another takes its place |
 //!
 //! A fill writes the first together with the value, in one step: it always tells the tags of what is there, or more. A note
 //! whose value is gone is left to its time.
 
+use super::link::Link;
 use super::scripts::{NOTE, RENEW};
 use super::side_key;
 use super::tags::elements;
 use super::{Redis, milliseconds};
 use crate::resp::frame::Reply;
+use crate::resp::write;
 use crate::store::{StoreError, StoreKey};
 use bytes::Bytes;
 use std::time::Duration;
@@ -46,9 +48,20 @@ impl Redis {
         }
     }
 
+    /// Ahead of a command that is sent next over the same link: nobody holds the end of what that leaves.
+    pub fn let_go_of_end(link: &Link, key: &[u8]) {
+        let mut command = Vec::with_capacity(64 + key.len());
+        write::command(&mut command, [&b"UNLINK"[..], &side_key::end(key)]);
+        link.send_and_forget(&command, 1);
+    }
+
     /// See [`crate::store::Store::hold_end`].
     pub(super) async fn put_end(&self, key: &StoreKey, time: Duration) -> Result<(), StoreError> {
-        let (end, time) = (side_key::end(&key.name), milliseconds(time));
+        let end = side_key::end(&key.name);
+        if time.is_zero() {
+            return self.ask_own(key.db, &key.name, &[b"UNLINK", &end]).await.map(drop);
+        }
+        let time = milliseconds(time);
         self.ask_own(key.db, &key.name, &[b"SET", &end, b"", b"PX", time.as_bytes()]).await.map(drop)
     }
 }

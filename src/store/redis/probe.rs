@@ -174,14 +174,15 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
     let (side, note, end) = (SideKeys::of(KEY.as_bytes()), note(KEY.as_bytes()), end(KEY.as_bytes()));
     let [lease, negative, note, end] =
         [&side.lease, &side.negative, &note, &end].map(|key| String::from_utf8_lossy(key));
-    let beside: &[&str] = &[KEY, &lease, &negative];
+    let all: &[&str] = &[KEY, &lease, &negative, &note, &end];
+    let beside = &all[..3];
     let mut scripts = vec![
-        call("EVAL", INVALIDATE.text, beside, &[]),
+        call("EVAL", INVALIDATE.text, all, &[]),
         by_hash(&ACQUIRE, beside, &[LEASE, SHORT, "miss"]),
-        by_hash(&FILL, &[KEY, &lease, &negative, &note], &[LEASE, "fill", "string", SHORT, "0", "1"]),
+        by_hash(&FILL, all, &[LEASE, "fill", "string", SHORT, "0", "1"]),
         by_hash(&IF_PRESENT, beside, &["GET", KEY]),
         by_hash(&RELEASE, beside, &[]),
-        by_hash(&INVALIDATE, beside, &[]),
+        by_hash(&INVALIDATE, all, &[]),
     ];
     if needs >= Needs::Sliding {
         scripts.push(by_hash(&NOTE, &[&note], &[SHORT]));

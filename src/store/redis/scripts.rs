@@ -7,7 +7,7 @@
 pub struct Script {
     /// Lua.
     pub text: &'static str,
-    /// KEYS: of value, lease, negative entry and note the first so many, unless the script says otherwise.
+    /// KEYS: of value, lease, negative entry, note and end the first so many, unless the script says otherwise.
     pub keys: usize,
 }
 
@@ -41,9 +41,9 @@ return string.sub(held, 1, 32) .. ' ' .. left",
 /// Where the tokens of leases are told that have ended, and that somebody in another process waits for.
 pub const ENDED: &str = "weir:{lease}ended";
 
-/// KEYS value, lease, negative, note; ARGV lease, what the fill may take the place of, kind (`string`, `hash`, `negative`, `nothing`,
-/// `gone`), TTL in ms, how many tags to note, those tags, then the value, or fields and values. `fill`: of nothing that is there;
-/// `replace`: of anything; a number: of what has no more than so many ms left to live.
+/// KEYS value, lease, negative, note, end; ARGV lease, what the fill may take the place of, kind (`string`, `hash`, `negative`,
+/// `nothing`, `gone`), TTL in ms, how many tags to note, those tags, then the value, or fields and values. `fill`: of nothing that
+/// is there; `replace`: of anything; a number: of what has no more than so many ms left to live.
 ///
 /// The note's fields are tags; a field holds `row` if it was a fill that noted it, and nothing if a client did. What
 /// takes the place of a value keeps what clients noted of that, and the row's tags take the place of the row's; beside what begins
@@ -53,7 +53,7 @@ pub const ENDED: &str = "weir:{lease}ended";
 /// The end is told if the lease is not as it was made: somebody waits for it, or it is gone, and nobody knows any more who
 /// does. What is told is heard after the script. A user who may not PUBLISH fills all the same.
 pub static FILL: Script = Script {
-    keys: 4,
+    keys: 5,
     text: "local held = redis.call('GET', KEYS[2])
 if held ~= ARGV[1] then redis.pcall('PUBLISH', 'weir:{lease}ended', string.sub(ARGV[1], 1, 16)) end
 if held ~= ARGV[1] and held ~= ARGV[1] .. '+' then return 'lost' end
@@ -69,6 +69,7 @@ else
   redis.call('UNLINK', KEYS[3])
   if kind ~= 'string' then redis.call('UNLINK', KEYS[1]) end
 end
+redis.call('UNLINK', KEYS[5])
 if kind == 'negative' then
   redis.call('SET', KEYS[3], '', 'PX', ARGV[4])
 elseif kind == 'string' then
@@ -94,10 +95,10 @@ end
 return 'stored'",
 };
 
-/// KEYS value, lease, negative. Deletes all three; answers 1 if there was a value.
+/// KEYS value, lease, negative, note, end. Deletes all but the note; answers 1 if there was a value.
 pub static INVALIDATE: Script = Script {
-    keys: 3,
-    text: "redis.call('UNLINK', KEYS[2], KEYS[3])
+    keys: 5,
+    text: "redis.call('UNLINK', KEYS[2], KEYS[3], KEYS[5])
 return redis.call('UNLINK', KEYS[1])",
 };
 

@@ -16,7 +16,7 @@
 
 use super::cluster;
 use super::scripts::{INDEX, NEXT, SET_ASIDE, Script};
-use super::side_key::{SEQUENCE, SideKeys, TagKeys};
+use super::side_key::{self, SEQUENCE, SideKeys, TagKeys};
 use super::{Links, Redis, milliseconds};
 use crate::resp::args::OwnedArgs;
 use crate::resp::frame::{self, Reply};
@@ -104,6 +104,8 @@ impl Redis {
                 let (links, key) = (links.clone(), key.clone());
                 async move {
                     Redis::fenced(&links, &key).await?;
+                    let unlink = OwnedArgs::from_iter([&b"UNLINK"[..], &side_key::end(&key)]);
+                    decode(cluster::run(lane.nodes(), unlink.as_args()).await?)?;
                     let unlink = OwnedArgs::from_iter([&b"UNLINK"[..], &key]);
                     count(&decode(cluster::run(lane.nodes(), unlink.as_args()).await?)?)
                 }
@@ -112,7 +114,8 @@ impl Redis {
             return Ok(counts?.iter().sum());
         }
         let mut sides: Vec<Vec<u8>> = vec![b"UNLINK".to_vec()];
-        sides.extend(keys.iter().map(|key| SideKeys::of(key)).flat_map(|side| [side.lease, side.negative]));
+        let beside = |key: &Bytes| (SideKeys::of(key), side_key::end(key));
+        sides.extend(keys.iter().map(beside).flat_map(|(side, end)| [side.lease, side.negative, end]));
         let values: Vec<&[u8]> = std::iter::once(&b"UNLINK"[..]).chain(keys.iter().map(|key| &key[..])).collect();
         let sides: Vec<&[u8]> = sides.iter().map(Vec::as_slice).collect();
         // In this order over one link.
