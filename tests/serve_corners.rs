@@ -197,6 +197,8 @@ fn a_full_upstream_serves_rows_that_it_cannot_keep() {
         assert_eq!(client.run(&format!("GET product:{id}")).json()["id"], id);
     }
     assert!(client.run("SET k v").is_error("OOM "));
+    let reply = client.run("GETDEL product:5");
+    assert!(reply.is_error("LOAD route 'product': the row was loaded and could not be stored"), "{reply:?}");
     assert_eq!(redis.client().run("CONFIG SET maxmemory 0"), Reply::ok());
     assert_eq!(client.run("GET product:1").json()["id"], 1);
     assert_eq!(redis.client().run("EXISTS product:1"), Reply::Int(1));

@@ -10,7 +10,7 @@ use super::output::Output;
 use super::unstored;
 use super::worker::Worker;
 use crate::cache::error::{Kind, LoadError, upstream_error};
-use crate::cache::route::{Fence, Route};
+use crate::cache::route::{Fence, Loading, Route};
 use crate::cache::{Found, Wanted};
 use crate::config::OnModify;
 use crate::resp::args::{Args, OwnedArgs};
@@ -430,6 +430,7 @@ async fn answer_modify(
         return way.run(args).await.map_err(upstream_text);
     }
     let db = way.identity.db;
+    let mut unstored = None;
     for _ in 0..ATTEMPTS {
         // What is changed where it stands has its tags, and lives no longer than it did.
         if modify.lone && !keeps_its_end(spec) {
@@ -442,15 +443,22 @@ async fn answer_modify(
                 return Ok(reply);
             }
         }
-        let all_known = make_present(worker, modify).await?;
-        if all_known || !modify.lone {
+        let made = make_present(worker, modify).await?;
+        unstored = made.unstored;
+        if made.all_absent || !modify.lone {
             // Of what was loaded just now, the tags are known now.
             begin(worker, lasting, db, tagged).await?;
             fence(worker, modify).await.map_err(upstream_text)?;
             return way.run(args).await.map_err(upstream_text);
         }
     }
-    Err("LOAD the key changed again and again while the command was about to run".into())
+    Err(match unstored {
+        None => "LOAD the key changed again and again while the command was about to run".into(),
+        Some(route) => format!(
+            "LOAD route '{}': the row was loaded and could not be stored, so it cannot be changed here: the store refuses              writes (is its maxmemory reached?), the row has too many tags, or the key changed again and again",
+            route.config.name
+        ),
+    })
 }
 
 async fn begin(worker: &Worker, lasting: &Lasting, db: u32, tagged: &mut Option<Tagged>) -> Result<(), String> {
@@ -487,8 +495,16 @@ fn keeps_its_end(spec: &Spec) -> bool {
     IN_PLACE.contains(&spec.name)
 }
 
-/// Loads the absent keys as their routes say; true if every one is known to have no row.
-async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> {
+/// What became of keys that were to be made present.
+struct Made {
+    /// Every one is known to have no row.
+    all_absent: bool,
+    /// A route whose row was found, and not stored.
+    unstored: Option<Loading>,
+}
+
+/// Loads the absent keys as their routes say.
+async fn make_present(worker: &Worker, modify: &Modify) -> Result<Made, String> {
     let mut wanted = Vec::new();
     for (key, route) in &modify.keys {
         match route.on_modify() {
@@ -506,7 +522,7 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
             }
         }
     }
-    let mut all_absent = true;
+    let mut made = Made { all_absent: true, unstored: None };
     for (answer, wanted) in worker.engine.ensure(&wanted).await.into_iter().zip(&wanted) {
         match answer.map_err(|error| told(&wanted.route, &error))? {
             Found::Absent => {}
@@ -516,10 +532,13 @@ async fn make_present(worker: &Worker, modify: &Modify) -> Result<bool, String> 
                     "LOAD route '{name}': the value is larger than max_value, so it cannot be changed here"
                 ));
             }
-            Found::Present | Found::Loaded { .. } => all_absent = false,
+            Found::Loaded { stored: false, .. } => {
+                made = Made { all_absent: false, unstored: Some(wanted.route.clone()) };
+            }
+            Found::Present | Found::Loaded { .. } => made.all_absent = false,
         }
     }
-    Ok(all_absent)
+    Ok(made)
 }
 
 /// What a client is told of a change that could not be made.
