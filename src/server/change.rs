@@ -5,7 +5,9 @@
 //! - Keys of routes with a `load` are remembered if the answer is that the upstream could not be reached: nobody knows then what
 //!   it has done, and the client may have changed the row ([`crate::cache::doubts`]).
 //!
-//! Every command passes by here, whatever way it takes. What MULTI queues is changed by its EXEC.
+//! Every command passes by here, whatever way it takes. What MULTI queues is changed by its EXEC. A command that could not even be
+//! queued counts as missed; and so does all that was, if the link is lost before EXEC and its client hung up on: it may have done
+//! its part already, and will not come back for this one.
 
 use super::app::StoreKind;
 use super::conn::Conn;
@@ -49,7 +51,8 @@ impl Touched {
             access => {
                 spec.key_positions(args).for_each(|position| touched.add_key(routes, args.get(position)));
                 if access == Access::Read {
-                    // It changes how long a key lives, and not its value.
+                    // It changes how long a key lives, and not its value: a GETEX that was missed, even one that would have ended
+                    // the key at once, leaves what was true when it was loaded, and ends no later than the route lets it.
                     touched.loaded.clear();
                 }
             }
@@ -115,9 +118,17 @@ impl Change {
             Touched { near: keys, .. } if keys.is_empty() => None,
             Touched { near: keys, .. } => Some(Barred::Keys(near.bar(keys.iter().map(Vec::as_slice)))),
         });
+        Some(Change { barred, ..Change::queued(worker, touched, db, selects)? })
+    }
+
+    /// The same of what changes nothing before its EXEC.
+    fn queued(worker: &Rc<Worker>, touched: &Touched, db: u32, selects: impl Iterator<Item = u32>) -> Option<Change> {
+        if touched.is_empty() {
+            return None;
+        }
         let (loaded, all_loaded) = (touched.loaded.clone(), touched.all_loaded);
         let dbs = std::iter::once(db).chain(selects).collect();
-        Some(Change { barred, worker: worker.clone(), dbs, loaded, all_loaded })
+        Some(Change { barred: None, worker: worker.clone(), dbs, loaded, all_loaded })
     }
 
     /// The upstream could not be reached: perhaps it was not made.
@@ -149,14 +160,22 @@ impl Conn {
         if !self.heeds_changes() {
             return None;
         }
-        let db = self.way().identity.db;
-        match spec {
-            Some(spec) if spec.name == "exec" => {
-                Change::begin(&self.worker, self.queued_changes()?, db, self.queued_selects())
-            }
-            _ if self.queues() => None,
-            _ => Change::begin(&self.worker, &Touched::by(&self.worker.app.routes, spec, args), db, std::iter::empty()),
+        let (worker, db) = (&self.worker, self.way().identity.db);
+        if spec.is_some_and(|spec| spec.name == "exec") {
+            return Change::begin(worker, self.queued_changes()?, db, self.queued_selects());
         }
+        let touched = Touched::by(&worker.app.routes, spec, args);
+        match self.queues() {
+            true => Change::queued(worker, &touched, db, self.queued_selects()),
+            false => Change::begin(worker, &touched, db, std::iter::empty()),
+        }
+    }
+
+    /// The transaction, if there is one, is lost, and its client is hung up on.
+    pub(super) fn note_lost_transaction(&self) {
+        let Some(queued) = self.queued_changes() else { return };
+        let change = Change::queued(&self.worker, queued, self.way().identity.db, self.queued_selects());
+        change.iter().for_each(Change::was_missed);
     }
 
     /// What a command that was queued by a MULTI will change.

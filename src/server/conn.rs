@@ -358,11 +358,11 @@ impl Conn {
         let change = self.begin_change(spec, request.args);
         let queues = self.queues();
         let flow = self.carry_out(spec, request);
-        match change {
-            _ if flow == Flow::Wait => {}
-            Some(change) => self.hold_until_answered(change),
-            None if queues => self.note_queued(spec, request.args),
-            None => {}
+        if flow != Flow::Wait {
+            if queues {
+                self.note_queued(spec, request.args);
+            }
+            change.into_iter().for_each(|change| self.hold_until_answered(change));
         }
         flow
     }

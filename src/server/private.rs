@@ -7,7 +7,9 @@
 //! Inside MULTI nothing is loaded and nothing answered here: what the server queues, the server answers. What Weir does
 //! not let pass (a refused command, AUTH) is answered with its error, and the EXEC becomes a DISCARD, as Redis does it
 //! with commands that it cannot queue. The routed keys that a transaction writes are fenced right before its EXEC, over
-//! Weir's own link: inside the transaction the fence would change EXEC's reply.
+//! Weir's own link: inside the transaction the fence would change EXEC's reply. Where they cannot be fenced the transaction is not
+//! run, and EXEC is told why: what was to be changed counts as missed ([`super::change`]), as it does when a transaction is lost
+//! with its link before its client has sent EXEC.
 
 use super::aside;
 use super::change::Touched;
@@ -67,6 +69,8 @@ struct Transaction {
     selects: BTreeSet<u32>,
     /// … and whose leases are dropped already.
     fenced: bool,
+    /// Why that, or what is to be begun before EXEC, could not be done.
+    failed: Option<StoreError>,
     /// What is to be seen to around it, and in which databases that is begun.
     lasting: Lasting,
     begun: Vec<(u32, Tagged)>,
@@ -256,6 +260,7 @@ impl Conn {
         hold.blocks.clear();
         let remembers = hold.holds() || link.subscriptions().any();
         if self.replies.take_lost() && remembers {
+            self.note_lost_transaction();
             self.closing = true;
         }
         if !remembers {
@@ -525,6 +530,9 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     if transaction.poisoned {
         return abort(conn, request, "EXECABORT Transaction discarded because of previous errors.");
     }
+    if let Some(why) = transaction.failed.take() {
+        return give_up(conn, request, why);
+    }
     let ahead = |written: &&Written| written.1.fence(written.2.a_value()) == Fence::Ahead;
     let keys: Vec<Vec<u8>> = transaction.writes.iter().filter(ahead).map(|(key, ..)| key.clone()).collect();
     let is_prepared = keys.is_empty() && transaction.lasting.is_empty();
@@ -540,8 +548,11 @@ fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
             let fenced: Result<Vec<()>, StoreError> = join_all(fences).await.into_iter().collect();
             move |conn: &mut Conn| {
                 let Some(transaction) = conn.transaction() else { return };
-                transaction.poisoned |= fenced.is_err() || begun.is_err();
-                (transaction.lasting, transaction.begun) = (lasting, begun.unwrap_or_default());
+                transaction.lasting = lasting;
+                match (begun, fenced) {
+                    (Ok(begun), Ok(_)) => transaction.begun = begun,
+                    (Err(error), _) | (_, Err(error)) => transaction.failed = Some(error),
+                }
             }
         });
         return Flow::Wait;
@@ -620,6 +631,21 @@ pub fn deny(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>, 
         return abort(conn, request, &text);
     }
     conn.answer(request, |out| write::error(out, text))
+}
+
+/// The server could not be asked for what stands before an EXEC: it forgets the transaction, and the client is told why.
+fn give_up(conn: &mut Conn, request: Request<'_>, why: StoreError) -> Flow {
+    conn.forget_transaction();
+    conn.send_run(request.bytes);
+    conn.send_alone(b"*1\r\n$7\r\nDISCARD\r\n");
+    if let (Some(hold), true) = (&mut conn.hold, why.is_outage()) {
+        // Nobody knows whether that comes to the server. The link serves no other client, and this one only if it needs it no more.
+        hold.stained = true;
+        conn.closing |= hold.holds();
+    }
+    let slot = conn.open_slow();
+    conn.replies.finish(slot, own::answer_or_error(Err(why)));
+    Flow::Next
 }
 
 /// The server forgets the transaction, and the client is told why.
