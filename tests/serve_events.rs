@@ -97,6 +97,35 @@ fn the_channel_is_heard_again_after_the_connection_was_lost() {
     wait_until("the change is seen", || name(&mut client, 1) == "new");
 }
 
+/// A Redis that is full drops what it is told to; one that takes no writes at all is not asked for what it holds meanwhile.
+#[test]
+fn what_is_told_of_is_not_served_while_redis_refuses_to_drop_it() {
+    let (redis, sqlite) = (Redis::start(), Sqlite::shop());
+    let weir = start(&redis, &sqlite);
+    is_heard(&weir);
+    let (mut client, mut raw) = (weir.client(), redis.client());
+    let event = r#"{"keys": ["user:1"], "tags": ["visits:3"]}"#;
+    assert_eq!([1, 2, 3].map(|id| name(&mut client, id)), ["user 1", "user 2", "user 3"]);
+    sqlite.sql("UPDATE users SET name = 'new'");
+    assert_eq!(raw.run("CONFIG SET maxmemory 1"), Reply::ok());
+    raw.cmd(&["PUBLISH", CHANNEL, event]);
+    wait_until("it is done", || events(&weir, "applied") == 1.0);
+    assert_eq!([1, 2, 3].map(|id| name(&mut client, id)), ["new", "user 2", "new"]);
+
+    assert_eq!(raw.run("CONFIG SET maxmemory 0"), Reply::ok());
+    assert_eq!([1, 3].map(|id| name(&mut client, id)), ["new", "new"]);
+    sqlite.sql("UPDATE users SET name = 'newer'");
+    assert_eq!(raw.run("CONFIG SET min-replicas-to-write 1"), Reply::ok());
+    raw.cmd(&["PUBLISH", CHANNEL, event]);
+    let missed = || weir.metric("weir_missed_invalidations", &[]);
+    wait_until("it is remembered", || missed() > 0.0);
+    assert_eq!([1, 3].map(|id| name(&mut client, id)), ["newer", "newer"]);
+    assert_eq!(raw.run("CONFIG SET min-replicas-to-write 0"), Reply::ok());
+    wait_until("it is done", || missed() == 0.0 && events(&weir, "applied") == 2.0);
+    assert_eq!([1, 3].map(|id| name(&mut client, id)), ["newer", "newer"]);
+    assert!(raw.run("GET user:1").text().contains("newer"), "it is kept again");
+}
+
 #[test]
 fn a_channel_needs_an_upstream() {
     let folder = tempfile::tempdir().expect("a folder");

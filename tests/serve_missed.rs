@@ -244,6 +244,42 @@ fn a_flush_that_was_missed_drops_all_that_can_be_loaded() {
     assert_eq!(client.run("GET session:1"), Reply::bulk("mine"));
 }
 
+/// What says that a tag is invalidated takes a little memory, and must go into a Redis that has none to give.
+#[test]
+fn a_full_redis_invalidates_tags() {
+    let stack = CutOff::start("");
+    let (mut client, mut raw) = (stack.weir.client(), stack.redis.client());
+    for round in 0..3 {
+        assert_eq!(client.run("GET product:1"), product(1, 101 + round));
+        assert_eq!(raw.run("CONFIG SET maxmemory 1"), Reply::ok());
+        assert!(raw.run("SET k v").is_error("OOM "));
+        stack.database.sql("UPDATE products SET price = price + 1");
+        assert_eq!(client.run("WEIR INVALIDATE product-tag:1"), Reply::Int(1));
+        assert_eq!(client.run("GET product:1"), product(1, 102 + round));
+        assert_eq!(raw.run("CONFIG SET maxmemory 0"), Reply::ok());
+        assert_eq!(client.run("GET product:1"), product(1, 102 + round));
+    }
+    assert_eq!(stack.missed(), 0.0);
+}
+
+/// It can be read all the while, and what it holds is not what was.
+#[test]
+fn what_redis_has_refused_for_now_counts_as_missed() {
+    let stack = CutOff::start("");
+    let mut client = stack.weir.client();
+    assert_eq!(client.run("GET product:1"), product(1, 101));
+    assert_eq!(stack.raw("CONFIG SET min-replicas-to-write 1"), Reply::ok());
+    stack.database.sql("UPDATE products SET price = 7");
+    let reply = client.run("WEIR INVALIDATE product-tag:1");
+    assert!(reply.is_error("UPSTREAM refused: NOREPLICAS"), "{reply:?}");
+    assert_eq!(stack.missed(), 1.0);
+    assert_eq!(client.run("GET product:1"), product(1, 7));
+    assert_eq!(stack.raw("GET product:1"), product(1, 101), "Redis has what it had");
+    assert_eq!(stack.raw("CONFIG SET min-replicas-to-write 0"), Reply::ok());
+    stack.mend(|client| assert_eq!(client.run("GET product:1"), product(1, 7)));
+    assert_eq!(stack.raw("GET product:1"), product(1, 7));
+}
+
 /// A value that is stored while its key is in doubt is not among what is dropped.
 #[test]
 fn what_is_stored_afterwards_stays() {

@@ -2,8 +2,10 @@
 //! not the upstream's.
 //!
 //! Such keys are invalidated as by DEL, and tags as by WEIR INVALIDATE. Every proxy that is told does it: twice is no harm but for a
-//! load. A store that does not do it is asked again for a while.
+//! load. A store that does not do it is asked again for a while; and if that may help, what it holds of them is not served before it
+//! has done it ([`super::missed`]).
 
+use super::missed;
 use super::worker::Worker;
 use crate::store::Store;
 use bytes::Bytes;
@@ -85,11 +87,15 @@ async fn invalidate(worker: &Worker, event: Event) -> &'static str {
                 metrics::counter!("weir_invalidations_total", "source" => "event").increment(values as u64);
                 return "applied";
             }
-            Err(error) if attempt == ATTEMPTS => {
-                tracing::error!(%error, keys = keys.len(), tags = tags.len(), "what was told on [invalidation] channel could not be invalidated");
+            Err(error) => {
+                missed::remember(worker, db, &keys, &tags, &error);
+                if attempt == ATTEMPTS {
+                    tracing::error!(%error, keys = keys.len(), tags = tags.len(), "what was told on [invalidation] channel could not be invalidated");
+                    break;
+                }
             }
-            Err(_) => tokio::time::sleep(pause).await,
         }
+        tokio::time::sleep(pause).await;
         pause *= 2;
     }
     "failed"

@@ -11,6 +11,7 @@ use crate::resp::command::Spec;
 use crate::store::redis::sweep::Pick;
 use crate::store::{StoreError, StoreKey, Way};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,23 @@ use std::time::Duration;
 /// Pauses while the upstream is away; the longest is how much later than others these keys are found to be back.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// Keys and tags of `db` were to be invalidated, and the store has failed to do all of it. If it may do so later, none of what it
+/// holds of them is served until it has.
+pub fn remember(worker: &Worker, db: u32, keys: &[Bytes], tags: &BTreeSet<Bytes>, failure: &StoreError) {
+    if !failure.may_pass() {
+        return;
+    }
+    let (doubts, routes) = (worker.engine.doubts(), &worker.app.routes);
+    // Which keys the tags have, only the store knows.
+    worker.app.near.iter().for_each(|near| near.forget_all());
+    for (key, route) in keys.iter().filter_map(|key| Some((key, routes.find(key)?))) {
+        doubts.add_key(route, StoreKey { db, name: key.clone() });
+    }
+    if !tags.is_empty() {
+        doubts.add_tags(db, tags, routes.iter().map(|route| &**route));
+    }
+}
 
 /// Settles what is in doubt, for as long as the process lives.
 pub async fn follow(worker: Rc<Worker>) {

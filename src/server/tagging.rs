@@ -10,6 +10,7 @@
 
 use super::conn::{Conn, Flow, Request};
 use super::lifetime::Leaves;
+use super::missed;
 use super::output::Output;
 use super::replies::KeyHashes;
 use super::routed::{self, Modify, error, upstream_text};
@@ -48,10 +49,7 @@ pub fn invalidate(conn: &mut Conn, request: Request<'_>) -> Flow {
                 integer(values as i64)
             }
             Err(failure) => {
-                if failure.is_outage() {
-                    worker.app.near.iter().for_each(|near| near.forget_all());
-                    worker.engine.doubts().add_tags(db, &tags, worker.app.routes.iter().map(|route| &**route));
-                }
+                missed::remember(&worker, db, &[], &tags, &failure);
                 error(&upstream_text(failure))
             }
         };

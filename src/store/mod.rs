@@ -255,6 +255,10 @@ pub enum StoreError {
     Unsent(Box<StoreError>),
 }
 
+/// What a server's refusals begin with that speak of its state, and not of the command or of who gives it.
+const PASSING: [&str; 9] =
+    ["OOM", "READONLY", "LOADING", "BUSY", "MISCONF", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "TRYAGAIN"];
+
 impl StoreError {
     /// The same, of a command of which nothing was sent. What is in doubt is to be asked for again by nobody but who knows that.
     pub fn unsent(self) -> Self {
@@ -288,6 +292,13 @@ impl StoreError {
         matches!(self, StoreError::Unavailable(_) | StoreError::Timeout | StoreError::InDoubt | StoreError::Unsent(_))
     }
 
+    /// Whether the same may succeed later, with nothing changed at Weir or in its rights: in an outage, or while the store is in a
+    /// state that passes. Redis before 7.0 says which in the midst of a script's error.
+    pub fn may_pass(&self) -> bool {
+        let StoreError::Refused(text) = self else { return !matches!(self, StoreError::Full) };
+        text.split_whitespace().any(|word| PASSING.contains(&word.trim_start_matches('-')))
+    }
+
     /// What a client is told, without the `-`.
     pub fn reply(&self) -> String {
         match self {
@@ -308,5 +319,31 @@ impl StoreError {
             StoreError::Protocol(_) => "UPSTREAM broke the protocol".into(),
             StoreError::Unsent(error) => error.reply(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_the_server_may_pass_and_a_missing_right_does_not() {
+        let may_pass = |text: &str| StoreError::Refused(text.into()).may_pass();
+        for passing in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "ERR Error running script (call to f_0a): @user_script:1: -OOM command not allowed when used memory > 'maxmemory'.",
+            "READONLY You can't write against a read only replica. script: 0a, on @user_script:1.",
+            "LOADING Redis is loading the dataset in memory",
+        ] {
+            assert!(may_pass(passing), "{passing}");
+        }
+        for lasting in [
+            "NOPERM this user has no permissions to run the 'eval' command",
+            "ERR The user executing the script can't run this command or subcommand script: 0a, on @user_script:1.",
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+        ] {
+            assert!(!may_pass(lasting), "{lasting}");
+        }
+        assert!(StoreError::Timeout.may_pass() && StoreError::Protocol("x".into()).may_pass());
     }
 }

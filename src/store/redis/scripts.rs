@@ -1,6 +1,11 @@
 //! The steps of the cache protocol as Lua scripts: each touches one key and its side keys, which share a slot.
 //!
 //! Called by hash; an upstream that has forgotten them (restart, `SCRIPT FLUSH`) answers NOSCRIPT and is sent the text.
+//!
+//! What invalidates must work on an upstream that is full, or what was changed in the database would be served for as long as it
+//! is. Redis refuses a script's command that may need memory (`denyoom`) only until the script has written: it cannot be stopped
+//! in the middle (6.2: `lua_write_dirty` in scripting.c, 7.0: `SCRIPT_WRITE_DIRTY` in script.c, of scripts without `#!`). So these
+//! begin with a command that writes and needs none: PEXPIRE, also of a key that is not there.
 
 /// One script, and how many keys it takes.
 #[derive(Debug)]
@@ -142,7 +147,8 @@ return redis.call('GET', KEYS[2]) or '0'",
 /// into the list, and answers the names of all lists that are not worked off.
 pub static SET_ASIDE: Script = Script {
     keys: 4,
-    text: "local mark = tonumber(redis.call('GET', KEYS[2]) or 0)
+    text: "redis.call('PEXPIRE', KEYS[2], ARGV[2])
+local mark = tonumber(redis.call('GET', KEYS[2]) or 0)
 redis.call('SET', KEYS[2], string.format('%.0f', math.max(mark, tonumber(ARGV[1]))), 'PX', ARGV[2])
 local life = redis.call('PTTL', KEYS[1])
 if life > 0 then
@@ -157,13 +163,11 @@ return redis.call('SMEMBERS', KEYS[3])",
 /// before must not be above: it begins at the server's time in microseconds, which no counting has reached.
 pub static NEXT: Script = Script {
     keys: 1,
-    text: "if redis.call('EXISTS', KEYS[1]) == 0 then
+    text: "if redis.call('PEXPIRE', KEYS[1], ARGV[1]) == 0 then
   local time = redis.call('TIME')
-  redis.call('SET', KEYS[1], string.format('%d%06d', time[1], time[2]))
+  redis.call('SET', KEYS[1], string.format('%d%06d', time[1], time[2]), 'PX', ARGV[1])
 end
-local number = redis.call('INCR', KEYS[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return number",
+return redis.call('INCR', KEYS[1])",
 };
 
 /// KEYS note; ARGV life in ms, tags. Notes these too, and answers all that are noted.
