@@ -176,6 +176,27 @@ fn a_transaction_that_could_not_be_run_counts_as_missed() {
     assert_eq!(client.run("GET product:4"), product(4, 104), "nobody has said that it has changed");
 }
 
+/// Redis would not run it either.
+#[test]
+fn a_transaction_that_lacks_a_command_is_not_run() {
+    let stack = CutOff::start("");
+    let mut client = stack.weir.client();
+    assert_eq!(client.run("MULTI"), Reply::ok());
+    assert_eq!(client.run("SET a 1"), Reply::Simple("QUEUED".into()));
+    stack.redis.stop();
+    // It may be hung up on, for what the server remembers of it.
+    let told = |client: &mut Client, words: &[&str], error: &str| {
+        let reply = client.try_cmd(words);
+        assert!(reply.as_ref().map_or(true, |reply| reply.is_error(error)), "{reply:?}");
+    };
+    told(&mut client, &["SET", "b", "1"], "UPSTREAM ");
+    told(&mut client, &["SET", "c", "1"], "UPSTREAM ");
+    stack.redis.cont();
+    told(&mut client, &["EXEC"], "EXECABORT ");
+    stack.mend(|client| assert!(matches!(client.run("EXISTS a b c"), Reply::Int(0) | Reply::Error(_))));
+    assert_eq!(stack.raw("EXISTS a b c"), Reply::Int(0));
+}
+
 /// A client that sends all of a transaction at once, and is hung up on because MULTI failed, hears nothing of the rest.
 #[test]
 fn a_transaction_that_could_not_be_begun_counts_as_missed() {

@@ -137,7 +137,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     async fn land(&self, leading: Leading, loaded: Loaded, noted: Result<Sequence, Untagged>) {
         let Leading { route, key, token, asked, epoch, leased, trigger, over, pilot, .. } = leading;
         route.count_load(trigger, if loaded.value.is_some() { "row" } else { "empty" }, 1);
-        let tagged = if leased { self.tag(&route, &key, &loaded, noted, replaces).await } else { Ok(()) };
+        let tagged = if leased { self.tag(&route, &key, &loaded, noted, over != Over::Nothing).await } else { Ok(()) };
         let may_fill = match tagged {
             Ok(()) if self.store.epoch() != Some(epoch) => Err("epoch"),
             tagged => tagged.map_err(Untagged::reason),

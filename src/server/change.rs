@@ -90,7 +90,6 @@ fn may_write(spec: &Spec) -> bool {
 
 /// A change that is under way.
 pub struct Change {
-    #[expect(dead_code, reason = "it is held, and dropped")]
     barred: Option<Barred>,
     worker: Rc<Worker>,
     /// In each of which databases …
@@ -118,7 +117,9 @@ impl Change {
             Touched { near: keys, .. } if keys.is_empty() => None,
             Touched { near: keys, .. } => Some(Barred::Keys(near.bar(keys.iter().map(Vec::as_slice)))),
         });
-        Some(Change { barred, ..Change::queued(worker, touched, db, selects)? })
+        let mut change = Change::queued(worker, touched, db, selects)?;
+        change.barred = barred;
+        Some(change)
     }
 
     /// The same of what changes nothing before its EXEC.

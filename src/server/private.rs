@@ -59,6 +59,8 @@ pub struct Hold {
 /// Between MULTI and EXEC.
 #[derive(Default)]
 struct Transaction {
+    /// Its first reply: what is told -UPSTREAM from here on stands in it or does not, and nobody knows.
+    since: u64,
     /// A command in it was not let through.
     poisoned: bool,
     /// A command in it changes what the server remembers of the connection.
@@ -143,7 +145,7 @@ impl Conn {
     pub fn begin_transaction(&mut self, queued: &[u8], count: u32) {
         if let (Some(link), Some(hold)) = (self.way.link(), &mut self.hold) {
             link.send_and_forget(&[b"*1\r\n$5\r\nMULTI\r\n", queued].concat(), 1 + count);
-            hold.transaction = Some(Transaction::default());
+            hold.transaction = Some(Transaction { since: self.replies.next(), ..Transaction::default() });
         }
     }
 
@@ -333,14 +335,16 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, request: Request<'_>) -> Flow {
         return Flow::Wait;
     }
     let judged = conn.is_upstream_user();
+    let since = conn.replies.next();
     let Some(hold) = &mut conn.hold else { return Flow::Next };
+    let transaction = Some(Transaction { since, ..Transaction::default() });
     match spec.name {
         // Whom the upstream may refuse these, only its answer tells whether they are.
-        "multi" if judged => conn.ask_request(request, |hold| hold.transaction = Some(Transaction::default())),
+        "multi" if judged => conn.ask_request(request, move |hold| hold.transaction = transaction),
         "watch" if judged => conn.ask_request(request, |hold| hold.watches = true),
         "unwatch" if judged => conn.ask_request(request, |hold| hold.watches = false),
         "multi" => {
-            hold.transaction = Some(Transaction::default());
+            hold.transaction = transaction;
             conn.forward(request)
         }
         "watch" => {
@@ -526,8 +530,9 @@ pub fn barred(spec: &Spec, args: Args<'_>) -> Option<&'static str> {
 fn exec(conn: &mut Conn, request: Request<'_>) -> Flow {
     let db = conn.way().identity.db;
     let worker = conn.worker.clone();
+    let replies = conn.replies.clone();
     let Some(transaction) = conn.transaction() else { return conn.forward(request) };
-    if transaction.poisoned {
+    if transaction.poisoned || replies.missed_since(transaction.since) {
         return abort(conn, request, "EXECABORT Transaction discarded because of previous errors.");
     }
     if let Some(why) = transaction.failed.take() {

@@ -264,6 +264,17 @@ impl Replies {
         }
     }
 
+    /// The number of the slot that is opened next.
+    pub fn next(&self) -> u64 {
+        let state = self.state.borrow();
+        state.first + state.slots.len() as u64
+    }
+
+    /// Whether a command of a slot from this number on could not be brought to the upstream, for all that is known.
+    pub fn missed_since(&self, slot: u64) -> bool {
+        self.state.borrow().missed_last > slot
+    }
+
     /// Opens a slot for a routed read at the store.
     pub fn open_read(&self, read: Read, command: u16) -> u64 {
         self.state.borrow_mut().open(Kind::Read(read), vec![command])

@@ -68,8 +68,15 @@ impl<'a> Fleet<'a> {
             Fault::CutDatabase => doors(shop.database_port()),
             _ => Vec::new(),
         };
-        let mut fleet =
-            Fleet { weirs: Vec::new(), upstream, upstream_doors, database_doors, kept: 0, last_metrics: Vec::new(), shop };
+        let mut fleet = Fleet {
+            weirs: Vec::new(),
+            upstream,
+            upstream_doors,
+            database_doors,
+            kept: 0,
+            last_metrics: Vec::new(),
+            shop,
+        };
         fleet.weirs = (0..WEIRS).map(|number| fleet.start_weir(scenario, number)).collect();
         fleet.wait_until_all_hear(scenario.near);
         fleet
