@@ -455,7 +455,8 @@ async fn answer_modify(
     Err(match unstored {
         None => "LOAD the key changed again and again while the command was about to run".into(),
         Some(route) => format!(
-            "LOAD route '{}': the row was loaded and could not be stored, so it cannot be changed here: the store refuses              writes (is its maxmemory reached?), the row has too many tags, or the key changed again and again",
+            "LOAD route '{}': the row was loaded and could not be stored, so it cannot be changed here: the store refuses \
+             writes (is its maxmemory reached?), the row has too many tags, or the key changed again and again",
             route.config.name
         ),
     })
