@@ -39,9 +39,9 @@ So too in pipelines, over a cluster, and inside MULTI, where these commands are 
 (`auth = \"upstream\"`) see Weir's keys inside MULTI.
 
 Who names such a key may read it. A command that may change it is refused: `-ERR 'weir:{' begins the names of Weir's own keys …`.
-A client that subscribes to a pattern such as `*` is not sent what is said on Weir's own channel. As they are stay: INFO's keyspace
-section, CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT, MONITOR, keyspace events, invalidations that CLIENT TRACKING brings with
-BCAST and no prefix, and what a client's own script finds.
+A client that subscribes to a pattern such as `*` is not sent what is said on Weir's own channel, and nobody is sent keyspace events
+of Weir's own keys who has not asked for one by its name. As they are stay: INFO's keyspace section, CLUSTER COUNTKEYSINSLOT and
+GETKEYSINSLOT, MONITOR, invalidations that CLIENT TRACKING brings with BCAST and no prefix, and what a client's own script finds.
 ";
 
 /// Every command and subcommand, by its whole name.

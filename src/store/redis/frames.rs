@@ -88,11 +88,21 @@ impl Hearing {
     }
 }
 
-/// Whether a frame is a message on a channel of Weir's own to somebody who has subscribed to a pattern: such as `*`, by which
-/// nobody means that.
+/// Whether a frame is a message that only Weir's own doings have brought about, and that nobody has asked for by its name: on a
+/// channel of Weir's own to somebody who has subscribed to a pattern, such as `*`; or an event of the keyspace about a key of
+/// Weir's own (`__keyspace@0__:KEY` says what has happened to the key, `__keyevent@0__:del` to which key it has happened).
 pub(super) fn is_own_message(frame: &[u8]) -> bool {
-    let channel = || bulk(&frame[elements(frame).nth(2)?]);
-    word(frame) == Some(b"pmessage") && channel().is_some_and(|channel| channel.starts_with(RESERVED_PREFIX))
+    let mut parts = elements(frame).map(|range| bulk(&frame[range]).unwrap_or_default());
+    let by_pattern = match parts.next() {
+        Some(b"pmessage") => parts.next().is_some(),
+        Some(b"message") => false,
+        _ => return false,
+    };
+    let (Some(channel), Some(text)) = (parts.next(), parts.next()) else { return false };
+    let is_own = |name: &[u8]| name.starts_with(RESERVED_PREFIX);
+    let of_key = channel.strip_prefix(b"__keyspace@").and_then(|rest| rest.splitn(2, |byte| *byte == b':').nth(1));
+    let is_own_event = channel.starts_with(b"__keyevent@") && is_own(text);
+    is_own_event || by_pattern && (is_own(channel) || of_key.is_some_and(is_own))
 }
 
 /// The first element, if it is a bulk string.
@@ -138,6 +148,11 @@ mod tests {
             let is_own = |rest: &str| is_own_message(format!("{kind}{rest}").as_bytes());
             assert!(is_own(&pmessage("weir:{lease}ended")));
             assert!(!is_own(&pmessage("weir:news")));
+            assert!(is_own(&pmessage("__keyspace@15__:weir:{1bz}epoch")));
+            assert!(!is_own(&pmessage("__keyspace@0__:weird")));
+            assert!(is_own("4\r\n$8\r\npmessage\r\n$1\r\n*\r\n$18\r\n__keyevent@0__:set\r\n$8\r\nweir:{0}\r\n"));
+            assert!(is_own("3\r\n$7\r\nmessage\r\n$18\r\n__keyevent@0__:set\r\n$8\r\nweir:{0}\r\n"));
+            assert!(!is_own("3\r\n$7\r\nmessage\r\n$18\r\n__keyevent@0__:set\r\n$1\r\nk\r\n"));
             assert!(!is_own("3\r\n$7\r\nmessage\r\n$17\r\nweir:{lease}ended\r\n$1\r\nm\r\n"), "it asked for that");
         }
     }

@@ -17,8 +17,8 @@
 //! Only if there is none, the answer is nil.
 //!
 //! Limits: what is no list of names is told as it is: INFO's keyspace section, CLUSTER COUNTKEYSINSLOT and GETKEYSINSLOT,
-//! MONITOR, keyspace events, invalidations of CLIENT TRACKING … BCAST, and what a client's own script finds. Messages on
-//! Weir's own channel do not reach who subscribes to a pattern (`frames`).
+//! MONITOR, invalidations of CLIENT TRACKING … BCAST, and what a client's own script finds. Messages on Weir's own channel, and
+//! keyspace events of Weir's own keys, do not reach who has not asked for them by name (`frames`).
 //!
 //! tests/serve_hidden.rs compares with a server that never had such keys.
 
