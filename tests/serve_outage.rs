@@ -193,3 +193,23 @@ fn a_stopped_redis_is_waited_for_by_those_in_flight_alone() {
     redis.cont();
     wait_until("Redis answers again", || client.run("SET k v") == Reply::ok());
 }
+
+/// One of its workers has a client, which is told; the others ask for themselves.
+#[test]
+fn a_redis_that_hangs_is_known_to_though_next_to_nobody_asks() {
+    let (redis, shop) = (Redis::start(), Sqlite::shop());
+    let weir = Weir::start(&format!(
+        "[server]\nlisten = [\"127.0.0.1:{{port}}\"]\nadmin = \"127.0.0.1:{{admin}}\"\nworkers = 3\n\
+         [upstream]\nurl = \"{}\"\ntimeout = \"250ms\"\n[database.main]\nurl = \"{}\"\n{ROUTES}",
+        redis.url(),
+        shop.url()
+    ));
+    let mut client = weir.client();
+    assert_eq!(client.run("SET k v"), Reply::ok());
+    redis.stop();
+    assert!(client.run("GET k").is_error("UPSTREAM "));
+    wait_until_down(&weir);
+    assert_eq!(weir.admin_get("/readyz").0, 503);
+    redis.cont();
+    wait_until("Redis answers again", || client.run("GET k") == Reply::bulk("v"));
+}

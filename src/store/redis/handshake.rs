@@ -252,6 +252,11 @@ impl Upstream {
         self.said.read().links_up > 0 && self.cluster.as_ref().is_none_or(|cluster| cluster.is_known())
     }
 
+    /// Whether the newest link broke or could not be made, and none has come up since.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failure.lock().is_empty()
+    }
+
     /// Whether no link is up, and the newest one broke or could not be made.
     pub(super) fn is_known_down(&self) -> bool {
         self.said.read().links_up == 0 && !self.failure.lock().is_empty()

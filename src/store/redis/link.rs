@@ -548,6 +548,31 @@ impl Inner {
         }
     }
 
+    /// A link that nobody asks anything cannot tell a server that hangs: as long as another link has failed it asks itself, so that
+    /// a Weir with little to do knows as well that its upstream is down.
+    fn probe_if_others_fail(&self) {
+        if self.private.is_none()
+            && self.state.get() == State::Up
+            && self.entries.borrow().is_empty()
+            && self.upstream.has_failed()
+        {
+            let (sink, sent, begins): (Rc<dyn Sink>, _, _) = (Rc::new(Discard), Instant::now(), self.queued.get());
+            let patience = Some(self.upstream.timeout);
+            let entry = Entry {
+                replies: 1,
+                missing: 1,
+                confirms: false,
+                to_marker: false,
+                patience,
+                sink,
+                id: 0,
+                sent,
+                begins,
+            };
+            self.enqueue(b"*1\r\n$4\r\nPING\r\n", entry);
+        }
+    }
+
     /// Fails everything in flight: the link is gone, or could not be made.
     fn fail_all(&self, error: &StoreError) {
         *self.why_down.borrow_mut() = error.clone();
@@ -724,6 +749,7 @@ async fn carry(inner: &Rc<Inner>, mut stream: Transport) -> StoreError {
             if inner.state.get() == State::Stalled && given_up {
                 return Poll::Ready(StoreError::Timeout);
             }
+            inner.probe_if_others_fail();
             let next = inner.next_deadline().unwrap_or(now + inner.upstream.timeout).max(now + TICK);
             timer.as_mut().reset(next);
         }
