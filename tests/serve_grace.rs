@@ -150,6 +150,14 @@ fn ttl_tells_the_fresh_part(pair: Pair) {
         assert!(raw.int() > 4_190_000, "in the store it lives through its grace too: {raw:?}");
     }
     assert_eq!(client.run("PTTL long:900"), Reply::Int(-2));
+    let state = |client: &mut Client, key: &str| {
+        let explained = client.run(&format!("WEIR EXPLAIN {key}")).pairs();
+        explained.into_iter().find(|(name, _)| name == "state").expect("a state").1
+    };
+    assert!(state(&mut client, "long:3").starts_with("present, fresh for another 3"));
+    assert_eq!(state(&mut client, "long:900"), "absent, and remembered as a row that is not there");
+    client.run("GET user:2");
+    wait_until("it is stale", || state(&mut client, "user:2").starts_with("stale, and served for another 3"));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs() as i64;
     let until = client.run("EXPIRETIME long:3").int() - now;
     assert!((3_580..=3_610).contains(&until), "{until}");

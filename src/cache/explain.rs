@@ -41,6 +41,11 @@ fn of_load(route: &Loading, key: &[u8]) -> Explanation {
         ),
         ("value", value(load.value, load.rows).into()),
         ("fresh", span(route.config.ttl, route.config.jitter) + from_when(&route.config)),
+        (
+            "grace",
+            if load.grace.is_zero() { "none".into() } else { duration(load.grace) + " more, while it is refreshed" },
+        ),
+        ("early_refresh", if load.early_refresh == 0.0 { "off".into() } else { load.early_refresh.to_string() }),
         ("negative", if load.negative_ttl.is_zero() { "not remembered".into() } else { duration(load.negative_ttl) }),
         ("max_value", format!("{} bytes", load.max_value)),
         ("load_timeout", duration(load.load_timeout)),
