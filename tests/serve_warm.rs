@@ -78,7 +78,7 @@ fn what_is_there_is_passed_over(pair: Pair) {
     assert_eq!(progress(&stack.weir, "product", "present"), 148);
     assert_eq!(client.run("GET product:1"), Reply::bulk("mine"));
     assert_eq!(stack.weir.metric("weir_loads_total", &[("route", "product"), ("trigger", "warm")]), 152.0);
-    assert!(client.run("WEIR WARM cold").is_error("ERR there is no such route with a `warm`"));
+    assert!(client.run("WEIR WARM cold").is_error("ERR there is no route of that name with a `warm`"));
     assert!(client.run("WEIR WARM").is_error("ERR wrong number of arguments"));
 }
 

@@ -82,7 +82,17 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let mut progress = progress.lock();
         progress.state = State::Done;
         let Progress { loaded, absent, present, failed, .. } = *progress;
-        tracing::info!(route = name, loaded, absent, present, failed, "warmed");
+        match failed {
+            0 => tracing::info!(route = name, loaded, absent, present, failed, "warmed"),
+            _ => tracing::warn!(
+                route = name,
+                loaded,
+                absent,
+                present,
+                failed,
+                "warmed, but for keys whose load failed or could not begin"
+            ),
+        }
     }
 
     /// Each key once, in the statement's order.

@@ -74,7 +74,7 @@ pub fn run(conn: &mut Conn, request: Request<'_>) -> Flow {
     let app = worker.app.clone();
     let name = String::from_utf8_lossy(&request.args[2]).into_owned();
     let Some(index) = app.warming.routes.iter().position(|entry| entry.route.config.name == name) else {
-        conn.answer_now(|out| write::error(out, "ERR there is no such route with a `warm`; WEIR ROUTES lists all"));
+        conn.answer_now(|out| write::error(out, "ERR there is no route of that name with a `warm`"));
         return Flow::Next;
     };
     {
@@ -94,6 +94,9 @@ pub fn run(conn: &mut Conn, request: Request<'_>) -> Flow {
         let progress = entry.progress.lock().clone();
         match progress.state {
             State::Failed => error("LOAD the statement of `warm` failed; the log says why"),
+            _ if progress.failed > 0 && progress.failed == progress.keys => {
+                error("LOAD none of the keys that `warm` names could be loaded: the database or the upstream fails")
+            }
             _ => {
                 let mut output = Output::default();
                 output.write(|out| write::integer(out, progress.loaded as i64));
