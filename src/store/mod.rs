@@ -305,7 +305,8 @@ impl StoreError {
             StoreError::Unavailable(_) => "UPSTREAM unreachable".into(),
             StoreError::Timeout => "UPSTREAM did not answer in time".into(),
             StoreError::InDoubt => {
-                "UPSTREAM is back, and what it has missed is being dropped from it; try again".into()
+                "UPSTREAM holds what may be out of date, and is not asked for it until that is dropped; try again"
+                    .into()
             }
             // Redis adds the script's hash and line to an error of a script: of no use to a client.
             StoreError::Refused(text) => {
