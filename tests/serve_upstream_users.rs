@@ -207,13 +207,16 @@ fn credentials_are_checked_at_the_upstream_each_time() {
     assert_eq!(fresh.run("AUTH users fresh"), Reply::ok());
     assert_eq!(fresh.run("GET plain:2"), Reply::bulk("x"));
     assert_eq!(admin.run("ACL DELUSER users"), Reply::Int(1));
-    wait_until("its links are cut", || matches!(fresh.run("GET plain:2"), Reply::Error(_)));
-    for _ in 0..20 {
-        for client in [&mut fresh, &mut old] {
-            let reply = client.run("GET plain:2");
-            assert!(reply.is_error("UPSTREAM"), "{reply:?}");
-            let reply = client.run("GET product:7");
-            assert!(reply.is_error("UPSTREAM"), "{reply:?}");
+    let is_told =
+        |client: &mut Client, key: &str| client.try_cmd(&["GET", key]).map(|reply| reply.is_error("UPSTREAM"));
+    wait_until("its links are cut", || is_told(&mut fresh, "plain:2").unwrap_or(true));
+    for client in [&mut fresh, &mut old] {
+        for key in ["plain:2", "product:7"].repeat(20) {
+            match is_told(client, key) {
+                Ok(is_told) => assert!(is_told, "{key}"),
+                // As soon as Weir connects again as that user it knows better, and hangs up on them.
+                Err(_) => break,
+            }
         }
     }
     stack.assert_loads("product", 0);
