@@ -257,7 +257,8 @@ pub async fn keep(upstream: Arc<Upstream>, picks: Picks) {
             }
         };
         tokio::select! {
-            () = trust.look.notified() => {}
+            // Whoever flushes again and again has it looked so often at most.
+            () = trust.look.notified() => sleep(FIRST_PAUSE).await,
             _ = topology => {}
             () = sleep(until_next) => {}
         }
