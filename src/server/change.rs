@@ -108,17 +108,13 @@ enum Barred {
 impl Change {
     /// In the database `db`, and in those of `selects`, too. `None`: of nothing that matters here.
     fn begin(worker: &Rc<Worker>, touched: &Touched, db: u32, selects: impl Iterator<Item = u32>) -> Option<Change> {
-        if touched.is_empty() {
-            return None;
-        }
+        let mut change = Change::queued(worker, touched, db, selects)?;
         let near = worker.app.near.as_ref();
-        let barred = near.and_then(|near| match touched {
+        change.barred = near.and_then(|near| match touched {
             Touched { any: true, .. } => Some(Barred::Any(near.close("command"))),
             Touched { near: keys, .. } if keys.is_empty() => None,
             Touched { near: keys, .. } => Some(Barred::Keys(near.bar(keys.iter().map(Vec::as_slice)))),
         });
-        let mut change = Change::queued(worker, touched, db, selects)?;
-        change.barred = barred;
         Some(change)
     }
 
