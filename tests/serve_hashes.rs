@@ -36,6 +36,12 @@ name = "product"
 key = "product:{id}"
 load = "SELECT id, name, price FROM products WHERE id = :id /* product */"
 on_modify = "pass"
+
+[[route]]
+name = "graced"
+key = "graced:{id}"
+load = "SELECT id, name FROM products WHERE id = :id /* graced */"
+grace = "1h"
 "#;
 
 over_all_pairs!(
@@ -50,6 +56,7 @@ over_all_pairs!(
     each_read_modify_write_finds_the_row,
     a_key_of_another_type_is_not_loaded_over,
     locks_are_left_alone,
+    each_key_that_is_read_is_counted_once,
 );
 
 fn a_cold_hash_equals_its_row(pair: Pair) {
@@ -195,4 +202,41 @@ fn locks_are_left_alone(pair: Pair) {
     assert_eq!(client.run("SET lock:x other NX PX 3000000"), Reply::Nil);
     let left = client.run("PTTL lock:x").int();
     assert!(left > 2_900_000 && left <= 3_000_000, "{left}");
+}
+
+/// By what its reader met first, whatever the command asked of it.
+fn each_key_that_is_read_is_counted_once(pair: Pair) {
+    let stack = Stack::start(pair, ROUTES);
+    let mut client = stack.weir.client();
+    let reads = [
+        ("HGET user:1 name", "miss"),
+        ("HGET user:1 name", "hit"),
+        ("HGET user:1 nowhere", "hit"),
+        ("HMGET user:1 nowhere nothing", "hit"),
+        ("HGET user:999 name", "miss"),
+        ("HGET user:999 name", "negative_hit"),
+        ("STRLEN product:1", "miss"),
+        ("GETRANGE product:1 5000 6000", "hit"),
+        ("TTL product:2", "miss"),
+        ("TTL product:2", "hit"),
+        ("TTL graced:1", "miss"),
+        ("TTL graced:1", "hit"),
+        ("GET graced:1", "hit"),
+    ];
+    for (count, (words, outcome)) in (1..).zip(reads) {
+        let before = stack.weir.metric("weir_lookups_total", &[("outcome", outcome)]);
+        client.run(words);
+        wait_until("it is counted", || stack.weir.metric("weir_lookups_total", &[]) >= f64::from(count));
+        let metrics = stack.weir.metrics();
+        assert_eq!(metrics.sum("weir_lookups_total", &[]), f64::from(count), "{words}");
+        assert_eq!(metrics.sum("weir_lookups_total", &[("outcome", outcome)]), before + 1.0, "{words}");
+    }
+    // Of several keys, each is counted as what it was.
+    client.run("EXISTS user:1 user:2");
+    client.run("MGET product:1 product:3");
+    wait_until("they are counted", || stack.weir.metric("weir_lookups_total", &[]) >= (reads.len() + 4) as f64);
+    let metrics = stack.weir.metrics();
+    let of = |outcome: &str| reads.iter().filter(|(_, counted)| *counted == outcome).count() as f64;
+    assert_eq!(metrics.sum("weir_lookups_total", &[("outcome", "hit")]), of("hit") + 2.0);
+    assert_eq!(metrics.sum("weir_lookups_total", &[("outcome", "miss")]), of("miss") + 2.0);
 }

@@ -186,7 +186,9 @@ impl Begun {
     fn count(&self, route: &Route) {
         let RouteMetrics { lookups, coalesced, coalesced_fleet, .. } = &route.metrics;
         match self {
-            // Counted where the answer was found.
+            // Stored since it was looked for; or it is there, and what the command asked of it is not.
+            Begun::Answer(Ok(Found::Present)) => lookups.hit.increment(1),
+            // Counted where it was found out.
             Begun::Answer(_) => {}
             Begun::Negative => lookups.negative_hit.increment(1),
             Begun::Lead(..) => lookups.miss.increment(1),
@@ -238,7 +240,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             for (&index, begun) in open.iter().zip(&begun) {
                 if !std::mem::replace(&mut counted[index], true) {
                     begun.count(&wanted[index].route);
-                    if matches!(begun, Begun::Negative) {
+                    if matches!(begun, Begun::Negative | Begun::Answer(Ok(Found::Present))) {
                         let Wanted { route, key } = &wanted[index];
                         self.note_hit(route.route(), key.db, &key.name);
                     }

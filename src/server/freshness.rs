@@ -178,7 +178,7 @@ async fn life(worker: &Worker, command: &[u8], unit: Unit, route: &Arc<Route>, w
     let args = args.as_args();
     let Some(name) = args.get(1).filter(|_| args.len() == 2) else { return run(args, way).await };
     let exact = OwnedArgs::from_iter([unit.exact(), name]);
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
         let reply = match way.run(exact.as_args()).await {
             Ok(reply) => reply,
             Err(failure) => return error(&upstream_text(failure)),
@@ -189,7 +189,10 @@ async fn life(worker: &Worker, command: &[u8], unit: Unit, route: &Arc<Route>, w
             None => return run(args, way).await,
             Some(-2) => {}
             Some(milliseconds) => {
-                route.metrics.lookups.hit.increment(1);
+                // Else the engine has counted it.
+                if attempt == 0 {
+                    route.metrics.lookups.hit.increment(1);
+                }
                 return integer(unit.told(milliseconds, route.grace()));
             }
         }
