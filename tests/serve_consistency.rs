@@ -327,12 +327,7 @@ fn what_waits_for_its_check_is_bounded() {
 #[test]
 fn keys_of_all_slots_are_checked_and_refreshed() {
     let (cluster, database) = (RedisCluster::start(0), Sqlite::shop());
-    let config = format!(
-        "[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n[database.main]\nurl = \"{}\"\n",
-        cluster.url(),
-        database.url()
-    );
-    let weir = Weir::start(&format!("{config}[defaults]\n{HITS}"));
+    let weir = Weir::start(&(servers(Some(&cluster.url()), &database.url()) + HITS));
     let mut client = weir.client();
     let keys: Vec<String> = (1..=8).flat_map(|id| [format!("user:{id}"), format!("hash:{id}")]).collect();
     let read = |client: &mut Client, key: &String| {

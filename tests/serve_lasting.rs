@@ -358,13 +358,7 @@ fn a_refresh_prolongs_what_clients_noted() {
 #[test]
 fn over_a_cluster_tags_last_as_long_as_their_keys_too() {
     let (cluster, database) = (RedisCluster::start(0), Database::shop(Pair::RedisSqlite));
-    let config = format!(
-        "[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n[database.main]\nurl = \"{}\"\n{}",
-        cluster.url(),
-        database.url(),
-        routes(&database)
-    );
-    let weir = Weir::start(&config);
+    let weir = Weir::start(&(servers(Some(&cluster.url()), &database.url()) + &routes(&database)));
     let mut client = weir.client();
     for words in ["EXPIRE user:1 100", "PERSIST user:1", "GETEX user:1 EX 100", "SET user:1 mine"] {
         client.run("GET user:1");

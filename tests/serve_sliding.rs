@@ -289,13 +289,7 @@ fn what_is_stale_is_refreshed_and_not_renewed() {
 #[test]
 fn over_a_cluster_reads_renew_too() {
     let (cluster, database) = (RedisCluster::start(0), Database::shop(Pair::RedisSqlite));
-    let config = format!(
-        "[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n[database.main]\nurl = \"{}\"\n{}",
-        cluster.url(),
-        database.url(),
-        routes(&database)
-    );
-    let weir = Weir::start(&config);
+    let weir = Weir::start(&(servers(Some(&cluster.url()), &database.url()) + &routes(&database)));
     let mut client = weir.client();
     for id in 1..6 {
         client.run(&format!("SET session:{id} v EX 900"));

@@ -41,7 +41,7 @@ pub use shop::sql as shop_sql;
 pub use spread::Spread;
 pub use sqlite::Sqlite;
 pub(crate) use stack::over_all_pairs;
-pub use stack::{Database, Pair, Stack};
+pub use stack::{Database, Pair, Stack, servers};
 pub use tunnel::{Far, Tunnel};
 pub use users::{User, UsersFile};
 pub use weir::{Finished, Weir, check, run_weir, run_weir_unprivileged};

@@ -89,6 +89,15 @@ impl Database {
     }
 }
 
+/// The start of a configuration: the upstream at this address, if there is one, and the database `main`.
+/// A slow machine must not look like a dead server: tests of the time limits set their own.
+pub fn servers(upstream: Option<&str>, database: &str) -> String {
+    let upstream = upstream.map(|url| format!("[upstream]\nurl = \"{url}\"\ntimeout = \"20s\"\n"));
+    let database =
+        format!("[database.main]\nurl = \"{database}\"\ntimeout = \"20s\"\n[defaults]\ndatabase = \"main\"\n");
+    upstream.unwrap_or_default() + &database
+}
+
 /// Weir, its store and its database.
 pub struct Stack {
     pub weir: Weir,
@@ -108,15 +117,8 @@ impl Stack {
     pub fn with(pair: Pair, routes: impl FnOnce(&Database) -> String) -> Stack {
         let database = Database::shop(pair);
         let redis = pair.has_redis().then(Redis::start);
-        // A slow machine must not look like a dead Redis: tests of the time limit set their own.
-        let upstream =
-            redis.as_ref().map(|redis| format!("[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n", redis.url()));
-        let config = format!(
-            "{}[database.main]\nurl = \"{}\"\ntimeout = \"20s\"\n[defaults]\ndatabase = \"main\"\n{}",
-            upstream.unwrap_or_default(),
-            database.url(),
-            routes(&database)
-        );
+        let upstream = redis.as_ref().map(Redis::url);
+        let config = servers(upstream.as_deref(), &database.url()) + &routes(&database);
         let weir = Weir::start(&config);
         Stack { weir, redis, database }
     }
