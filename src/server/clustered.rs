@@ -13,6 +13,7 @@ use super::replies::{KeyHashes, Read};
 use super::routed::{self, Modify};
 use crate::cache::route::Route;
 use crate::config::ReadFrom;
+use crate::hash::hash;
 use crate::resp::args::Args;
 use crate::resp::command::{Access, Handling, Spec, lookup};
 use crate::resp::write::{self, Protocol};
@@ -159,7 +160,7 @@ impl Conn {
         }
         let routes: Vec<(Vec<u8>, Arc<Route>)> =
             self.worker.app.routes.find(key).map(|route| (key.to_vec(), route.clone())).into_iter().collect();
-        let hashes = KeyHashes { first: self.worker.hash(key), others: Vec::new() };
+        let hashes = KeyHashes { first: hash(key), others: Vec::new() };
         self.write_fenced(request, routes, hashes, Leaves::Nothing);
         Flow::Next
     }

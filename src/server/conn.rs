@@ -32,6 +32,7 @@ use super::{embedded_server, own};
 use crate::cache::consistency::Source;
 use crate::cache::route::{Fence, Route};
 use crate::config::OnModify;
+use crate::hash::hash;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::{Access, Flags, Handling, Spec, lookup, lookup_indexed};
 use crate::resp::scan::{ScanLimits, may_be_absent_among};
@@ -196,7 +197,7 @@ impl<'a> RoutedKeys<'a> {
 
 /// Those of all keys of a command; `None` if it has none.
 pub(super) fn hashes(worker: &Worker, spec: &Spec, args: Args<'_>) -> Option<KeyHashes> {
-    let mut hashes = spec.key_positions(args).filter_map(|position| Some(worker.hash(args.get(position)?)));
+    let mut hashes = spec.key_positions(args).filter_map(|position| Some(hash(args.get(position)?)));
     Some(KeyHashes { first: hashes.next()?, others: hashes.collect() })
 }
 

@@ -16,6 +16,7 @@ use super::replies::KeyHashes;
 use super::routed::{self, Modify, error, upstream_text};
 use super::worker::Worker;
 use crate::cache::route::Route;
+use crate::hash::hash;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::number;
 use crate::resp::write;
@@ -89,7 +90,7 @@ pub(super) fn on_key<F: Future<Output = Output> + 'static>(
     answer: impl FnOnce(std::rc::Rc<Worker>, StoreKey, Way) -> F,
 ) -> Flow {
     let name = &request.args[2];
-    let hashes = KeyHashes { first: conn.worker.hash(name), others: Vec::new() };
+    let hashes = KeyHashes { first: hash(name), others: Vec::new() };
     if conn.replies.is_open(&hashes, true) || conn.is_busy() && conn.way().lane().is_some() {
         return Flow::Wait;
     }

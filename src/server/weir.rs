@@ -5,6 +5,7 @@ use super::explain::explain;
 use super::output::Output;
 use super::replies::KeyHashes;
 use super::{refreshing, stats, tagging, warming};
+use crate::hash::hash;
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::resp::write;
@@ -60,7 +61,7 @@ fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     let key = args[2].to_vec();
     let (worker, replies, protocol) = (conn.worker.clone(), &conn.replies, conn.protocol());
     let identity = conn.way().identity.clone();
-    let hashes = KeyHashes { first: worker.hash(&key), others: Vec::new() };
+    let hashes = KeyHashes { first: hash(&key), others: Vec::new() };
     if replies.is_open(&hashes, true) {
         return Flow::Wait;
     }

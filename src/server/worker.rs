@@ -7,11 +7,9 @@ use super::patience::Wait;
 use crate::cache::Engine;
 use crate::clock::SystemClock;
 use crate::store::Backend;
-use foldhash::fast::RandomState;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -36,7 +34,6 @@ pub struct Worker {
     pub near_answer: RefCell<Vec<u8>>,
     /// Commands that the upstream knows and the table does not.
     pub learned: Learned,
-    hasher: RandomState,
     draining: Cell<bool>,
     /// The time, as of the last tick.
     clock: Cell<Instant>,
@@ -67,17 +64,11 @@ impl Worker {
             scratch: RefCell::new(vec![0; READ].into_boxed_slice()),
             near_answer: RefCell::default(),
             learned: Learned::default(),
-            hasher: RandomState::default(),
             draining: Cell::new(false),
             clock: Cell::new(Instant::now()),
             seats: RefCell::default(),
             last_leaves: RefCell::default(),
         }
-    }
-
-    /// Hash of a key, to compare requests of one client with.
-    pub fn hash(&self, key: &[u8]) -> u64 {
-        self.hasher.hash_one(key)
     }
 
     /// Whether clients must end once what they have sent is answered.

@@ -46,13 +46,12 @@ mod shard;
 pub use self::guards::{Bar, Closed, Marker};
 
 use self::shard::{MOST_ASKED, Shard};
+use crate::hash::hash;
 use crate::store::Credentials;
 use crate::store::redis::tracking::Hears;
 use crate::value::Value;
-use foldhash::quality::RandomState;
 use parking_lot::RwLock;
 use std::fmt::Write;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
@@ -60,7 +59,6 @@ use std::time::Instant;
 /// See the module's page. One for the process.
 pub struct Near {
     shards: Box<[RwLock<Shard>]>,
-    hasher: RandomState,
     /// For how many reasons nothing of the upstream may be kept: pushes may not arrive, or a change of unknown keys is under way.
     reasons: AtomicUsize,
     /// How many of them are that pushes may not arrive.
@@ -91,7 +89,6 @@ impl Near {
     pub fn new(most: usize) -> Self {
         Near {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            hasher: RandomState::default(),
             reasons: AtomicUsize::new(1),
             deaf: AtomicUsize::new(1),
             taken: AtomicUsize::new(0),
@@ -102,14 +99,14 @@ impl Near {
     /// What `answer` makes of the value that is kept for `key`; `None` if there is none.
     #[inline]
     pub fn look<T>(&self, key: Key<'_>, now: Instant, answer: impl FnOnce(&Value) -> T) -> Option<T> {
-        let hash = self.hash(key.name);
+        let hash = hash(key.name);
         let shard = self.shard(hash).read();
         shard.value(hash, key, now).map(answer)
     }
 
     /// How long the value that is kept for `key` may yet be served; `None` if there is none. It counts as no use.
     pub fn until(&self, key: Key<'_>) -> Option<Instant> {
-        let hash = self.hash(key.name);
+        let hash = hash(key.name);
         self.shard(hash).read().until(hash, key)
     }
 
@@ -130,7 +127,7 @@ impl Near {
     }
 
     fn mark_if(self: &Arc<Self>, may: impl FnOnce(&Self) -> bool, key: Key<'_>, now: Instant) -> Option<Marker> {
-        let hash = self.hash(key.name);
+        let hash = hash(key.name);
         let home = self.home(hash);
         let bytes = Shard::bytes_of_marker(key);
         if !self.take(bytes, home) {
@@ -151,7 +148,7 @@ impl Near {
     /// A change of these keys is about to be sent. The guard is dropped once it is answered, or has failed.
     pub fn bar<'k>(self: &Arc<Self>, names: impl IntoIterator<Item = &'k [u8]>) -> Bar {
         let barred = names.into_iter().map(|name| {
-            let hash = self.hash(name);
+            let hash = hash(name);
             let home = self.home(hash);
             let (number, freed) = self.shards[home].write().bar(hash, name);
             self.give(freed);
@@ -188,11 +185,6 @@ impl Near {
         for (name, value) in gauges {
             writeln!(out, "# TYPE {name} gauge\n{name} {value}").expect("a string takes every text");
         }
-    }
-
-    #[inline]
-    fn hash(&self, name: &[u8]) -> u64 {
-        self.hasher.hash_one(name)
     }
 
     /// The top bits; a table takes its places from the low ones.
@@ -244,7 +236,7 @@ impl Near {
 
 impl Hears for Near {
     fn changed(&self, name: &[u8]) {
-        let hash = self.hash(name);
+        let hash = hash(name);
         let freed = self.shard(hash).write().forget(hash, name);
         self.give(freed);
     }

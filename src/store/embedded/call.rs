@@ -2,11 +2,11 @@
 
 use super::collection::{Collection, Hash, Row, Set};
 use super::commands::{Command, Effect, Run};
-use super::hashing::hash;
 use super::keyspace::{Entry, NEVER, Shard, Space};
 use super::object::Object;
 use super::refusal::Refusal;
 use super::time::TimeSource;
+use crate::hash::hash;
 use crate::resp::args::Args;
 use crate::resp::write::Protocol;
 use parking_lot::MutexGuard;

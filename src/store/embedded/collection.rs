@@ -4,10 +4,10 @@
 //! never undone, so `compact` follows those, while the shape follows what is cheap here.
 
 use super::blob::Blob;
-use super::hashing::hash;
 use super::index::{Hashed, Index};
 use super::number;
 use super::packed::Packed;
+use crate::hash::hash;
 use std::ops::ControlFlow;
 
 /// Above either, rows move to an index for good.

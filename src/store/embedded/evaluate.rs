@@ -2,10 +2,10 @@
 
 use super::call::{Call, Guards};
 use super::commands::{self, Command, Effect, Keys, Run};
-use super::hashing::hash;
 use super::keyspace::{NEVER, Shard};
 use super::protocol::object;
 use super::time::TimeSource;
+use crate::hash::hash;
 use crate::resp::args::Args;
 use crate::resp::write::{self, Protocol};
 use crate::value::Value;

@@ -1,10 +1,10 @@
 //! [`Seen`] of a key of the embedded store: it counts as no use, and nothing is locked but the key's shard.
 
 use super::Embedded;
-use super::hashing::hash;
 use super::object::Object;
 use super::shard_of;
 use super::side::Side;
+use crate::hash::hash;
 use crate::store::StoreKey;
 use crate::store::look::Seen;
 use crate::value::Value;

@@ -2,12 +2,12 @@
 
 use super::call::shard_of;
 use super::collection::Hash;
-use super::hashing::hash;
 use super::keyspace::{NEVER, Space};
 use super::notes::Note;
 use super::object::Object;
 use super::side::Side;
 use super::{Embedded, SHARDS};
+use crate::hash::hash;
 use crate::store::{Acquired, Fill, Filled, ListId, Sequence, Store, StoreError, StoreKey, Token};
 use crate::value::Value;
 use bytes::Bytes;

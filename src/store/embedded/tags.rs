@@ -9,8 +9,8 @@
 
 use super::Embedded;
 use super::call::shard_of;
-use super::hashing::hash;
 use super::keyspace::DATABASES;
+use crate::hash::hash;
 use crate::store::{ListId, Sequence, StoreError, StoreKey};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
