@@ -12,6 +12,8 @@ pub struct Matcher {
     groups: Vec<Group>,
     /// The last group ends in `{*x}`, which takes the rest of the key, colons and all.
     open: bool,
+    /// The pattern is a literal and one segment: that literal.
+    simple: Option<Box<[u8]>>,
 }
 
 /// What stands between two colons: `head`, then segments, each followed by a literal (perhaps empty).
@@ -37,7 +39,20 @@ impl Matcher {
                 }
             }
         }
-        Matcher { groups, open }
+        let simple = match &pattern.parts[..] {
+            [Part::Literal(text), Part::Segment(_)] => Some(text.as_bytes().into()),
+            _ => None,
+        };
+        Matcher { groups, open, simple }
+    }
+
+    /// Whether the key matches. One that is not UTF-8 does not.
+    #[inline]
+    pub fn matches(&self, key: &[u8]) -> bool {
+        match &self.simple {
+            Some(literal) => key.strip_prefix(&literal[..]).is_some_and(is_segment),
+            None => self.walk(key, &mut |_| ()) && std::str::from_utf8(key).is_ok(),
+        }
     }
 
     /// Whether the key matches; hands each captured part to `on_part`, in the order of the pattern. Parts handed over
@@ -58,6 +73,25 @@ impl Matcher {
         }
         rest.is_none()
     }
+}
+
+/// Whether a segment may take all of this text. Eight bytes are looked at together, and most texts are ASCII.
+#[inline]
+fn is_segment(text: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    // A byte is zero if taking one from it borrows; above 0x7f it is not ASCII, and the slow way decides.
+    let needs_care = |word: u64| {
+        let colons = word ^ (ONES * b':' as u64);
+        (colons.wrapping_sub(ONES) & !colons | word) & HIGH != 0
+    };
+    let (words, rest) = text.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    if words.iter().chain([&last]).any(|word| needs_care(u64::from_le_bytes(*word))) {
+        return !text.contains(&b':') && std::str::from_utf8(text).is_ok();
+    }
+    !text.is_empty()
 }
 
 fn push_literal(groups: &mut Vec<Group>, text: &str) {
@@ -115,6 +149,24 @@ mod tests {
         for key in ["product:", "product:1:2", "products:1", "product", ""] {
             assert_eq!(captured(&product, key), None, "{key}");
         }
+    }
+
+    #[test]
+    fn a_simple_pattern_matches_as_any_other() {
+        let simple = matcher(&[literal("product:"), segment("id")]);
+        let slow = |key: &[u8]| simple.walk(key, &mut |_| ()) && std::str::from_utf8(key).is_ok();
+        for length in 0..30 {
+            let key = [b"product:".as_slice(), &vec![b'x'; length]].concat();
+            assert_eq!(simple.matches(&key), slow(&key), "{length}");
+            for at in 0..length {
+                for byte in [0, b':', b'9', b';', 0x7f, 0x80, 0xba, 0xff] {
+                    let mut other = key.clone();
+                    other[8 + at] = byte;
+                    assert_eq!(simple.matches(&other), slow(&other), "{}", other.escape_ascii());
+                }
+            }
+        }
+        assert!(simple.matches("product:\u{e4}\u{f6}".as_bytes()) && !simple.matches(b"produce:1"));
     }
 
     #[test]

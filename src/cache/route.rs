@@ -261,7 +261,7 @@ impl Route {
 
     /// Whether `key` is one of this route's. A key that is not UTF-8 is nobody's.
     pub fn matches(&self, key: &[u8]) -> bool {
-        self.matcher.walk(key, &mut |_| ()) && std::str::from_utf8(key).is_ok()
+        self.matcher.matches(key)
     }
 
     /// What a command that needs the old value does on an absent key. Where nothing can be loaded, nothing is.
@@ -364,18 +364,40 @@ fn parameter_name(part: &Part) -> Option<&str> {
 #[derive(Default)]
 pub struct Routes {
     routes: Vec<Arc<Route>>,
-    /// Each route's literal head, to pass over most routes by one comparison.
-    heads: Vec<Box<[u8]>>,
+    /// How each route's literal head begins, to pass over most routes by one comparison.
+    heads: Vec<Head>,
+}
+
+/// The first bytes of a key that a route's head asks for, and which of the eight it has.
+#[derive(Clone, Copy)]
+struct Head {
+    bytes: u64,
+    mask: u64,
+}
+
+impl Head {
+    fn of(route: &Route) -> Self {
+        let text = match route.config.key.parts.first() {
+            Some(Part::Literal(text)) => text.as_bytes(),
+            _ => &[],
+        };
+        Head { bytes: first_eight(text), mask: first_eight(&[0xff; 8][..text.len().min(8)]) }
+    }
+}
+
+/// The first eight bytes, or zeros where there are no more.
+#[inline]
+fn first_eight(text: &[u8]) -> u64 {
+    match text.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => text.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    }
 }
 
 impl Routes {
     /// In the order of the file.
     pub fn new(routes: Vec<Arc<Route>>) -> Self {
-        let head = |route: &Arc<Route>| match route.config.key.parts.first() {
-            Some(Part::Literal(text)) => text.as_bytes().into(),
-            _ => Box::default(),
-        };
-        Routes { heads: routes.iter().map(head).collect(), routes }
+        Routes { heads: routes.iter().map(|route| Head::of(route)).collect(), routes }
     }
 
     /// The first route whose pattern matches.
@@ -385,12 +407,11 @@ impl Routes {
 
     /// The same, with its index for [`Routes::get`].
     pub fn find_indexed(&self, key: &[u8]) -> Option<(usize, &Arc<Route>)> {
-        let index = self
-            .heads
-            .iter()
-            .zip(&self.routes)
-            .position(|(head, route)| key.starts_with(head) && route.matches(key))?;
-        Some((index, &self.routes[index]))
+        let first = first_eight(key);
+        let mut candidates = self.heads.iter().zip(&self.routes).enumerate();
+        candidates.find_map(|(index, (head, route))| {
+            (first & head.mask == head.bytes && route.matches(key)).then_some((index, route))
+        })
     }
 
     /// By index.

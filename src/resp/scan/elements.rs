@@ -2,7 +2,7 @@
 //!
 //! For replies that a [`super::ReplyScanner`] has seen whole; anything else yields no elements, never a panic.
 
-use super::reply::line_end;
+use super::reply::{line_end, plain_value};
 use crate::resp::number;
 use std::ops::Range;
 
@@ -59,8 +59,12 @@ pub fn bulk(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Where the value ends that begins at `at`, if it is whole.
+#[inline]
 pub fn value_end(replies: &[u8], at: usize) -> Option<usize> {
-    skip_value(replies, at)
+    match replies.get(at..).and_then(plain_value) {
+        Some(length) => Some(at + length),
+        None => skip_value(replies, at),
+    }
 }
 
 /// The byte ranges of the elements of an array, set or push, or of the keys and values of a map in turn; none for

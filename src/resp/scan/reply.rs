@@ -114,6 +114,15 @@ impl ReplyScanner {
         let Advanced { mut consumed, mut completed, mut whole } = Advanced::default();
         while completed < replies && consumed < buf.len() {
             let rest = &buf[consumed..];
+            if self.is_idle()
+                && let Some(length) = plain_value(rest)
+            {
+                (self.searched, self.push) = (0, false);
+                consumed += length;
+                completed += 1;
+                whole = consumed;
+                continue;
+            }
             if (self.is_idle() && rest[0] == b'>') || (!self.is_idle() && self.push) {
                 break;
             }
@@ -276,7 +285,7 @@ pub(super) fn line_end(buf: &[u8], from: usize) -> Option<usize> {
 
 /// The length of the value at `buf[0]`, if it is whole and of the kinds that most are.
 #[inline]
-fn plain_value(buf: &[u8]) -> Option<usize> {
+pub(super) fn plain_value(buf: &[u8]) -> Option<usize> {
     match buf {
         [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(5),
         [b'$', b'-', b'1', b'\r', b'\n', ..] => Some(5),
