@@ -1,6 +1,6 @@
 //! A connection between its acceptance and its first command: told off, or opened on the worker that will serve it.
 
-use crate::config::Tls;
+use crate::config::Config;
 use crate::resp::write;
 use crate::transport::Transport;
 use std::io;
@@ -75,25 +75,28 @@ impl Socket {
 }
 
 impl Moved {
-    /// On the runtime that will serve it, the TLS handshake done, which may take `limit`.
-    pub async fn open(self, tls: Option<&Tls>, limit: Duration) -> io::Result<Transport> {
+    /// On the runtime that will serve it, the TLS handshake done, which may take `auth_timeout`.
+    pub async fn open(self, config: &Config) -> io::Result<Transport> {
         match self {
             Moved::Tcp(stream) => Ok(Transport::Tcp(TcpStream::from_std(stream)?)),
             Moved::Unix(stream) => Ok(Transport::Unix(UnixStream::from_std(stream)?)),
-            Moved::Tls(stream) => {
-                let tls = tls.ok_or_else(|| io::Error::other("there is no certificate"))?;
-                let handshake = TlsAcceptor::from(tls.config.clone()).accept(TcpStream::from_std(stream)?);
-                let stream = tokio::time::timeout(limit, handshake).await??;
-                Ok(Transport::Tls(Box::new(stream.into())))
-            }
+            // A handshake takes more room than a connection, which would have it for its whole life.
+            Moved::Tls(stream) => Box::pin(shake_hands(TcpStream::from_std(stream)?, config)).await,
         }
     }
 }
 
+async fn shake_hands(stream: TcpStream, config: &Config) -> io::Result<Transport> {
+    let tls = config.server.tls.as_ref().ok_or_else(|| io::Error::other("there is no certificate"))?;
+    let handshake = TlsAcceptor::from(tls.config.clone()).accept(stream);
+    let stream = tokio::time::timeout(config.limits.auth_timeout, handshake).await??;
+    Ok(Transport::Tls(Box::new(stream.into())))
+}
+
 /// Ends a connection. TLS says that this is the end, so that nobody takes it for a connection that was cut.
-pub async fn hang_up(mut stream: Transport) {
+pub async fn hang_up(stream: &mut Transport) {
     if matches!(stream, Transport::Tls(_)) {
         // A client that does not take it does not need it.
-        let _ = tokio::time::timeout(LINGER, stream.shutdown()).await;
+        let _ = Box::pin(tokio::time::timeout(LINGER, stream.shutdown())).await;
     }
 }

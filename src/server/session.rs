@@ -32,36 +32,16 @@ const SPARE: usize = 64 << 10;
 /// For a client that is closed since all clients' unanswered commands together are too long.
 const QUERY_TOTAL: &str = "ERR the unanswered commands of all clients are together longer than [limits] max_query_total; yours are the longest";
 
-/// Serves one client to its end.
-pub async fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) {
-    let id = client.id;
-    let conn = Conn::new(worker.clone(), client.clone());
-    let scanner = CommandScanner::new(conn.scan_limits());
-    let wait = Rc::new(Wait::new(worker.clock()));
-    let mut session = Session {
-        stream,
-        conn,
-        scanner,
-        input: Vec::new(),
-        waits: Waits::No,
-        paused: false,
-        ended: false,
-        gone: false,
-        progress: Progress::default(),
-        wait: wait.clone(),
-        held: Held::default(),
-    };
-    poll_fn(|cx| {
-        // A task's waker stays the same for its life: once is enough.
-        worker.arrived(id, cx.waker(), wait.clone());
-        client.waker.register(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
-    poll_fn(|cx| session.poll(cx)).await;
-    session.conn.replies.close();
-    hang_up(session.stream).await;
-    worker.left(id);
+/// Serves one client to its end. No future but this one holds the session: an `async fn` would hold its arguments too.
+pub fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) -> impl Future<Output = ()> {
+    let mut session = Session::new(stream, client, worker);
+    async move {
+        poll_fn(|cx| session.take_seat(cx)).await;
+        poll_fn(|cx| session.poll(cx)).await;
+        session.conn.replies.close();
+        hang_up(&mut session.stream).await;
+        session.conn.worker.left(session.conn.client.id);
+    }
 }
 
 struct Session {
@@ -98,6 +78,32 @@ enum Waits {
 }
 
 impl Session {
+    fn new(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) -> Self {
+        let wait = Rc::new(Wait::new(worker.clock()));
+        let conn = Conn::new(worker, client);
+        Session {
+            stream,
+            scanner: CommandScanner::new(conn.scan_limits()),
+            conn,
+            input: Vec::new(),
+            waits: Waits::No,
+            paused: false,
+            ended: false,
+            gone: false,
+            progress: Progress::default(),
+            wait,
+            held: Held::default(),
+        }
+    }
+
+    /// Tells the worker whom to wake. A task's waker stays the same for its life: once is enough.
+    fn take_seat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Conn { worker, client, .. } = &self.conn;
+        worker.arrived(client.id, cx.waker(), self.wait.clone());
+        client.waker.register(cx.waker());
+        Poll::Ready(())
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.conn.replies.set_waker(cx.waker());
         loop {

@@ -203,8 +203,7 @@ async fn work(
         tokio::select! {
             now = ticks.tick() => worker.tick(now.into_std()),
             Some(task) = assigned.recv() => {
-                let (worker, count) = (worker.clone(), count.clone());
-                tokio::task::spawn_local(run(task, worker, count));
+                begin(task, worker.clone(), count.clone());
             }
             _ = draining.wait_for(|&draining| draining) => break,
         }
@@ -213,32 +212,33 @@ async fn work(
     worker.all_left().await;
 }
 
-async fn run(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
+/// Each kind is a task of its own: one for all kinds would take as much room for every client as the largest of them.
+fn begin(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
+    use tokio::task::spawn_local;
     match task {
-        Task::Serve(socket, client) => {
-            serve(socket, client, worker).await;
-            count.fetch_sub(1, Relaxed);
+        Task::Serve(socket, client) => drop(spawn_local(serve(socket, client, worker, count))),
+        Task::Settle => drop(spawn_local(missed::follow(worker))),
+        Task::Warm => drop(spawn_local(warm_all(worker))),
+        Task::Check => {
+            drop(spawn_local(async move { worker.engine.clone().check_for_ever(worker.app.near.clone()).await }));
         }
-        Task::Settle => missed::follow(worker).await,
-        Task::Warm => warm_all(worker).await,
-        Task::Check => worker.engine.clone().check_for_ever(worker.app.near.clone()).await,
-        Task::Explain(key, answer) => {
+        Task::Explain(key, answer) => drop(spawn_local(async move {
             let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
             // Whoever asked may have left.
             let _ = answer.send(explain(&worker, &key, &identity).await);
-        }
+        })),
     }
 }
 
-async fn serve(socket: Moved, client: Arc<Client>, worker: Rc<Worker>) {
-    let id = client.id;
-    let config = &worker.app.config;
-    match socket.open(config.server.tls.as_ref(), config.limits.auth_timeout).await {
-        Ok(stream) => session::serve(stream, client, worker.clone()).await,
+async fn serve(socket: Moved, client: Arc<Client>, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
+    let opened = socket.open(&worker.app.config).await;
+    match opened {
+        Ok(stream) => session::serve(stream, client.clone(), worker.clone()).await,
         Err(error) => {
             metrics::closed("tls");
             tracing::debug!(%error, peer = %client.peer, "no TLS handshake with a client");
         }
     }
-    worker.app.clients.leave(id);
+    worker.app.clients.leave(client.id);
+    count.fetch_sub(1, Relaxed);
 }
