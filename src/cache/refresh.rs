@@ -66,10 +66,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// For one reader of a route's value. `random` is uniform in `[0, 1)`.
-    pub fn of(load: &Load, random: f64) -> Self {
+    /// For one reader of a route's value. `random` is uniform in `[0, 1)`; without `early_refresh` it is not drawn.
+    pub fn of(load: &Load, random: impl FnOnce() -> f64) -> Self {
         let stale = load.config.grace;
-        let early = load.usual_time().mul_f64(load.config.early_refresh * -(1.0 - random).ln());
+        if load.config.early_refresh == 0.0 {
+            return Schedule { stale, due: stale, renewal: Duration::ZERO };
+        }
+        let early = load.usual_time().mul_f64(load.config.early_refresh * -(1.0 - random()).ln());
         Schedule { stale, due: stale + early, renewal: Duration::ZERO }
     }
 }
@@ -77,7 +80,7 @@ impl Schedule {
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// When a reader who comes now refreshes a value of the route.
     pub fn schedule(&self, load: &Load) -> Schedule {
-        Schedule::of(load, self.clock.random())
+        Schedule::of(load, || self.clock.random())
     }
 
     /// Loads a key's value anew, which was found due with so much left to live, and lets nobody wait. Must run where

@@ -14,8 +14,8 @@
 
 use super::aside;
 use super::conn::{Conn, Flow, Request};
+use super::keys::KeyHashes;
 use super::lifetime::{Leaves, Written};
-use super::replies::KeyHashes;
 use super::routed::{self, Modify, upstream_text};
 use crate::cache::route::Route;
 use crate::config::Secret;

@@ -3,13 +3,14 @@
 //! A command whose keys share a slot, or that has none, goes on as usual, to the node that [`Conn::slot`] tells. One on keys
 //! in several slots, or about all of them, is run as a future and answered in its turn.
 
-use super::conn::{Conn, Flow, Request, RoutedKey, RoutedKeys, hashes};
+use super::conn::{Conn, Flow, Request};
 use super::facade;
+use super::keys::{KeyHashes, RoutedKey, RoutedKeys};
 use super::lifetime::Leaves;
 use super::listing;
 use super::output::Output;
 use super::private::barred;
-use super::replies::{KeyHashes, Read};
+use super::replies::Read;
 use super::routed::{self, Modify};
 use crate::cache::route::Route;
 use crate::config::ReadFrom;
@@ -108,7 +109,7 @@ impl Conn {
         if let Some(refusal) = self.refuse_on_own_keys(spec, access, request) {
             return refusal;
         }
-        let Some(hashes) = hashes(&worker, spec, request.args) else { return Flow::Next };
+        let Some(hashes) = KeyHashes::of(spec, request.args) else { return Flow::Next };
         if lane.is_busy() || self.replies.is_open(&hashes, access != Access::Read) {
             return Flow::Wait;
         }
@@ -160,7 +161,7 @@ impl Conn {
         }
         let routes: Vec<(Vec<u8>, Arc<Route>)> =
             self.worker.app.routes.find(key).map(|route| (key.to_vec(), route.clone())).into_iter().collect();
-        let hashes = KeyHashes { first: hash(key), others: Vec::new() };
+        let hashes = KeyHashes::one(hash(key));
         self.write_fenced(request, routes, hashes, Leaves::Nothing);
         Flow::Next
     }
@@ -295,7 +296,7 @@ impl Conn {
         let keys = spec.map(|spec| self.routed_keys(spec, request.args)).unwrap_or_default();
         let all_keys = spec.map_or(0, |spec| spec.key_positions(request.args).count());
         let leaves = spec.map_or(Leaves::Nothing, |spec| Leaves::of(spec, request.args));
-        let hashes = KeyHashes { first: 0, others: Vec::new() };
+        let hashes = KeyHashes::one(0);
         let slot = self.replies.open_slow(hashes.clone(), self.command_index());
         self.run_errand(async move {
             let answer = match (keys.is_empty(), access) {

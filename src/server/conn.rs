@@ -16,6 +16,7 @@ use super::aside::{Batches, Patience};
 use super::change::Change;
 use super::clients::Client;
 use super::clustered::Pending;
+use super::keys::{KeyHashes, RoutedKey, RoutedKeys};
 use super::lasting::Lasting;
 use super::learned::Word;
 use super::lifetime::{self, Bounds, Leaves};
@@ -23,7 +24,8 @@ use super::metrics::{self, CommandCounts, Path};
 use super::missed;
 use super::near::NearHits;
 use super::private::{self, Hold};
-use super::replies::{KeyHashes, Missed, Read, Replies};
+use super::reads::Gathering;
+use super::replies::{Missed, Read, Replies};
 use super::rights::Rights;
 use super::routed::{self, Modify};
 use super::sampling::DrawnKeys;
@@ -32,7 +34,6 @@ use super::{embedded_server, own};
 use crate::cache::consistency::Source;
 use crate::cache::route::{Fence, Route};
 use crate::config::OnModify;
-use crate::hash::hash;
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::command::{Access, Flags, Handling, Spec, lookup, lookup_indexed};
 use crate::resp::scan::{ScanLimits, may_be_absent_among};
@@ -88,6 +89,10 @@ pub struct Conn {
     verdict: Option<Verdict>,
     pub(super) sink: Rc<dyn Sink>,
     run: Run,
+    /// Routed reads that wait for their run to be sent. Of it and `run` one at most is not empty.
+    pub(super) reads: Gathering,
+    /// When the bytes that are being acted on had come.
+    pub now: Instant,
     /// Slot of the command being acted on, if the upstream is a cluster and the command has keys.
     pub(super) slot: Option<u16>,
     /// In a cluster: a transaction that has no node yet.
@@ -158,49 +163,6 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The keys of a command of which at least one is routed.
-pub(super) struct RoutedKeys<'a> {
-    first: RoutedKey<'a>,
-    others: Vec<RoutedKey<'a>>,
-    /// Of all its keys: a later command on one of the others waits for this one too.
-    pub(super) hashes: KeyHashes,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct RoutedKey<'a> {
-    pub(super) key: &'a [u8],
-    pub(super) index: usize,
-    pub(super) route: &'a Arc<Route>,
-}
-
-impl<'a> RoutedKeys<'a> {
-    pub(super) fn find(worker: &'a Worker, spec: &Spec, args: Args<'a>) -> Option<Self> {
-        let routes = &worker.app.routes;
-        let mut routed = spec.key_positions(args).filter_map(|position| {
-            let key = args.get(position)?;
-            routes.find_indexed(key).map(|(index, route)| RoutedKey { key, index, route })
-        });
-        let first = routed.next()?;
-        let others: Vec<RoutedKey<'a>> = routed.collect();
-        let hashes = hashes(worker, spec, args)?;
-        Some(RoutedKeys { first, others, hashes })
-    }
-
-    pub(super) fn first(&self) -> &RoutedKey<'a> {
-        &self.first
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &RoutedKey<'a>> {
-        std::iter::once(&self.first).chain(&self.others)
-    }
-}
-
-/// Those of all keys of a command; `None` if it has none.
-pub(super) fn hashes(worker: &Worker, spec: &Spec, args: Args<'_>) -> Option<KeyHashes> {
-    let mut hashes = spec.key_positions(args).filter_map(|position| Some(hash(args.get(position)?)));
-    Some(KeyHashes { first: hashes.next()?, others: hashes.collect() })
-}
-
 impl Conn {
     /// A client that has said nothing yet.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
@@ -223,6 +185,8 @@ impl Conn {
             errand: None,
             verdict: None,
             run: Run::default(),
+            reads: Gathering::default(),
+            now: Instant::now(),
             slot: None,
             pending: None,
             batches: Rc::default(),
@@ -311,6 +275,13 @@ impl Conn {
         let Some(name) = request.args.get(0) else { return Flow::Next };
         let known = lookup_indexed(name);
         self.command = known.map_or(CommandCounts::UNKNOWN, |(index, _)| index);
+        if let Some((_, spec)) = known
+            && let Some(flow) = self.short_cut(spec, request)
+        {
+            return flow;
+        }
+        // What follows may look at what is open.
+        self.send_reads();
         if known.is_none() && is_http(name) {
             self.send_run(request.bytes);
             tracing::warn!(client = self.client.peer, "what looks like an HTTP request was hung up on");
@@ -339,6 +310,11 @@ impl Conn {
             }
             None => self.proceed(spec, request),
         }
+    }
+
+    /// Whether it may run every command, on every key.
+    pub(super) fn has_no_limits(&self) -> bool {
+        self.rights.is_none()
     }
 
     /// The command that a client's command becomes on a route, by its TTL; `None`: it is as it should be.
@@ -426,12 +402,12 @@ impl Conn {
 
     /// Whether anything of this client is under way, or about to be.
     pub fn is_busy(&self) -> bool {
-        self.replies.any_open() || !self.run.commands.is_empty()
+        self.replies.any_open() || self.gathered() > 0
     }
 
     /// Commands that wait for their run to be sent.
     pub fn gathered(&self) -> usize {
-        self.run.commands.len()
+        self.run.commands.len() + self.reads.len()
     }
 
     /// Where replies to this client go.
@@ -488,7 +464,7 @@ impl Conn {
 
     /// A slot for an answer that takes its time and has to do with no key.
     pub fn open_slow(&self) -> u64 {
-        self.replies.open_slow(KeyHashes { first: 0, others: Vec::new() }, self.command)
+        self.replies.open_slow(KeyHashes::one(0), self.command)
     }
 
     /// Answers at once, in order.
@@ -506,6 +482,21 @@ impl Conn {
             out.get(begin) == Some(&b'-')
         });
         self.worker.counts.count(self.command, is_error);
+    }
+
+    /// The same of an answer that is perhaps not known: false, and nothing is done.
+    pub(super) fn answer_if(&self, writer: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let mut is_error = false;
+        let is_known = self.replies.now_if(|out| {
+            let begin = out.len();
+            let is_known = writer(out);
+            is_error = out.get(begin) == Some(&b'-');
+            is_known
+        });
+        if is_known {
+            self.worker.counts.count(self.command, is_error);
+        }
+        is_known
     }
 
     /// What the upstream says of a name that the table does not have. If it must be asked first, the command waits for it.
@@ -559,7 +550,7 @@ impl Conn {
         let worker = self.worker.clone();
         let Some(keys) = RoutedKeys::find(&worker, spec, request.args) else {
             let waits = self.replies.any_routed_open()
-                && hashes(&worker, spec, request.args)
+                && KeyHashes::of(spec, request.args)
                     .is_some_and(|hashes| self.replies.is_open(&hashes, access != Access::Read));
             return if waits { Flow::Wait } else { self.forward(request) };
         };
@@ -589,15 +580,15 @@ impl Conn {
     fn read(&mut self, spec: &Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
         self.send_run(request.bytes);
         let command = request.command();
-        let (way, RoutedKey { key, index, route }) = (self.way.clone(), keys.first);
+        let (way, RoutedKey { key, index, route, .. }) = (self.way.clone(), *keys.first());
         let caps = (spec.name == "getex" && request.args.len() > 2)
             .then(|| (route.clone(), key.to_vec(), Leaves::of(spec, request.args)));
         let patience = self.patience(route);
-        let other_routes: Box<[usize]> = keys.others.iter().map(|key| key.index).collect();
+        let other_routes: Box<[usize]> = keys.others().iter().map(|key| key.index).collect();
         let all_keys = if spec.first == spec.last { 1 } else { spec.key_positions(request.args).count() };
         let count_hits = || {
             route.metrics.lookups.hit.increment(1);
-            keys.others.iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
+            keys.others().iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
         };
         let (seen, opts_in) = (self.is_private(), self.opts_in());
         let timed = self.time(spec, request.args, &keys);
@@ -635,7 +626,11 @@ impl Conn {
                 let due = timed.map(|timed| self.refresh_embedded(embedded, request.args, &timed));
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
-                    return self.start_read(Missed { slot, read: read(keys.hashes, None, None), reply: Ok(reply) });
+                    return self.start_read(Missed {
+                        place: slot.into(),
+                        read: read(keys.hashes, None, None),
+                        reply: Ok(reply),
+                    });
                 }
                 if let Some((route, key, leaves)) = caps {
                     routed::cap(&self.worker, &route, &key, &self.way, leaves);
@@ -779,6 +774,7 @@ impl Conn {
             Backend::Redis(_) => {
                 let is_cluster = self.way.lane().is_some();
                 let target = if is_cluster { self.plain_target(request.args) } else { Target::default() };
+                self.send_reads();
                 let goes_on = self.run.bytes.end == request.start && self.run.target == target;
                 if self.run.commands.is_empty() || !goes_on {
                     self.send_run(request.bytes);
@@ -795,8 +791,26 @@ impl Conn {
         Flow::Next
     }
 
-    /// Sends the run that has gathered, as one slice with one slot.
+    /// Sends what has gathered.
     pub fn send_run(&mut self, bytes: &[u8]) {
+        self.send_plain(bytes);
+        self.send_reads();
+    }
+
+    /// Sends the routed reads that have gathered, as one slice with one slot.
+    fn send_reads(&mut self) {
+        if self.reads.is_empty() {
+            return;
+        }
+        let (reads, replies) = self.reads.take(&self.way, self.now);
+        // A link that is down fails them at once, which finds their slot open.
+        let bytes = reads.bytes();
+        let slot = self.replies.open_reads(reads);
+        self.way.send(&bytes, replies, &self.sink, slot);
+    }
+
+    /// Sends the run of plain commands that has gathered, as one slice with one slot.
+    pub(super) fn send_plain(&mut self, bytes: &[u8]) {
         if self.run.commands.is_empty() {
             return;
         }
@@ -839,16 +853,20 @@ impl Conn {
     /// What has become due since the last time, before anything new is acted on.
     pub fn catch_up(&mut self) {
         self.finish_errand();
-        self.start_missed();
-        self.settle();
+        if self.replies.has_news() {
+            self.start_missed();
+        }
+        if self.hold.is_some() {
+            self.settle();
+        }
     }
 
     /// Starts the engine on the reads that found nothing at the store, and counts those that found something.
     fn start_missed(&mut self) {
         let routes = &self.worker.app.routes;
-        self.replies.take_hits(|route, stale| {
+        self.replies.take_hits(|route, stale, count| {
             let lookups = &routes.get(route).metrics.lookups;
-            if stale { &lookups.stale_hit } else { &lookups.hit }.increment(1);
+            if stale { &lookups.stale_hit } else { &lookups.hit }.increment(count);
         });
         self.refresh_due();
         self.check_drawn();
@@ -859,7 +877,7 @@ impl Conn {
 
     pub(super) fn start_read(&self, missed: Missed) {
         let worker = self.worker.clone();
-        self.replies.finish_with(missed.slot, async move { routed::read(&worker, missed.read, missed.reply).await });
+        self.replies.finish_with(missed.place, async move { routed::read(&worker, missed.read, missed.reply).await });
     }
 
     /// Index of the command being acted on, for the counters.

@@ -8,13 +8,16 @@
 //! Not asked: reads of several keys but MGET, and in a cluster those of several slots; whatever a client does over a link of its own (MULTI, WATCH, TRACKING …), for there
 //! nothing is loaded, and TTL tells what the server does.
 
-use super::conn::{Conn, Request, RoutedKeys};
+use super::conn::{Conn, Request};
+use super::keys::{RoutedKey, RoutedKeys};
 use super::near::key;
 use super::output::Output;
+use super::reads::OneRead;
 use super::routed::{error, parse, upstream_text};
 use super::timed::{Action, Asked, Due, Shows, Timed};
 use super::worker::Worker;
 use crate::cache::Wanted;
+use crate::cache::near::Marker;
 use crate::cache::refresh::Schedule;
 use crate::cache::route::Route;
 use crate::resp::args::{Args, OwnedArgs};
@@ -35,7 +38,7 @@ const ATTEMPTS: usize = 4;
 impl RoutedKeys<'_> {
     /// Whether the command tells how long a key lives whose grace is no part of that.
     pub(super) fn tells_life_without_grace(&self, spec: &Spec) -> bool {
-        Unit::of(spec).is_some() && !self.first().route.grace().is_zero()
+        !self.first().route.grace().is_zero() && Unit::of(spec).is_some()
     }
 }
 
@@ -54,16 +57,9 @@ impl Conn {
             Some(Shows::String | Shows::Hash) => true,
         });
         let ask = |position: usize, index: usize, route: &Route| {
-            let marker =
-                near.filter(|_| route.has_near()).and_then(|near| near.mark(key(identity, &args[position]), sent));
-            let schedule = self.schedule(spec, route);
-            (marker.is_some() || schedule != Schedule::default()).then(|| Asked {
-                position,
-                marker,
-                most: route.config.near,
-                route: index,
-                schedule,
-            })
+            let near = near.filter(|_| route.has_near());
+            let marker = near.and_then(|near| near.mark(key(identity, &args[position]), sent));
+            self.asked(spec, position, index, route, marker)
         };
         let asked: Vec<Asked> = match shows {
             Some(Shows::Strings) => {
@@ -82,13 +78,36 @@ impl Conn {
         (!asked.is_empty()).then(|| Box::new(Timed::new(shows, sent, asked)))
     }
 
+    /// The same with a read of one key.
+    pub(super) fn ask_behind(&self, read: &mut OneRead, spec: &Spec, key: &RoutedKey<'_>) {
+        let shows = Shows::of(spec.name);
+        let near = self.worker.app.near.as_ref().filter(|_| shows.is_some() && key.route.has_near());
+        let marker = near.and_then(|near| near.mark(super::near::key(&self.way.identity, key.key), self.now));
+        read.shows = shows;
+        read.asked = self.asked(spec, 1, key.index, key.route, marker);
+    }
+
+    fn asked(
+        &self,
+        spec: &Spec,
+        position: usize,
+        index: usize,
+        route: &Route,
+        marker: Option<Marker>,
+    ) -> Option<Asked> {
+        let schedule = self.schedule(spec, route);
+        let asks = marker.is_some() || schedule != Schedule::default();
+        asks.then(|| Asked { position, marker, most: route.config.near, route: index, schedule })
+    }
+
     /// When this reader refreshes or renews a value of the route.
     fn schedule(&self, spec: &Spec, route: &Route) -> Schedule {
         let schedule = route.refreshing().map_or_else(Schedule::default, |load| self.worker.engine.schedule(load));
-        match Unit::of(spec).is_some() || spec.name == "object" {
-            true => schedule,
-            false => Schedule { renewal: route.renewal(), ..schedule },
+        let renewal = route.renewal();
+        if renewal.is_zero() || Unit::of(spec).is_some() || spec.name == "object" {
+            return schedule;
         }
+        Schedule { renewal, ..schedule }
     }
 
     /// Begins what the reads that were answered since the last time have found due.

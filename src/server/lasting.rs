@@ -17,7 +17,8 @@
 //! that it does not name, and commands that Weir does not know. Nor is it seen to that a hold is let go of by what may leave the
 //! value as it is (SETNX, RENAMENX and MOVE, HDEL of the last field): it ends at the moment that was said.
 
-use super::conn::{Conn, Request, RoutedKeys};
+use super::conn::{Conn, Request};
+use super::keys::RoutedKeys;
 use super::lifetime::{self, Leaves};
 use super::replies::Read;
 use super::routed;

@@ -1,7 +1,8 @@
 //! What the upstream has missed, and what is done about it: keys in doubt are not read from it, and are invalidated there as
 //! soon as it can be reached ([`crate::cache::doubts`]).
 
-use super::conn::{Conn, Request, RoutedKeys};
+use super::conn::{Conn, Request};
+use super::keys::RoutedKeys;
 use super::replies::{Missed, Read};
 use super::routed::Modify;
 use super::worker::Worker;
@@ -136,7 +137,7 @@ impl Conn {
             patience: None,
         };
         let slot = self.replies.open_slow(keys.hashes.clone(), self.command_index());
-        self.start_read(Missed { slot, read, reply: Err(StoreError::InDoubt) });
+        self.start_read(Missed { place: slot.into(), read, reply: Err(StoreError::InDoubt) });
         true
     }
 }

@@ -14,7 +14,8 @@
 //!
 //! What a command may change is barred before it is sent, whatever way it takes, until it is answered: see [`super::change`].
 
-use super::conn::{Conn, Request, RoutedKeys};
+use super::conn::{Conn, Request};
+use super::keys::RoutedKeys;
 use super::timed::Shows;
 use crate::cache::near::{Key, Near};
 use crate::cache::route::Routes;
@@ -34,15 +35,20 @@ impl Conn {
         if self.is_private() || !keys.iter().all(|key| key.route.has_near()) || !spec.arity_ok(request.args.len()) {
             return false;
         }
-        let mut answer = worker.near_answer.borrow_mut();
-        answer.clear();
-        if !look(near, &self.way.identity, spec, request.args, &mut answer) {
+        if self.gathered() > 0 {
+            // Only an answer is reason enough to end a run.
+            let mut answer = worker.near_answer.borrow_mut();
+            answer.clear();
+            if !look(near, self.now, &self.way.identity, spec, request.args, &mut answer) {
+                return false;
+            }
+            self.send_run(request.bytes);
+            self.answer_now(|out| out.extend_from_slice(&answer));
+        } else if !self.answer_if(|out| look(near, self.now, &self.way.identity, spec, request.args, out)) {
             return false;
         }
-        self.send_run(request.bytes);
         self.near_hits.add(keys);
         self.draw_near(keys);
-        self.answer_now(|out| out.extend_from_slice(&answer));
         true
     }
 }
@@ -82,8 +88,8 @@ pub fn key<'a>(identity: &'a Identity, name: &'a [u8]) -> Key<'a> {
 }
 
 /// Appends the answer to a read of which all keys are kept; false, and whatever was appended means nothing: not all are.
-fn look(near: &Near, identity: &Identity, spec: &Spec, args: Args<'_>, out: &mut Vec<u8>) -> bool {
-    let (now, protocol) = (Instant::now(), identity.protocol);
+fn look(near: &Near, now: Instant, identity: &Identity, spec: &Spec, args: Args<'_>, out: &mut Vec<u8>) -> bool {
+    let protocol = identity.protocol;
     let shows = Shows::of(spec.name);
     if shows == Some(Shows::Strings) && identity.user.is_none() {
         write::array(out, args.len() - 1);

@@ -3,7 +3,8 @@
 //! Drawn are keys of reads that the store or the near cache has answered, whatever the command; not those of TTL and its kin, which
 //! tell nothing of the value. Negative hits the engine draws itself.
 
-use super::conn::{Conn, RoutedKeys};
+use super::conn::Conn;
+use super::keys::RoutedKeys;
 use super::worker::Worker;
 use crate::cache::consistency::Source;
 use crate::cache::route::Route;

@@ -9,10 +9,10 @@
 //! key: those have their tags for as long as they were to live when they were tagged, and whoever prolongs one tags it again.
 
 use super::conn::{Conn, Flow, Request};
+use super::keys::KeyHashes;
 use super::lifetime::Leaves;
 use super::missed;
 use super::output::Output;
-use super::replies::KeyHashes;
 use super::routed::{self, Modify, error, upstream_text};
 use super::worker::Worker;
 use crate::cache::route::Route;
@@ -90,7 +90,7 @@ pub(super) fn on_key<F: Future<Output = Output> + 'static>(
     answer: impl FnOnce(std::rc::Rc<Worker>, StoreKey, Way) -> F,
 ) -> Flow {
     let name = &request.args[2];
-    let hashes = KeyHashes { first: hash(name), others: Vec::new() };
+    let hashes = KeyHashes::one(hash(name));
     if conn.replies.is_open(&hashes, true) || conn.is_busy() && conn.way().lane().is_some() {
         return Flow::Wait;
     }

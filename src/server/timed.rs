@@ -8,6 +8,7 @@
 use crate::cache::near::Marker;
 use crate::cache::refresh::Schedule;
 use crate::resp::args::Args;
+use crate::resp::number;
 use crate::resp::scan::{bulk, elements, value_end};
 use crate::resp::write;
 use crate::value::Value;
@@ -34,6 +35,15 @@ impl Shows {
             "hgetall" => Some(Shows::Hash),
             "mget" => Some(Shows::Strings),
             _ => None,
+        }
+    }
+
+    /// What the reply to such a read of one key shows.
+    pub fn value(self, reply: &[u8]) -> Option<Value> {
+        match self {
+            Shows::String => string(reply),
+            Shows::Hash => hash(reply),
+            Shows::Strings => None,
         }
     }
 }
@@ -115,6 +125,23 @@ impl Asked {
         Some(Due { position: self.position, route: self.route, action, left })
     }
 
+    /// Keeps the `value` that was read, as far as it may be by what the server says of its `life`: the whole reply to PTTL.
+    /// Answers whether it is due.
+    pub fn settle(self, life: &[u8], sent: Instant, value: impl FnOnce() -> Option<Value>) -> Option<Due> {
+        let left = match Life::of(life) {
+            Life::Left(left) => left,
+            Life::Endless => Duration::MAX,
+            Life::Over => return None,
+        };
+        let (due, kept) = (self.due(left), self.keeps(left));
+        if let Some(marker) = self.marker.filter(|_| !kept.is_zero())
+            && let Some(value) = value()
+        {
+            marker.keep(value, sent + kept);
+        }
+        due
+    }
+
     /// How long a value may be kept near that has so much left: while it is fresh, and until a read of it is to renew it.
     fn keeps(&self, left: Duration) -> Duration {
         let Schedule { stale, renewal, .. } = self.schedule;
@@ -177,25 +204,13 @@ impl Timed {
         let mut at = own;
         for key in self.keys {
             let Some(end) = value_end(replies, at) else { break };
-            let life = Life::of(&replies[at..end]);
-            at = end;
-            let left = match life {
-                Life::Left(left) => left,
-                Life::Endless => Duration::MAX,
-                Life::Over => continue,
-            };
-            due.extend(key.due(left));
-            let kept = key.keeps(left);
-            let Some(marker) = key.marker.filter(|_| !kept.is_zero()) else { continue };
-            let value = match self.shows {
-                Some(Shows::String) => string(reply),
-                Some(Shows::Hash) => hash(reply),
-                Some(Shows::Strings) => parts.get(key.position - 1).and_then(|part| string(&reply[part.clone()])),
+            let position = key.position;
+            due.extend(key.settle(&replies[at..end], self.sent, || match self.shows {
+                Some(Shows::Strings) => parts.get(position - 1).and_then(|part| string(&reply[part.clone()])),
+                Some(shows) => shows.value(reply),
                 None => None,
-            };
-            if let Some(value) = value {
-                marker.keep(value, self.sent + kept);
-            }
+            }));
+            at = end;
         }
         Settled { own, due }
     }
@@ -204,9 +219,12 @@ impl Timed {
 impl Life {
     /// The reply to PTTL.
     fn of(reply: &[u8]) -> Life {
-        let number = reply.strip_prefix(b":").and_then(|text| std::str::from_utf8(text).ok()?.trim_end().parse().ok());
+        if let Some((left @ 1.., _)) = number::plain_line(reply, 1) {
+            return Life::Left(Duration::from_millis(left.into()));
+        }
+        let number = reply.strip_prefix(b":").and_then(|text| number::parse(text.strip_suffix(b"\r\n")?));
         match number {
-            Some(-1_i64) => Life::Endless,
+            Some(-1) => Life::Endless,
             Some(left @ 1..) => Life::Left(Duration::from_millis(left as u64)),
             _ => Life::Over,
         }

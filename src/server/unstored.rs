@@ -15,20 +15,20 @@ use crate::cache::near::Marker;
 use crate::cache::{Found, Wanted};
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
-use crate::store::StoreError;
 use crate::store::embedded::{Held, evaluate};
+use crate::store::{StoreError, Way};
 use crate::value::Value;
 use std::time::Instant;
 
-/// Whether a read may be answered without the store that has failed it so. Not if the store has to see it, nor if the
-/// store alone knows what this client may read.
-pub fn may_answer(read: &Read, failure: &StoreError) -> bool {
-    failure.is_outage() && !read.seen && read.way.identity.user.is_none()
+/// Whether a read that runs there may be answered without the store that has failed it so. Not if the store alone knows
+/// what this client may read.
+pub fn may_do_without(way: &Way, failure: &StoreError) -> bool {
+    failure.is_outage() && way.identity.user.is_none()
 }
 
 /// Answers a read that the store has failed.
 pub async fn answer(worker: &Worker, read: &Read, spec: &Spec, args: Args<'_>, failure: StoreError) -> Output {
-    let answer = if may_answer(read, &failure) { from_database(worker, read, spec, args).await } else { Ok(None) };
+    let answer = if read.may_do_without(&failure) { from_database(worker, read, spec, args).await } else { Ok(None) };
     match answer {
         Ok(Some(output)) => output,
         Err(failed) => error(&failed.to_string()),

@@ -2,8 +2,8 @@
 
 use super::conn::{Conn, Flow, Request};
 use super::explain::explain;
+use super::keys::KeyHashes;
 use super::output::Output;
-use super::replies::KeyHashes;
 use super::{refreshing, stats, tagging, warming};
 use crate::hash::hash;
 use crate::resp::args::Args;
@@ -61,7 +61,7 @@ fn explain_key(conn: &Conn, args: Args<'_>) -> Flow {
     let key = args[2].to_vec();
     let (worker, replies, protocol) = (conn.worker.clone(), &conn.replies, conn.protocol());
     let identity = conn.way().identity.clone();
-    let hashes = KeyHashes { first: hash(&key), others: Vec::new() };
+    let hashes = KeyHashes::one(hash(&key));
     if replies.is_open(&hashes, true) {
         return Flow::Wait;
     }

@@ -219,6 +219,18 @@ impl Spec {
         }
     }
 
+    /// Whether every call is the store's to answer, and its keys are where they always are.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.handling == Handling::Forward && self.keys == Keys::Range && self.subcommands.is_empty()
+    }
+
+    /// Whether it only reads, and has one key, its first argument.
+    #[inline]
+    pub fn reads_one_key(&self) -> bool {
+        self.access == Access::Read && !self.flags.contains(Flags::WRITE) && self.first == 1 && self.last == 1
+    }
+
     /// Who answers this call.
     #[inline]
     pub fn handling_of(&self, args: Args<'_>) -> Handling {

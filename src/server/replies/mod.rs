@@ -7,13 +7,18 @@
 //!
 //! Holds no socket and starts nothing: it only keeps order, and wakes the session when there is something to do.
 
+mod run;
+
+use self::run::Run;
 use super::aside::Patience;
 use super::change::Change;
+use super::keys::KeyHashes;
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
+use super::reads::Reads;
 use super::sampling::{Drawn, DrawnKeys};
 use super::timed::{Due, Settled, Timed};
-use super::unstored;
+use super::unstored::may_do_without;
 use super::window::Window;
 use crate::cache::error::upstream_error;
 use crate::config::Limits;
@@ -21,40 +26,14 @@ use crate::resp::scan::may_be_absent_among;
 use crate::resp::write;
 use crate::store::redis::link::{Part, Sink};
 use crate::store::{StoreError, Way};
-use foldhash::fast::RandomState;
 use futures_util::FutureExt;
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
-
-/// The hashes of a command's keys: enough to know that two commands may concern the same one.
-#[derive(Clone, Debug)]
-pub struct KeyHashes {
-    /// The first key's.
-    pub first: u64,
-    /// The others'; for most commands there are none, and nothing is allocated.
-    pub others: Vec<u64>,
-}
-
-impl KeyHashes {
-    /// Whether both have a key in common.
-    pub fn meet(&self, other: &KeyHashes) -> bool {
-        let (few, many) = if self.others.len() < other.others.len() { (self, other) } else { (other, self) };
-        if few.others.len() < 16 {
-            return few.iter().any(|key| many.iter().any(|their| key == their));
-        }
-        let few: HashSet<u64, RandomState> = few.iter().collect();
-        many.iter().any(|key| few.contains(&key))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = u64> {
-        std::iter::once(self.first).chain(self.others.iter().copied())
-    }
-}
 
 /// A routed read that went to the store as it is.
 pub struct Read {
@@ -82,10 +61,30 @@ pub struct Read {
     pub patience: Option<Patience>,
 }
 
-/// A routed read that found nothing, or not even the store, and the slot that waits for its answer.
+impl Read {
+    /// Whether it may be answered without the store that has failed it so: see [`super::unstored`].
+    pub fn may_do_without(&self, failure: &StoreError) -> bool {
+        !self.seen && may_do_without(&self.way, failure)
+    }
+}
+
+/// Where a reply goes: a slot, and if that is a run of reads, the number of one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    slot: u64,
+    read: usize,
+}
+
+impl From<u64> for Place {
+    fn from(slot: u64) -> Self {
+        Place { slot, read: 0 }
+    }
+}
+
+/// A routed read that found nothing, or not even the store, and where its answer is waited for.
 pub struct Missed {
-    /// The slot.
-    pub slot: u64,
+    /// There.
+    pub place: Place,
     /// The read.
     pub read: Read,
     /// What the store answered.
@@ -117,8 +116,8 @@ struct State {
     missed: Vec<Missed>,
     /// The number after that of the newest slot whose commands the store has missed; 0: there was none.
     missed_last: u64,
-    /// Routes of reads that found a value, and whether it was stale.
-    hits: Vec<(usize, bool)>,
+    /// Routes of reads that found a value, whether it was stale, and how many.
+    hits: Vec<(usize, bool, u64)>,
     due: Vec<DueRead>,
     drawn: Vec<Drawn>,
     /// Of the open slots: how many are reads at the store, and how many the engine works on.
@@ -180,6 +179,8 @@ enum Kind {
     Plain,
     /// A routed read at the store: its reply is gathered whole before it is judged.
     Read(Read),
+    /// Routed reads at the store: each is judged when its reply is whole.
+    Reads(Box<Run>),
     /// A command that the engine works on.
     Slow(KeyHashes),
 }
@@ -218,27 +219,30 @@ impl Replies {
 
     /// Appends an answer that is known at once, after everything that is still open.
     pub fn now<T>(&self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        self.state.borrow_mut().now(writer)
+    }
+
+    /// The same of an answer that is perhaps not known: false, and nothing is appended.
+    pub fn now_if(&self, writer: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         let mut state = self.state.borrow_mut();
-        if state.muted {
-            return writer(&mut Vec::new());
+        let state = &mut *state;
+        let is_first = state.slots.is_empty() && !state.muted;
+        if is_first {
+            return state.output.write(|out| {
+                let before = out.len();
+                let is_known = writer(out);
+                if !is_known {
+                    out.truncate(before);
+                }
+                is_known
+            });
         }
-        match state.slots.back_mut() {
-            None => state.output.write(writer),
-            Some(Slot { kind: Kind::Plain, done: true, muted: false, output, .. }) => {
-                let before = output.len();
-                let result = output.write(writer);
-                let added = output.len() - before;
-                state.held += added;
-                result
-            }
-            Some(&mut Slot { opened, .. }) => {
-                let mut slot = Slot { opened, done: true, ..Slot::new(Kind::Plain, Vec::new()) };
-                let result = slot.output.write(writer);
-                state.held += slot.output.len();
-                state.slots.push_back(slot);
-                result
-            }
+        let mut answer = Vec::new();
+        let is_known = writer(&mut answer);
+        if is_known {
+            state.now(|out| out.extend_from_slice(&answer));
         }
+        is_known
     }
 
     /// Opens a slot for commands that are forwarded, given by their indices.
@@ -280,21 +284,37 @@ impl Replies {
         self.state.borrow_mut().open(Kind::Read(read), vec![command])
     }
 
+    /// Opens a slot for routed reads at the store.
+    pub fn open_reads(&self, reads: Reads) -> u64 {
+        let mut state = self.state.borrow_mut();
+        let count = reads.len();
+        let slot = state.open(Kind::Reads(Box::new(Run::new(reads))), Vec::new());
+        let index = (slot - state.first) as usize;
+        state.slots[index].count = count;
+        state.commands += count;
+        state.reads += count;
+        slot
+    }
+
     /// Opens a slot for a command that the engine works on.
     pub fn open_slow(&self, keys: KeyHashes, command: u16) -> u64 {
         self.state.borrow_mut().open(Kind::Slow(keys), vec![command])
     }
 
     /// The answer to a slow command.
-    pub fn finish(&self, slot: u64, answer: Output) {
+    pub fn finish(&self, place: impl Into<Place>, answer: Output) {
+        let place = place.into();
         let mut state = self.state.borrow_mut();
         if state.closed.is_some() {
             return;
         }
-        let index = (slot - state.first) as usize;
+        let index = (place.slot - state.first) as usize;
         let is_error = answer.begins_with(b"-");
         if is_error && answer.begins_with(b"-UPSTREAM ") {
             state.note_missed(index);
+        }
+        if matches!(state.slots[index].kind, Kind::Reads(_)) {
+            return state.finish_read(index, place.read, answer, &self.counts);
         }
         self.counts.count(state.slots[index].commands[0], is_error);
         self.counts.observe(Path::Load, state.slots[index].opened, 1);
@@ -309,7 +329,8 @@ impl Replies {
     /// Works out a slow command's answer. It begins at once, so that what it sends first keeps its place before what the
     /// client's next command sends; a task of its own does the rest. A fault of our own ends in an error for this one
     /// command, not in a client that waits for ever.
-    pub fn finish_with(self: &Rc<Self>, slot: u64, answer: impl Future<Output = Output> + 'static) {
+    pub fn finish_with(self: &Rc<Self>, place: impl Into<Place>, answer: impl Future<Output = Output> + 'static) {
+        let place = place.into();
         let replies = self.clone();
         let mut finished = Box::pin(async move {
             let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
@@ -317,7 +338,7 @@ impl Replies {
                 output.write(|out| write::error(out, "ERR the proxy failed on this command; its log says more"));
                 output
             });
-            replies.finish(slot, answer);
+            replies.finish(place, answer);
         });
         if finished.as_mut().now_or_never().is_none() {
             tokio::task::spawn_local(finished);
@@ -334,6 +355,7 @@ impl Replies {
         state.slots.iter().any(|slot| match &slot.kind {
             Kind::Plain => false,
             Kind::Read(read) => reads_too && !slot.done && read.keys.meet(keys),
+            Kind::Reads(run) => !slot.done && run.meets(keys, reads_too),
             Kind::Slow(slow) => !slot.done && slow.meet(keys),
         })
     }
@@ -352,6 +374,12 @@ impl Replies {
     pub fn oldest(&self) -> Option<u64> {
         let state = self.state.borrow();
         (!state.slots.is_empty()).then_some(state.first)
+    }
+
+    /// Whether the engine works on any request.
+    #[inline]
+    pub fn any_slow(&self) -> bool {
+        self.state.borrow().slow > 0
     }
 
     /// Whether any routed request is open.
@@ -389,14 +417,20 @@ impl Replies {
         (state.output.own() + state.held, state.asked)
     }
 
+    /// Whether there is anything for the session to take.
+    pub fn has_news(&self) -> bool {
+        let state = self.state.borrow();
+        !(state.hits.is_empty() && state.missed.is_empty() && state.due.is_empty() && state.drawn.is_empty())
+    }
+
     /// The reads that found nothing since the last call.
     pub fn take_missed(&self) -> Vec<Missed> {
         std::mem::take(&mut self.state.borrow_mut().missed)
     }
 
-    /// The routes of the reads that found a value since the last call, and whether it was stale.
-    pub fn take_hits(&self, mut each: impl FnMut(usize, bool)) {
-        self.state.borrow_mut().hits.drain(..).for_each(|(route, stale)| each(route, stale));
+    /// The routes of the reads that found a value since the last call, whether it was stale, and how many.
+    pub fn take_hits(&self, mut each: impl FnMut(usize, bool, u64)) {
+        self.state.borrow_mut().hits.drain(..).for_each(|(route, stale, count)| each(route, stale, count));
     }
 
     /// The reads since the last call of which a key is to be refreshed.
@@ -458,13 +492,36 @@ impl Slot {
 }
 
 impl State {
+    fn now<T>(&mut self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.muted {
+            return writer(&mut Vec::new());
+        }
+        match self.slots.back_mut() {
+            None => self.output.write(writer),
+            Some(Slot { kind: Kind::Plain, done: true, muted: false, output, .. }) => {
+                let before = output.len();
+                let result = output.write(writer);
+                let added = output.len() - before;
+                self.held += added;
+                result
+            }
+            Some(&mut Slot { opened, .. }) => {
+                let mut slot = Slot { opened, done: true, ..Slot::new(Kind::Plain, Vec::new()) };
+                let result = slot.output.write(writer);
+                self.held += slot.output.len();
+                self.slots.push_back(slot);
+                result
+            }
+        }
+    }
+
     fn queued(&self) -> usize {
         self.output.len() + self.held
     }
 
     fn open(&mut self, kind: Kind, commands: Vec<u16>) -> u64 {
         match kind {
-            Kind::Plain => {}
+            Kind::Plain | Kind::Reads(_) => {}
             Kind::Read(_) => self.reads += 1,
             Kind::Slow(_) => self.slow += 1,
         }
@@ -479,11 +536,14 @@ impl State {
         let slot = &mut self.slots[index];
         slot.done = true;
         slot.changes = Vec::new();
+        if let Kind::Reads(run) = &mut slot.kind {
+            run.gather_into(&mut slot.output);
+        }
         self.commands -= slot.count;
         self.asked -= slot.asked;
         self.window.answered(self.first + index as u64, next, slot.came, slot.count);
         match slot.kind {
-            Kind::Plain => {}
+            Kind::Plain | Kind::Reads(_) => {}
             Kind::Read(_) => self.reads -= 1,
             Kind::Slow(_) => self.slow -= 1,
         }
@@ -493,8 +553,11 @@ impl State {
             self.held -= slot.output.len();
             self.output.append(slot.output);
         }
-        if let Some(Slot { kind: Kind::Plain, output, .. }) = self.slots.front_mut() {
-            let begun = std::mem::take(output);
+        if let Some(Slot { kind: kind @ (Kind::Plain | Kind::Reads(_)), output, .. }) = self.slots.front_mut() {
+            let mut begun = std::mem::take(output);
+            if let Kind::Reads(run) = kind {
+                run.let_out(&mut begun);
+            }
             self.held -= begun.len();
             self.output.append(begun);
         }
@@ -565,7 +628,7 @@ impl State {
             self.drawn.extend(read.drawn.take().into_iter().flat_map(|drawn| drawn.0));
             let stale = |route: &usize| settled.due.iter().any(|due| due.is_stale() && due.route == *route);
             let routes = std::iter::once(&read.route).chain(&read.other_routes);
-            self.hits.extend(routes.map(|route| (*route, stale(route))));
+            self.hits.extend(routes.map(|route| (*route, stale(route), 1)));
             counts.count(slot.commands[0], false);
             counts.observe(Path::Upstream, slot.opened, 1);
             return self.close(index);
@@ -584,7 +647,7 @@ impl State {
         self.held -= std::mem::take(&mut slot.partial).len();
         self.reads -= 1;
         self.slow += 1;
-        self.missed.push(Missed { slot: self.first + index as u64, read, reply });
+        self.missed.push(Missed { place: (self.first + index as u64).into(), read, reply });
         self.wake();
     }
 }
@@ -610,6 +673,9 @@ impl Sink for Replies {
             if let Some(command) = slot.commands.get_mut(error as usize) {
                 self.counts.count(std::mem::replace(command, CommandCounts::COUNTED), true);
             }
+        }
+        if matches!(slot.kind, Kind::Reads(_)) {
+            return state.judge_run(index, &part, &self.counts);
         }
         if !matches!(slot.kind, Kind::Plain) {
             slot.partial.extend_from_slice(part.bytes);
@@ -682,6 +748,9 @@ impl Sink for Replies {
             state.closed = Some("upstream_auth");
             return state.wake();
         }
+        if matches!(state.slots[index].kind, Kind::Reads(_)) {
+            return state.fail_run(index, error, &self.counts);
+        }
         let slot = &mut state.slots[index];
         let timed = if let Kind::Read(read) = &slot.kind { read.timed.as_ref() } else { None };
         if timed.is_some_and(|timed| missing as usize <= timed.questions()) {
@@ -689,7 +758,7 @@ impl Sink for Replies {
             return state.judge(index, &self.counts);
         }
         let missing = if matches!(slot.kind, Kind::Read(_)) { 1 } else { missing };
-        if matches!(&slot.kind, Kind::Read(read) if unstored::may_answer(read, error)) {
+        if matches!(&slot.kind, Kind::Read(read) if read.may_do_without(error)) {
             return state.miss(index, Err(error.clone()));
         }
         if error.is_outage() {
