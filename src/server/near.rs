@@ -23,7 +23,7 @@ use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
 use crate::store::Identity;
 use crate::store::embedded::evaluate;
-use crate::value::Value;
+use crate::value::View;
 use std::time::Instant;
 
 impl Conn {
@@ -78,12 +78,12 @@ impl NearHits {
 
 /// A key as a client sees it.
 pub fn key<'a>(identity: &'a Identity, name: &'a [u8]) -> Key<'a> {
-    Key { db: identity.db, user: identity.user.as_ref(), name }
+    Key::new(identity.db, identity.user.as_ref(), name)
 }
 
 /// Appends the answer to a read of which all keys are kept; false, and whatever was appended means nothing: not all are.
 fn look(near: &Near, identity: &Identity, spec: &Spec, args: Args<'_>, out: &mut Vec<u8>) -> bool {
-    let (now, protocol) = (Instant::now(), identity.protocol);
+    let (now, protocol) = (near.moment(Instant::now()), identity.protocol);
     let shows = Shows::of(spec.name);
     if shows == Some(Shows::Strings) && identity.user.is_none() {
         write::array(out, args.len() - 1);
@@ -104,18 +104,18 @@ fn look(near: &Near, identity: &Identity, spec: &Spec, args: Args<'_>, out: &mut
 }
 
 /// An element of MGET's answer; a hash is nil to it.
-fn element(value: &Value, protocol: Protocol, out: &mut Vec<u8>) {
+fn element(value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     match value {
-        Value::String(text) => write::bulk(out, text),
-        Value::Hash(_) => write::nil(out, protocol),
+        View::String(text) => write::bulk(out, text),
+        View::Hash(_) => write::nil(out, protocol),
     }
 }
 
 /// The value as GET or HGETALL answers it.
-fn show(shows: Option<Shows>, value: &Value, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+fn show(shows: Option<Shows>, value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
     match (shows, value) {
-        (Some(Shows::String), Value::String(text)) => write::bulk(out, text),
-        (Some(Shows::Hash), Value::Hash(fields)) => {
+        (Some(Shows::String), View::String(text)) => write::bulk(out, text),
+        (Some(Shows::Hash), View::Hash(fields)) => {
             write::map(out, protocol, fields.len());
             for (name, value) in fields {
                 write::bulk(out, name);
@@ -135,12 +135,12 @@ fn tells_by_value(spec: &Spec) -> bool {
 }
 
 /// What such a command answers, the plain ones by themselves and the others as the embedded store would.
-fn work_out(spec: &Spec, args: Args<'_>, value: &Value, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+fn work_out(spec: &Spec, args: Args<'_>, value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
     match (spec.name, value) {
-        ("strlen", Value::String(text)) => write::integer(out, text.len() as i64),
+        ("strlen", View::String(text)) => write::integer(out, text.len() as i64),
         ("exists", _) if args.len() == 2 => write::integer(out, 1),
-        ("hlen", Value::Hash(fields)) => write::integer(out, fields.len() as i64),
-        ("hget", Value::Hash(fields)) => match fields.iter().find(|(name, _)| *name == args[2]) {
+        ("hlen", View::Hash(fields)) => write::integer(out, fields.len() as i64),
+        ("hget", View::Hash(fields)) => match fields.iter().find(|(name, _)| *name == args[2]) {
             Some((_, value)) => write::bulk(out, value),
             None => write::nil(out, protocol),
         },
@@ -154,11 +154,12 @@ mod tests {
     use super::*;
     use crate::resp::args::OwnedArgs;
     use crate::resp::command::lookup;
+    use crate::value::Value;
 
     fn answer(value: &Value, words: &str) -> Option<String> {
         let args: OwnedArgs = words.split(' ').collect();
         let spec = lookup(&args.as_args()[0]).expect("a command");
-        let mut out = Vec::new();
+        let (value, mut out) = (value.view(), Vec::new());
         let answered = show(Shows::of(spec.name), value, Protocol::Resp2, &mut out)
             || (tells_by_value(spec) && work_out(spec, args.as_args(), value, Protocol::Resp2, &mut out));
         answered.then(|| String::from_utf8(out).expect("text"))
