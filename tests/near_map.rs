@@ -416,3 +416,26 @@ fn a_push_meets_a_name_in_every_database_and_every_guard_gives_its_room_back() {
     marker.keep(Value::String("old".into()), now + Duration::from_secs(60));
     assert_eq!((read(0), gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_open")), (None, 0, 0));
 }
+
+#[test]
+fn warming_changes_nothing_whoever_is_at_work() {
+    let near = Arc::new(Near::new(64 << 20));
+    near.hears();
+    let names: Vec<String> = (0..20_000).map(|number| format!("key:{number}")).collect();
+    names.iter().for_each(|name| keep(&near, name, 300));
+    assert!(gauge(&near, "weir_near_bytes") > 8 << 20, "too little to be warmed");
+    let hashes: Vec<u64> = names.iter().map(|name| weir::hash::hash(name.as_bytes())).collect();
+    let before = (gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries"));
+    // A whole batch, and parts that are too few, with names that are not there.
+    near.warm(&hashes);
+    near.warm(&[]);
+    near.warm(&[0, 1, u64::MAX, 3, 4]);
+    assert_eq!((gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries")), before);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| (0..5).for_each(|_| near.warm(&hashes)));
+            threads.spawn(|| names.iter().for_each(|name| drop(near.bar([name.as_bytes()]))));
+        }
+    });
+    assert_eq!((gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries")), (0, 0));
+}

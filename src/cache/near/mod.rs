@@ -29,7 +29,7 @@
 //! - Keys, values and what holding them costs take no more than `[limits] max_near`.
 //!
 //! On a hit one of the shards is locked, for readers, for the time that it takes to copy the value out; nothing is allocated,
-//! and but for that lock nothing is written that other cores write to.
+//! and but for that lock nothing is written that other cores write to. Look-ups that come together may be warmed ([`Near::warm`]).
 //!
 //! An MGET that is answered from here is no snapshot: of two keys that another process sets together it may show one old
 //! and one new, for as long as the push of the one that was read earlier takes.
@@ -44,6 +44,7 @@ mod copies;
 mod guards;
 mod moment;
 mod shard;
+mod warm;
 
 pub use self::guards::{Bar, Closed, Marker};
 pub use self::moment::Moment;
