@@ -35,7 +35,7 @@
 //! 3  cache            the engine: look up -> lease -> load -> fill
 //! 2  store            where cached data lives: redis, embedded                  database   where the truth lives
 //! 1  resp             wire format and command table: no I/O, no clock
-//! 0  config, clock, hash, value, transport
+//! 0  config, clock, hash, memory, value, transport
 //! ```
 //!
 //! `store` and `database` do not know each other; `cache` joins them, and meets them through small traits
@@ -69,6 +69,7 @@ pub mod clock;
 pub mod config;
 pub mod database;
 pub mod hash;
+pub mod memory;
 pub mod resp;
 pub mod server;
 pub mod store;

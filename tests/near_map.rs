@@ -37,7 +37,7 @@ enum Bug {
 type Place = (u32, &'static str);
 
 fn key((db, name): Place) -> Key<'static> {
-    Key { db, user: None, name: name.as_bytes() }
+    Key::new(db, None, name.as_bytes())
 }
 
 struct Read {
@@ -123,7 +123,7 @@ impl Story {
     }
 
     fn begin_read(&mut self, place: Place) -> Result<(), String> {
-        if let Some(value) = self.near.look(key(place), self.now, Clone::clone) {
+        if let Some(value) = self.near.look(key(place), self.near.moment(self.now), |value| value.to_value()) {
             self.hits += 1;
             return self.judge(place, &value);
         }
@@ -309,7 +309,7 @@ fn on_threads_no_read_is_older_than_what_was_acknowledged_before_it() {
                     let floor = floors[at].load(SeqCst);
                     let (key, now) = (key((0, NAMES[at])), Instant::now());
                     asked.fetch_add(1, SeqCst);
-                    if let Some(Value::String(text)) = near.look(key, now, Clone::clone) {
+                    if let Some(Value::String(text)) = near.look(key, near.moment(now), |value| value.to_value()) {
                         hits.fetch_add(1, SeqCst);
                         let version: u64 = std::str::from_utf8(&text).unwrap().parse().unwrap();
                         assert!(version >= floor, "{} answered {version} after {floor}", NAMES[at]);
@@ -356,7 +356,7 @@ fn gauge(near: &Near, name: &str) -> usize {
 }
 
 fn keep(near: &Arc<Near>, name: &str, size: usize) {
-    let (key, now) = (Key { db: 0, user: None, name: name.as_bytes() }, Instant::now());
+    let (key, now) = (Key::new(0, None, name.as_bytes()), Instant::now());
     if let Some(marker) = near.mark(key, now) {
         marker.keep(Value::String(vec![b'v'; size].into()), now + Duration::from_secs(3600));
     }
@@ -368,18 +368,21 @@ fn what_is_kept_stays_within_its_room_and_what_is_asked_for_again_stays() {
     let near = Arc::new(Near::new(ROOM));
     near.hears();
     let mut random = fastrand::Rng::with_seed(seed());
-    let hot = Key { db: 0, user: None, name: b"hot" };
+    let hot = Key::new(0, None, b"hot");
     keep(&near, "hot", 100);
     for number in 0..10_000 {
         keep(&near, &format!("cold:{number}"), random.usize(..2000));
         let bytes = gauge(&near, "weir_near_bytes");
         assert!(bytes <= ROOM, "{bytes} bytes after {number} values");
-        assert!(near.look(hot, Instant::now(), |_| ()).is_some(), "what is asked for all the time is gone");
+        assert!(
+            near.look(hot, near.moment(Instant::now()), |_| ()).is_some(),
+            "what is asked for all the time is gone"
+        );
     }
     assert!(gauge(&near, "weir_near_entries") > 50);
     assert!(gauge(&near, "weir_near_bytes") > ROOM / 2);
     keep(&near, "huge", ROOM / 4);
-    assert!(near.until(Key { db: 0, user: None, name: b"huge" }).is_none(), "one value takes no such share");
+    assert!(near.until(Key::new(0, None, b"huge")).is_none(), "one value takes no such share");
     near.all_changed();
     assert_eq!((gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries")), (0, 0));
 }
@@ -388,13 +391,13 @@ fn what_is_kept_stays_within_its_room_and_what_is_asked_for_again_stays() {
 fn a_push_meets_a_name_in_every_database_and_every_guard_gives_its_room_back() {
     let near = Arc::new(Near::new(1 << 20));
     near.hears();
-    let key = |db| Key { db, user: None, name: b"k" };
+    let key = |db| Key::new(db, None, b"k");
     let now = Instant::now();
     for db in 0..3 {
         let marker = near.mark(key(db), now).expect("nothing speaks against it");
         marker.keep(Value::String(db.to_string().into()), now + Duration::from_secs(60));
     }
-    let read = |db| near.look(key(db), now, Clone::clone);
+    let read = |db| near.look(key(db), near.moment(now), |value| value.to_value());
     assert_eq!(read(1), Some(Value::String("1".into())), "each database has its own");
     near.changed(b"k");
     assert_eq!([read(0), read(1), read(2)], [None, None, None]);
@@ -412,4 +415,27 @@ fn a_push_meets_a_name_in_every_database_and_every_guard_gives_its_room_back() {
     near.is_deaf("lost");
     marker.keep(Value::String("old".into()), now + Duration::from_secs(60));
     assert_eq!((read(0), gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_open")), (None, 0, 0));
+}
+
+#[test]
+fn warming_changes_nothing_whoever_is_at_work() {
+    let near = Arc::new(Near::new(64 << 20));
+    near.hears();
+    let names: Vec<String> = (0..20_000).map(|number| format!("key:{number}")).collect();
+    names.iter().for_each(|name| keep(&near, name, 300));
+    assert!(gauge(&near, "weir_near_bytes") > 8 << 20, "too little to be warmed");
+    let hashes: Vec<u64> = names.iter().map(|name| weir::hash::hash(name.as_bytes())).collect();
+    let before = (gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries"));
+    // A whole batch, and parts that are too few, with names that are not there.
+    near.warm(&hashes);
+    near.warm(&[]);
+    near.warm(&[0, 1, u64::MAX, 3, 4]);
+    assert_eq!((gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries")), before);
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| (0..5).for_each(|_| near.warm(&hashes)));
+            threads.spawn(|| names.iter().for_each(|name| drop(near.bar([name.as_bytes()]))));
+        }
+    });
+    assert_eq!((gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries")), (0, 0));
 }

@@ -15,7 +15,7 @@
 //! What a command may change is barred before it is sent, whatever way it takes, until it is answered: see [`super::change`].
 
 use super::conn::{Conn, Request};
-use super::keys::RoutedKeys;
+use super::keys::{RoutedKey, RoutedKeys};
 use super::timed::Shows;
 use crate::cache::near::{Key, Near};
 use crate::cache::route::Routes;
@@ -24,7 +24,7 @@ use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
 use crate::store::Identity;
 use crate::store::embedded::evaluate;
-use crate::value::Value;
+use crate::value::View;
 use std::time::Instant;
 
 impl Conn {
@@ -35,16 +35,17 @@ impl Conn {
         if self.is_private() || !keys.iter().all(|key| key.route.has_near()) || !spec.arity_ok(request.args.len()) {
             return false;
         }
+        let asks = Asks { args: request.args, keys };
         if self.gathered() > 0 {
             // Only an answer is reason enough to end a run.
             let mut answer = worker.near_answer.borrow_mut();
             answer.clear();
-            if !look(near, self.now, &self.way.identity, spec, request.args, &mut answer) {
+            if !look(near, self.now, &self.way.identity, spec, asks, &mut answer) {
                 return false;
             }
             self.send_run(request.bytes);
             self.answer_now(|out| out.extend_from_slice(&answer));
-        } else if !self.answer_if(|out| look(near, self.now, &self.way.identity, spec, request.args, out)) {
+        } else if !self.answer_if(|out| look(near, self.now, &self.way.identity, spec, asks, out)) {
             return false;
         }
         self.near_hits.add(keys);
@@ -84,44 +85,65 @@ impl NearHits {
 
 /// A key as a client sees it.
 pub fn key<'a>(identity: &'a Identity, name: &'a [u8]) -> Key<'a> {
-    Key { db: identity.db, user: identity.user.as_ref(), name }
+    Key::new(identity.db, identity.user.as_ref(), name)
+}
+
+/// A read.
+#[derive(Clone, Copy)]
+struct Asks<'a> {
+    args: Args<'a>,
+    keys: &'a RoutedKeys<'a>,
+}
+
+impl RoutedKey<'_> {
+    /// As this client sees it.
+    #[inline]
+    pub(super) fn near<'a>(&'a self, who: &'a Identity) -> Key<'a> {
+        Key::hashed(who.db, who.user.as_ref(), self.key, self.hash)
+    }
 }
 
 /// Appends the answer to a read of which all keys are kept; false, and whatever was appended means nothing: not all are.
-fn look(near: &Near, now: Instant, identity: &Identity, spec: &Spec, args: Args<'_>, out: &mut Vec<u8>) -> bool {
-    let protocol = identity.protocol;
+fn look(near: &Near, now: Instant, who: &Identity, spec: &Spec, request: Asks<'_>, out: &mut Vec<u8>) -> bool {
+    let (now, protocol, Asks { args, keys }) = (near.moment(now), who.protocol, request);
     let shows = Shows::of(spec.name);
-    if shows == Some(Shows::Strings) && identity.user.is_none() {
+    if shows == Some(Shows::Strings) && who.user.is_none() {
+        if keys.others().len() + 2 != args.len() {
+            // One of them has no route.
+            return false;
+        }
+        near.warm(&keys.iter().map(|key| key.hash).collect::<Vec<u64>>());
         write::array(out, args.len() - 1);
-        return args
-            .from(1)
+        return keys
             .iter()
-            .all(|name| near.look(key(identity, name), now, |value| element(value, protocol, out)).is_some());
+            .all(|asked| near.look(asked.near(who), now, |value| element(value, protocol, out)).is_some());
     }
-    if identity.user.is_some() && !matches!(shows, Some(Shows::String | Shows::Hash)) {
+    if who.user.is_some() && !matches!(shows, Some(Shows::String | Shows::Hash)) {
         return false;
     }
-    let Some(name) = spec.key_positions(args).next().and_then(|position| args.get(position)) else { return false };
-    near.look(key(identity, name), now, |value| {
+    if args.get(spec.first as usize).is_none_or(|name| !std::ptr::eq(name, keys.first().key)) {
+        return false;
+    }
+    near.look(keys.first().near(who), now, |value| {
         show(shows, value, protocol, out)
-            || (identity.user.is_none() && tells_by_value(spec) && work_out(spec, args, value, protocol, out))
+            || (who.user.is_none() && tells_by_value(spec) && work_out(spec, args, value, protocol, out))
     })
     .unwrap_or(false)
 }
 
 /// An element of MGET's answer; a hash is nil to it.
-fn element(value: &Value, protocol: Protocol, out: &mut Vec<u8>) {
+fn element(value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     match value {
-        Value::String(text) => write::bulk(out, text),
-        Value::Hash(_) => write::nil(out, protocol),
+        View::String(text) => write::bulk(out, text),
+        View::Hash(_) => write::nil(out, protocol),
     }
 }
 
 /// The value as GET or HGETALL answers it.
-fn show(shows: Option<Shows>, value: &Value, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+fn show(shows: Option<Shows>, value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
     match (shows, value) {
-        (Some(Shows::String), Value::String(text)) => write::bulk(out, text),
-        (Some(Shows::Hash), Value::Hash(fields)) => {
+        (Some(Shows::String), View::String(text)) => write::bulk(out, text),
+        (Some(Shows::Hash), View::Hash(fields)) => {
             write::map(out, protocol, fields.len());
             for (name, value) in fields {
                 write::bulk(out, name);
@@ -141,12 +163,12 @@ fn tells_by_value(spec: &Spec) -> bool {
 }
 
 /// What such a command answers, the plain ones by themselves and the others as the embedded store would.
-fn work_out(spec: &Spec, args: Args<'_>, value: &Value, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+fn work_out(spec: &Spec, args: Args<'_>, value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
     match (spec.name, value) {
-        ("strlen", Value::String(text)) => write::integer(out, text.len() as i64),
+        ("strlen", View::String(text)) => write::integer(out, text.len() as i64),
         ("exists", _) if args.len() == 2 => write::integer(out, 1),
-        ("hlen", Value::Hash(fields)) => write::integer(out, fields.len() as i64),
-        ("hget", Value::Hash(fields)) => match fields.iter().find(|(name, _)| *name == args[2]) {
+        ("hlen", View::Hash(fields)) => write::integer(out, fields.len() as i64),
+        ("hget", View::Hash(fields)) => match fields.iter().find(|(name, _)| *name == args[2]) {
             Some((_, value)) => write::bulk(out, value),
             None => write::nil(out, protocol),
         },
@@ -160,11 +182,12 @@ mod tests {
     use super::*;
     use crate::resp::args::OwnedArgs;
     use crate::resp::command::lookup;
+    use crate::value::Value;
 
     fn answer(value: &Value, words: &str) -> Option<String> {
         let args: OwnedArgs = words.split(' ').collect();
         let spec = lookup(&args.as_args()[0]).expect("a command");
-        let mut out = Vec::new();
+        let (value, mut out) = (value.view(), Vec::new());
         let answered = show(Shows::of(spec.name), value, Protocol::Resp2, &mut out)
             || (tells_by_value(spec) && work_out(spec, args.as_args(), value, Protocol::Resp2, &mut out));
         answered.then(|| String::from_utf8(out).expect("text"))

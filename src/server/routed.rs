@@ -248,7 +248,7 @@ fn from_loads(
         (_, [(position, Found::Loaded { value, .. })]) if spec.key_positions(args).count() == 1 => {
             let mut output = Output::default();
             let key = &args[*position];
-            output.write(|out| evaluate(&[(key, Some(&**value))], args, protocol, out)).then_some(output)
+            output.write(|out| evaluate(&[(key, Some(value.view()))], args, protocol, out)).then_some(output)
         }
         _ => None,
     }

@@ -266,7 +266,7 @@ mod tests {
     const MOST: Duration = Duration::from_secs(5);
 
     fn key(name: &str) -> Key<'_> {
-        Key { db: 0, user: None, name: name.as_bytes() }
+        Key::new(0, None, name.as_bytes())
     }
 
     /// What the replies to `words` leave in the near cache for each key, with how long from the sending on; and the
@@ -289,7 +289,7 @@ mod tests {
         let own = timed.settle(replies.as_bytes()).own;
         let kept = names.iter().map(|name| {
             let until = near.until(key(name))?;
-            near.look(key(name), sent, |value| (value.clone(), until - sent))
+            near.look(key(name), near.moment(sent), |value| (value.to_value(), until - sent))
         });
         (kept.collect(), replies[..own].to_owned())
     }

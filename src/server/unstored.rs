@@ -74,7 +74,8 @@ pub async fn from_database(
     {
         return Ok(Some(output));
     }
-    let held: Vec<Held<'_>> = keys.into_iter().zip(found.iter().map(Option::as_deref)).collect();
+    let held: Vec<Held<'_>> =
+        keys.into_iter().zip(found.iter().map(|value| value.as_ref().map(|value| value.view()))).collect();
     let mut output = Output::default();
     output.write(|out| evaluate(&held, args, protocol, out));
     Ok(Some(output))

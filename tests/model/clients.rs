@@ -116,7 +116,8 @@ impl Client {
 
     fn look_near(&self, key: &StoreKey) -> Option<String> {
         let (near, _) = self.process.near.as_ref()?;
-        near.look(near_key(key), Instant::now().into_std(), text)
+        let now = near.moment(Instant::now().into_std());
+        near.look(near_key(key), now, |value| text(&value.to_value()))
     }
 
     /// At the store. What it answers to the client's own read is kept near, if nothing has changed since that was sent.
@@ -294,7 +295,7 @@ impl Client {
 }
 
 fn near_key(key: &StoreKey) -> Key<'_> {
-    Key { db: key.db, user: None, name: &key.name }
+    Key::new(key.db, None, &key.name)
 }
 
 fn text(value: &Value) -> String {

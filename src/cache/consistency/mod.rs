@@ -165,8 +165,8 @@ impl<S: Store + Look + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C>
                 Skipped::Failed
             });
         };
-        let key = Key { db: check.key.db, user: user.as_ref(), name: &check.key.name };
-        let kept = near.and_then(|near| near.look(key, Instant::now(), Value::clone));
+        let key = Key::new(check.key.db, user.as_ref(), &check.key.name);
+        let kept = near.and_then(|near| near.look(key, near.moment(Instant::now()), |value| value.to_value()));
         Ok(kept.map_or(Seen::Absent, Seen::value))
     }
 

@@ -19,14 +19,15 @@ impl Marker {
         Marker { near, home, place }
     }
 
-    /// Keeps what was read until then, unless the key has changed since the marker was put. The value owns its bytes and
-    /// no more: no slice of a larger buffer.
+    /// Keeps what was read until then, unless the key has changed since the marker was put. A hash's fields own
+    /// their bytes and no more: no slices of a larger buffer.
     pub fn keep(self, value: Value, until: Instant) {
-        let bytes = shard::bytes_of_value(&value);
+        let bytes = shard::bytes_of_value(value.view());
         if bytes > self.near.most / super::LARGEST || !self.near.take(bytes, self.home) {
             return;
         }
-        let kept = self.near.shards[self.home].write().keep(self.place, value, until, bytes);
+        let until = self.near.moment(until);
+        let kept = self.near.shards[self.home].write().keep(self.place, value, until);
         if !kept {
             self.near.give(bytes);
         }

@@ -29,7 +29,7 @@
 //! - Keys, values and what holding them costs take no more than `[limits] max_near`.
 //!
 //! On a hit one of the shards is locked, for readers, for the time that it takes to copy the value out; nothing is allocated,
-//! and but for that lock nothing is written that other cores write to.
+//! and but for that lock nothing is written that other cores write to. Look-ups that come together may be warmed ([`Near::warm`]).
 //!
 //! An MGET that is answered from here is no snapshot: of two keys that another process sets together it may show one old
 //! and one new, for as long as the push of the one that was read earlier takes.
@@ -40,16 +40,20 @@
 //! It knows nothing of sockets, of commands, and of what the pushes look like. `tests/near_map.rs` runs it against a
 //! simulated upstream, seeded and on threads, with the markers or the bars left out as deliberate bugs.
 
+mod copies;
 mod guards;
+mod moment;
 mod shard;
+mod warm;
 
 pub use self::guards::{Bar, Closed, Marker};
+pub use self::moment::Moment;
 
 use self::shard::{MOST_ASKED, Shard};
 use crate::hash::hash;
 use crate::store::Credentials;
 use crate::store::redis::tracking::Hears;
-use crate::value::Value;
+use crate::value::View;
 use parking_lot::RwLock;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -59,6 +63,8 @@ use std::time::Instant;
 /// See the module's page. One for the process.
 pub struct Near {
     shards: Box<[RwLock<Shard>]>,
+    /// What moments are counted from.
+    beginning: Instant,
     /// For how many reasons nothing of the upstream may be kept: pushes may not arrive, or a change of unknown keys is under way.
     reasons: AtomicUsize,
     /// How many of them are that pushes may not arrive.
@@ -77,6 +83,21 @@ pub struct Key<'a> {
     pub user: Option<&'a Arc<Credentials>>,
     /// The key's bytes.
     pub name: &'a [u8],
+    /// Their [`hash`].
+    hash: u64,
+}
+
+impl<'a> Key<'a> {
+    /// A key that is hashed for this.
+    pub fn new(db: u32, user: Option<&'a Arc<Credentials>>, name: &'a [u8]) -> Self {
+        Key::hashed(db, user, name, hash(name))
+    }
+
+    /// A key of which the caller knows the [`hash`].
+    #[inline]
+    pub fn hashed(db: u32, user: Option<&'a Arc<Credentials>>, name: &'a [u8], hash: u64) -> Self {
+        Key { db, user, name, hash }
+    }
 }
 
 /// Enough that cores seldom meet in one.
@@ -89,6 +110,7 @@ impl Near {
     pub fn new(most: usize) -> Self {
         Near {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            beginning: Instant::now(),
             reasons: AtomicUsize::new(1),
             deaf: AtomicUsize::new(1),
             taken: AtomicUsize::new(0),
@@ -96,18 +118,16 @@ impl Near {
         }
     }
 
-    /// What `answer` makes of the value that is kept for `key`; `None` if there is none.
+    /// What `answer` makes of the value that is kept for `key`; `None` if there is none. See [`Near::moment`].
     #[inline]
-    pub fn look<T>(&self, key: Key<'_>, now: Instant, answer: impl FnOnce(&Value) -> T) -> Option<T> {
-        let hash = hash(key.name);
-        let shard = self.shard(hash).read();
-        shard.value(hash, key, now).map(answer)
+    pub fn look<T>(&self, key: Key<'_>, now: Moment, answer: impl FnOnce(View<'_>) -> T) -> Option<T> {
+        let shard = self.shard(key.hash).read();
+        shard.value(key, now).map(answer)
     }
 
     /// How long the value that is kept for `key` may yet be served; `None` if there is none. It counts as no use.
     pub fn until(&self, key: Key<'_>) -> Option<Instant> {
-        let hash = hash(key.name);
-        self.shard(hash).read().until(hash, key)
+        self.shard(key.hash).read().until(key).map(|until| until.instant(self.beginning))
     }
 
     /// A read of `key` is about to be sent; what it answers may be kept through the marker. `None`: not now, for a change of
@@ -127,15 +147,14 @@ impl Near {
     }
 
     fn mark_if(self: &Arc<Self>, may: impl FnOnce(&Self) -> bool, key: Key<'_>, now: Instant) -> Option<Marker> {
-        let hash = hash(key.name);
-        let home = self.home(hash);
+        let home = self.home(key.hash);
         let bytes = Shard::bytes_of_marker(key);
         if !self.take(bytes, home) {
             return None;
         }
         let mut shard = self.shards[home].write();
         // Looked at under the lock: whoever closes the cache clears this shard afterwards, or has done so before.
-        let marked = if may(self) { shard.mark(hash, key, now, bytes) } else { None };
+        let marked = if may(self) { shard.mark(key, self.moment(now)) } else { None };
         drop(shard);
         let Some((place, freed)) = marked else {
             self.give(bytes);
@@ -187,10 +206,16 @@ impl Near {
         }
     }
 
-    /// The top bits; a table takes its places from the low ones.
+    /// The top bits; a shard's index goes by the low ones.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         (hash >> (u64::BITS - SHARDS.ilog2())) as usize
+    }
+
+    /// A point in time as [`Near::look`] wants it: reckoned once for all that are looked at together.
+    #[inline]
+    pub fn moment(&self, at: Instant) -> Moment {
+        Moment::new(self.beginning, at)
     }
 
     #[inline]

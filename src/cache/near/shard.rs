@@ -4,55 +4,44 @@
 //! find what makes way: a name is passed over as often as it was asked for since, three times at most (the CLOCK rule with a count).
 
 use super::Key;
-use crate::store::Credentials;
-use crate::value::Value;
-use bytes::Bytes;
+use super::copies::{Copies, Copy, Own};
+use super::moment::Moment;
+use crate::memory::Blob;
+use crate::value::{Value, View};
 use hashbrown::HashTable;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
-use std::time::Instant;
 
 /// See the module's page.
 #[derive(Default)]
 pub struct Shard {
-    /// Numbers of seats, by the hash of the name there.
-    index: HashTable<u32>,
+    index: HashTable<Link>,
     seats: Vec<Option<Name>>,
     empty: Vec<u32>,
     hand: usize,
     last_marker: u64,
 }
 
-/// A key of whatever database.
+/// Where a name sits, and its hash, so that neither growth nor most mismatches touch the seats.
+struct Link {
+    hash: u32,
+    number: u32,
+}
+
+/// A key of whatever database. A hit reads this, and the value's bytes; hence it is one cache line, and begins with one.
+#[repr(align(64))]
 struct Name {
-    hash: u64,
-    name: Box<[u8]>,
-    /// Changes of it that are under way. While there is any, there are no copies.
-    bars: u32,
+    name: Blob,
+    copies: Copies,
+    hash: u32,
     /// How often since the hand came by, at most [`MOST_ASKED`]: those who only look count it, and do not write to what is
     /// asked for all the time.
     asked: AtomicU8,
-    copies: Vec<Copy>,
-    /// Taken of the room; nothing while there are no copies.
-    bytes: usize,
 }
 
-/// One user's in one database.
-struct Copy {
-    db: u32,
-    user: Option<Arc<Credentials>>,
-    state: State,
-}
-
-enum State {
-    /// A read of it is under way, by the holder of this marker.
-    Marked(u64),
-    /// It was read.
-    Kept { value: Value, until: Instant, bytes: usize },
-}
+const _: () = assert!(size_of::<Option<Name>>() == 64);
 
 /// Where a marker stands. No two markers of a shard are the same, so that a seat may change hands.
-#[derive(Clone, Copy)]
+#[derive(Clone, std::marker::Copy)]
 pub struct Place {
     number: u32,
     marker: u64,
@@ -60,17 +49,26 @@ pub struct Place {
 
 /// A name that was asked for more often is passed over no more often than so.
 pub const MOST_ASKED: u8 = 3;
+/// Bytes that come from memory together.
+const LINE: usize = 64;
 /// What a name takes beside its bytes: seats and index grow by doubling, and allocations are rounded up.
-const NAME: usize = 2 * size_of::<Option<Name>>() + 32;
+const NAME: usize = 2 * (size_of::<Option<Name>>() + size_of::<Link>()) + 32;
 /// What a copy takes beside its value.
-const COPY: usize = size_of::<Copy>() + 16;
+const COPY: usize = size_of::<Own>() + 16;
 /// What an allocation takes beside its bytes.
 const ALLOCATION: usize = 32;
 
 /// What keeping a value takes beside its marker.
-pub fn bytes_of_value(value: &Value) -> usize {
-    let fields = if let Value::Hash(fields) = value { size_of::<(Bytes, Bytes)>() * fields.len() } else { 0 };
+pub fn bytes_of_value(value: View<'_>) -> usize {
+    let fields = if let View::Hash(fields) = value { size_of_val(fields) } else { 0 };
     value.len() + fields + ALLOCATION
+}
+
+/// Spreads the 32 bits over the 64 that the table wants: it takes a place from the low end, and from the high one, which is
+/// the same for all of a shard, what tells most names of a group apart.
+#[inline]
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
 impl Shard {
@@ -81,63 +79,53 @@ impl Shard {
 
     /// The value that is kept for a key.
     #[inline]
-    pub fn value(&self, hash: u64, key: Key<'_>, now: Instant) -> Option<&Value> {
-        let number = self.find(hash, key.name)?;
-        let name = self.seats[number as usize].as_ref()?;
-        let copy = name.copies.iter().find(|copy| copy.is_of(key))?;
-        match &copy.state {
-            State::Kept { value, until, .. } if now < *until => {
-                let asked = name.asked.load(Relaxed);
-                if asked < MOST_ASKED {
-                    // Two at once may count as one.
-                    name.asked.store(asked + 1, Relaxed);
-                }
-                Some(value)
-            }
-            _ => None,
+    pub fn value(&self, key: Key<'_>, now: Moment) -> Option<View<'_>> {
+        let name = self.name(self.find(key.hash, key.name)?)?;
+        let (value, until) = name.copies.of(key)?.value()?;
+        if until <= now {
+            return None;
         }
+        let asked = name.asked.load(Relaxed);
+        if asked < MOST_ASKED {
+            // Two at once may count as one.
+            name.asked.store(asked + 1, Relaxed);
+        }
+        Some(value)
     }
 
     /// Until when it is kept.
-    pub fn until(&self, hash: u64, key: Key<'_>) -> Option<Instant> {
-        let name = self.seats[self.find(hash, key.name)? as usize].as_ref()?;
-        match &name.copies.iter().find(|copy| copy.is_of(key))?.state {
-            State::Kept { until, .. } => Some(*until),
-            State::Marked(_) => None,
-        }
+    pub fn until(&self, key: Key<'_>) -> Option<Moment> {
+        let name = self.name(self.find(key.hash, key.name)?)?;
+        name.copies.of(key)?.value().map(|(_, until)| until)
     }
 
-    /// Puts a marker, unless there is one or a fresh value; for it `bytes` are taken. Answers the bytes that are free then. `None`: it is not put.
-    pub fn mark(&mut self, hash: u64, key: Key<'_>, now: Instant, bytes: usize) -> Option<(Place, usize)> {
-        let number = self.find(hash, key.name).unwrap_or_else(|| self.seat(hash, key.name));
+    /// Puts a marker, unless there is one or a fresh value. Answers the bytes that are free then. `None`: it is not put.
+    pub fn mark(&mut self, key: Key<'_>, now: Moment) -> Option<(Place, usize)> {
+        let number = self.find(key.hash, key.name).unwrap_or_else(|| self.seat(key.hash, key.name));
         let name = self.seats[number as usize].as_mut().expect("whoever is found has a seat");
-        if name.bars > 0 {
+        if let Copies::None { bars: 1.. } = name.copies {
             return None;
         }
+        let (marker, own) = (self.last_marker + 1, name.bytes_of_marker());
         let mut freed = 0;
-        if let Some(index) = name.copies.iter().position(|copy| copy.is_of(key)) {
-            match name.copies[index].state {
-                State::Kept { until, bytes, .. } if until <= now => freed = bytes,
-                State::Kept { .. } | State::Marked(_) => return None,
+        match name.copies.of_mut(key) {
+            None => name.copies.add(key, marker),
+            Some(copy) => {
+                let (old, _) = copy.value().filter(|(_, until)| *until <= now)?;
+                freed = own + bytes_of_value(old);
+                *copy = Copy::Marked { db: key.db, marker };
             }
-            name.copies.swap_remove(index);
         }
-        self.last_marker += 1;
-        let state = State::Marked(self.last_marker);
-        // Most names have one, and a row would make room for four.
-        name.copies.reserve_exact(1);
-        name.copies.push(Copy { db: key.db, user: key.user.cloned(), state });
-        name.bytes = name.bytes + bytes - freed;
+        self.last_marker = marker;
         name.asked = 1.into();
-        Some((Place { number, marker: self.last_marker }, freed))
+        Some((Place { number, marker }, freed))
     }
 
     /// Keeps a value in the place of its marker. False: the marker is gone.
-    pub fn keep(&mut self, place: Place, value: Value, until: Instant, bytes: usize) -> bool {
-        let Some((name, index)) = self.marked(place) else { return false };
-        let marker = Shard::marker_bytes(name);
-        name.copies[index].state = State::Kept { value, until, bytes: bytes + marker };
-        name.bytes += bytes;
+    pub fn keep(&mut self, place: Place, value: Value, until: Moment) -> bool {
+        let Some(name) = self.seats.get_mut(place.number as usize).and_then(Option::as_mut) else { return false };
+        let Some(copy) = name.copies.marked(place.marker) else { return false };
+        *copy = Copy::kept(copy.db(), until, value);
         // Whoever is asked for once makes way before those that are asked for again.
         name.asked = 0.into();
         true
@@ -145,10 +133,12 @@ impl Shard {
 
     /// Takes a marker away, if it is still there; answers the bytes that are free then.
     pub fn unmark(&mut self, place: Place) -> usize {
-        let Some((name, index)) = self.marked(place) else { return 0 };
-        let freed = Shard::marker_bytes(name);
-        name.copies.swap_remove(index);
-        name.bytes -= freed;
+        let Some(name) = self.seats.get_mut(place.number as usize).and_then(Option::as_mut) else { return 0 };
+        if name.copies.marked(place.marker).is_none() {
+            return 0;
+        }
+        let freed = name.bytes_of_marker();
+        name.copies.remove(place.marker);
         self.leave_if_idle(place.number);
         freed
     }
@@ -157,14 +147,19 @@ impl Shard {
     pub fn bar(&mut self, hash: u64, name: &[u8]) -> (u32, usize) {
         let number = self.find(hash, name).unwrap_or_else(|| self.seat(hash, name));
         let name = self.seats[number as usize].as_mut().expect("whoever is found has a seat");
-        name.bars += 1;
-        (number, name.clear())
+        let freed = name.clear();
+        if let Copies::None { bars } = &mut name.copies {
+            *bars += 1;
+        }
+        (number, freed)
     }
 
     /// A change is over.
     pub fn unbar(&mut self, number: u32) {
         let name = self.seats[number as usize].as_mut().expect("who is barred keeps its seat");
-        name.bars -= 1;
+        if let Copies::None { bars } = &mut name.copies {
+            *bars -= 1;
+        }
         self.leave_if_idle(number);
     }
 
@@ -175,8 +170,8 @@ impl Shard {
 
     /// The same of all names.
     pub fn clear(&mut self) -> usize {
-        if self.seats.iter().flatten().all(|name| name.bars == 0) {
-            let freed = self.seats.iter().flatten().map(|name| name.bytes).sum();
+        if self.seats.iter().flatten().all(Name::has_copies) {
+            let freed = self.seats.iter().flatten().map(Name::bytes).sum();
             *self = Shard { last_marker: self.last_marker, ..Shard::default() };
             return freed;
         }
@@ -187,7 +182,7 @@ impl Shard {
     pub fn evict(&mut self) -> usize {
         for _ in 0..self.seats.len() {
             self.hand = (self.hand + 1) % self.seats.len();
-            let Some(name) = self.seats[self.hand].as_mut().filter(|name| name.bytes > 0) else { continue };
+            let Some(name) = self.seats[self.hand].as_mut().filter(|name| name.has_copies()) else { continue };
             let asked = name.asked.get_mut();
             if *asked == 0 {
                 return self.drop_copies(self.hand as u32);
@@ -199,19 +194,40 @@ impl Shard {
 
     /// How many values are kept.
     pub fn values(&self) -> usize {
-        let copies = self.seats.iter().flatten().flat_map(|name| &name.copies);
-        copies.filter(|copy| matches!(copy.state, State::Kept { .. })).count()
+        let copies = self.seats.iter().flatten().flat_map(|name| name.copies.iter());
+        copies.filter(|copy| copy.value().is_some()).count()
+    }
+
+    /// Reads what a look-up of a name with this hash will read, but for the name: its place in the index, its seat, and the beginning
+    /// of a string. The processor's own foresight brings the rest of a long one; hashes are left out.
+    #[inline]
+    pub fn touch(&self, hash: u64) -> u8 {
+        let link = self.index.find(spread(hash as u32), |link| link.hash == hash as u32);
+        match link.and_then(|link| self.name(link.number)) {
+            Some(Name { copies: Copies::One(Copy::String { text, .. }), .. }) => {
+                text.first().copied().unwrap_or(0) ^ text.get(LINE).or(text.last()).copied().unwrap_or(0)
+            }
+            _ => 0,
+        }
     }
 
     #[inline]
     fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        let is = |&number: &u32| self.seats[number as usize].as_ref().is_some_and(|known| *known.name == *name);
-        self.index.find(hash, is).copied()
+        let is = |link: &Link| {
+            link.hash == hash as u32 && self.name(link.number).is_some_and(|known| known.name.bytes() == name)
+        };
+        self.index.find(spread(hash as u32), is).map(|link| link.number)
+    }
+
+    #[inline]
+    fn name(&self, number: u32) -> Option<&Name> {
+        self.seats[number as usize].as_ref()
     }
 
     /// A seat for a name that has none.
     fn seat(&mut self, hash: u64, name: &[u8]) -> u32 {
-        let name = Name { hash, name: name.into(), bars: 0, asked: 0.into(), copies: Vec::new(), bytes: 0 };
+        let hash = hash as u32;
+        let name = Name { name: Blob::new(name), copies: Copies::NONE, hash, asked: 0.into() };
         let number = match self.empty.pop() {
             Some(number) => {
                 self.seats[number as usize] = Some(name);
@@ -222,21 +238,8 @@ impl Shard {
                 u32::try_from(self.seats.len() - 1).expect("a shard holds less than 2^32 names")
             }
         };
-        let Shard { index, seats, .. } = self;
-        index.insert_unique(hash, number, |&number| seats[number as usize].as_ref().map_or(0, |name| name.hash));
+        self.index.insert_unique(spread(hash), Link { hash, number }, |link| spread(link.hash));
         number
-    }
-
-    fn marked(&mut self, place: Place) -> Option<(&mut Name, usize)> {
-        let name = self.seats.get_mut(place.number as usize)?.as_mut()?;
-        let is = |copy: &Copy| matches!(copy.state, State::Marked(marker) if marker == place.marker);
-        let index = name.copies.iter().position(is)?;
-        Some((name, index))
-    }
-
-    /// What was taken for a marker on this name.
-    fn marker_bytes(name: &Name) -> usize {
-        NAME + COPY + name.name.len()
     }
 
     fn drop_copies(&mut self, number: u32) -> usize {
@@ -247,9 +250,9 @@ impl Shard {
 
     /// Whoever has neither copies nor bars gives its seat back.
     fn leave_if_idle(&mut self, number: u32) {
-        let idle = |name: &&Name| name.copies.is_empty() && name.bars == 0;
+        let idle = |name: &&Name| matches!(name.copies, Copies::None { bars: 0 });
         let Some(name) = self.seats[number as usize].as_ref().filter(idle) else { return };
-        if let Ok(link) = self.index.find_entry(name.hash, |&known| known == number) {
+        if let Ok(link) = self.index.find_entry(spread(name.hash), |link| link.number == number) {
             link.remove();
         }
         self.seats[number as usize] = None;
@@ -258,21 +261,27 @@ impl Shard {
 }
 
 impl Name {
-    /// Drops all copies; answers the bytes that are free then.
-    fn clear(&mut self) -> usize {
-        self.copies = Vec::new();
-        std::mem::take(&mut self.bytes)
+    fn has_copies(&self) -> bool {
+        !matches!(self.copies, Copies::None { .. })
     }
-}
 
-impl Copy {
-    #[inline]
-    fn is_of(&self, key: Key<'_>) -> bool {
-        self.db == key.db
-            && match (&self.user, key.user) {
-                (None, None) => true,
-                (Some(own), Some(user)) => Arc::ptr_eq(own, user) || own == user,
-                _ => false,
-            }
+    /// What was taken for a marker on it.
+    fn bytes_of_marker(&self) -> usize {
+        NAME + COPY + self.name.bytes().len()
+    }
+
+    /// What is taken of the room; nothing while there are no copies.
+    fn bytes(&self) -> usize {
+        let value = |copy: &Copy| copy.value().map_or(0, |(value, _)| bytes_of_value(value));
+        self.copies.iter().map(|copy| self.bytes_of_marker() + value(copy)).sum()
+    }
+
+    /// Drops all copies; answers the bytes that are free then. Bars stay.
+    fn clear(&mut self) -> usize {
+        let freed = self.bytes();
+        if self.has_copies() {
+            self.copies = Copies::NONE;
+        }
+        freed
     }
 }

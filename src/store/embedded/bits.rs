@@ -1,6 +1,5 @@
 //! Strings as arrays of bits, and as decimal fractions.
 
-use super::blob::Blob;
 use super::call::Call;
 use super::commands::Outcome;
 use super::extended::{Extended, Parsed};
@@ -9,6 +8,7 @@ use super::object::Object;
 use super::options::integer;
 use super::refusal::Refusal;
 use super::strings::{LONGEST, alter_text, check_length, replace};
+use crate::memory::Blob;
 use crate::resp::args::Args;
 use crate::resp::write;
 

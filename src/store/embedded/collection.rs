@@ -3,11 +3,11 @@
 //! What OBJECT ENCODING says is kept apart from the true shape: Redis's conversions are decided by its own limits and
 //! never undone, so `compact` follows those, while the shape follows what is cheap here.
 
-use super::blob::Blob;
 use super::index::{Hashed, Index};
 use super::number;
 use super::packed::Packed;
 use crate::hash::hash;
+use crate::memory::Blob;
 use std::ops::ControlFlow;
 
 /// Above either, rows move to an index for good.

@@ -8,12 +8,12 @@ use super::time::TimeSource;
 use crate::hash::hash;
 use crate::resp::args::Args;
 use crate::resp::write::{self, Protocol};
-use crate::value::Value;
+use crate::value::View;
 use foldhash::fast::RandomState;
 use std::collections::HashSet;
 
 /// A key and what it holds; `None`: it is absent.
-pub type Held<'a> = (&'a [u8], Option<&'a Value>);
+pub type Held<'a> = (&'a [u8], Option<View<'a>>);
 
 /// Appends the reply that `args` would give if each of these keys held its value, without a deadline, or were absent.
 /// False, and nothing is written, if the command is not a supported read of these keys alone.
@@ -55,7 +55,7 @@ fn shard_with(held: &[Held<'_>], now: i64) -> Shard {
     let mut shard = Shard::default();
     for (key, value) in held {
         if let Some(value) = value {
-            shard.spaces[0].put(hash(key), key, object(value), NEVER, now);
+            shard.spaces[0].put(hash(key), key, object(*value), NEVER, now);
         }
     }
     shard
@@ -65,11 +65,12 @@ fn shard_with(held: &[Held<'_>], now: i64) -> Shard {
 mod tests {
     use super::*;
     use crate::resp::args::OwnedArgs;
+    use crate::value::Value;
 
     fn read(value: &Value, line: &str) -> Option<String> {
         let args: OwnedArgs = line.split(' ').collect();
         let mut out = b"before".to_vec();
-        let held: [Held<'_>; 2] = [(b"k", Some(value)), (b"absent", None)];
+        let held: [Held<'_>; 2] = [(b"k", Some(value.view())), (b"absent", None)];
         let done = evaluate(&held, args.as_args(), Protocol::Resp2, &mut out);
         let reply = String::from_utf8(out).expect("text").split_off("before".len());
         assert!(done || reply.is_empty());

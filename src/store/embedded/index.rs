@@ -8,7 +8,7 @@
 //! The row is cut into chunks, so that growing it never copies it and never holds two copies of it in memory.
 //! Held by this file's tests, and through SCAN by `tests/embedded_scan.rs`.
 
-use super::memory::{allocated, vec_allocated};
+use crate::memory::{allocated, vec_allocated};
 use hashbrown::HashTable;
 use std::ops::ControlFlow;
 

@@ -3,12 +3,12 @@
 //! Nothing in here locks; the shard's owner does. Whoever changes an entry does it through [`Space::change`],
 //! [`Space::put`] or [`Space::take`], which keep the memory account.
 
-use super::blob::Blob;
 use super::evict::Access;
 use super::index::{Hashed, Index};
 use super::notes::Notes;
 use super::object::Object;
 use super::side::Sides;
+use crate::memory::Blob;
 
 /// Databases, as in Redis's default configuration.
 pub(super) const DATABASES: usize = 16;

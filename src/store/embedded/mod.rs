@@ -17,7 +17,6 @@
 //! Held to Redis itself by `tests/embedded_differential.rs`.
 
 mod bits;
-mod blob;
 mod call;
 mod collection;
 mod commands;
@@ -32,7 +31,6 @@ mod index;
 mod keys;
 mod keyspace;
 mod look;
-mod memory;
 mod notes;
 mod number;
 mod object;

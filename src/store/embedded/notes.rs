@@ -2,7 +2,7 @@
 //!
 //! A note goes with its key, whether that is deleted, ends or is evicted; so there is none without a value.
 
-use super::memory::allocated;
+use crate::memory::allocated;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;

@@ -1,9 +1,9 @@
 //! What a key holds.
 
-use super::blob::Blob;
 use super::collection::{Hash, Set};
-use super::memory::{allocated, vec_allocated};
 use super::number;
+use crate::memory::Blob;
+use crate::memory::{allocated, vec_allocated};
 
 /// A value of one of the three types.
 #[derive(Clone)]

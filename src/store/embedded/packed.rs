@@ -3,7 +3,7 @@
 //! Each element is its length (LEB128) and its bytes. Everything is found by walking, which beats a table as long as
 //! the list is a few cache lines, and a hash of ten columns costs one allocation instead of twenty.
 
-use super::memory::allocated;
+use crate::memory::allocated;
 use std::ops::Range;
 
 /// See the module's page.

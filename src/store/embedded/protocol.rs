@@ -9,7 +9,7 @@ use super::side::Side;
 use super::{Embedded, SHARDS};
 use crate::hash::hash;
 use crate::store::{Acquired, Fill, Filled, ListId, Sequence, Store, StoreError, StoreKey, Token};
-use crate::value::Value;
+use crate::value::{Value, View};
 use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::future::{Future, ready};
@@ -94,7 +94,7 @@ impl Embedded {
             match fill {
                 Fill::Value { value, .. } if !value_fits(&value, self.limit) => drop(value),
                 Fill::Value { value, ttl, tags } => {
-                    space.put(hash, &key.name, object(&value), deadline(now, ttl), now);
+                    space.put(hash, &key.name, object(value.view()), deadline(now, ttl), now);
                     if !(tags.is_empty() && by_clients.is_empty()) {
                         let of_row = tags.into_iter().collect();
                         space.notes.change(&key.name, |note| (note.tags, note.of_row) = (by_clients, of_row));
@@ -283,10 +283,10 @@ impl Store for Arc<Embedded> {
 }
 
 /// A loaded value as the store keeps it.
-pub(super) fn object(value: &Value) -> Object {
+pub(super) fn object(value: View<'_>) -> Object {
     match value {
-        Value::String(bytes) => Object::text(bytes),
-        Value::Hash(fields) => {
+        View::String(bytes) => Object::text(bytes),
+        View::Hash(fields) => {
             let mut hash = Box::<Hash>::default();
             for (name, value) in fields {
                 hash.put(name, value);

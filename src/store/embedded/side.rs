@@ -6,8 +6,8 @@
 //! their share a new one takes the place of an old one (G4). To lose a lease is always safe, for the fill is refused.
 
 use super::super::Token;
-use super::blob::Blob;
 use super::index::{Hashed, Index};
+use crate::memory::Blob;
 
 /// How many are looked at to find one that can go.
 const SAMPLES: usize = 8;

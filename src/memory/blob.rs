@@ -3,14 +3,14 @@
 //! Most keys of a cache and many of its values are that short, so that a key usually costs one cache line and no
 //! trip to the allocator. A blob is always a copy, never a slice of somebody's read buffer (which it would pin).
 
-use super::memory::allocated;
+use super::allocated;
 
 /// How many bytes fit without an allocation.
 const INLINE: usize = 22;
 
 /// An immutable byte string of 24 bytes plus, beyond 22 bytes of payload, one exact allocation.
 #[derive(Clone)]
-pub(super) struct Blob(Form);
+pub struct Blob(Form);
 
 #[derive(Clone)]
 enum Form {
@@ -20,6 +20,7 @@ enum Form {
 
 impl Blob {
     /// A copy of `bytes`.
+    #[inline]
     pub fn new(bytes: &[u8]) -> Self {
         if bytes.len() > INLINE {
             return Blob(Form::Heap(bytes.into()));

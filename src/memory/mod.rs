@@ -4,13 +4,17 @@
 //! allocation, sizes rounded up to 16, nothing below 32. `tests/embedded_memory.rs` holds the sum of all this
 //! against the resident set of a process.
 
+mod blob;
+
+pub use self::blob::Blob;
+
 /// Bytes that an allocation of `size` takes; nothing is allocated for nothing.
-pub(super) fn allocated(size: usize) -> usize {
+pub fn allocated(size: usize) -> usize {
     if size == 0 { 0 } else { ((size + 8 + 15) & !15).max(32) }
 }
 
 /// Bytes behind a `Vec` of `capacity` elements of type `T`.
-pub(super) fn vec_allocated<T>(capacity: usize) -> usize {
+pub fn vec_allocated<T>(capacity: usize) -> usize {
     allocated(capacity * size_of::<T>())
 }
 
