@@ -68,14 +68,22 @@ class Weir(Target):
 
     def lookups(self):
         """{outcome: how many look-ups of routed keys have had it}."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as answer:
-            lines = answer.read().decode().splitlines()
         found = {}
-        for line in lines:
-            if line.startswith("weir_lookups_total{"):
-                outcome = line.split('outcome="', 1)[1].split('"', 1)[0]
-                found[outcome] = found.get(outcome, 0) + float(line.rsplit(" ", 1)[1])
+        for line in self.metrics("weir_lookups_total{"):
+            outcome = line.split('outcome="', 1)[1].split('"', 1)[0]
+            found[outcome] = found.get(outcome, 0) + float(line.rsplit(" ", 1)[1])
         return found
+
+    def wait_until_near_opens(self):
+        """It is ready before Redis has promised to tell of changes; until then nothing is kept near."""
+        # Seldom asked: what is measured under valgrind must not differ by how often.
+        is_open = lambda: self.metrics("weir_near_open ") == ["weir_near_open 1"]
+        wait_until("the near cache is open", is_open, self.process, self.log, pause=1)
+
+    def metrics(self, start):
+        """The lines that begin so."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}/metrics", timeout=10) as answer:
+            return [line for line in answer.read().decode().splitlines() if line.startswith(start)]
 
 
 class Servers:

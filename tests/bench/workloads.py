@@ -7,8 +7,8 @@ import generator
 from roles import ABSENT_PREFIX, KIB, LARGE, MANY, SMALL
 
 CONNECTIONS = 50
-# Enough for some seconds each, so that the clock tick of the CPU times (10 ms) does not matter.
-REQUESTS = {1: 100_000, 16: 800_000, 64: 1_600_000}
+# Enough for half a second of CPU at least, so that the clock tick of the CPU times (10 ms) hardly matters.
+REQUESTS = {1: 200_000, 16: 800_000, 64: 1_600_000}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def connection_columns():
 
 def measure(role, column, scale):
     role.prepare(column.data)
-    commands = max(column.connections * column.pipeline, int(column.commands * scale))
+    fewer = role.fewer_changes if column.verb == "set" else 1
+    commands = max(column.connections * column.pipeline, int(column.commands * scale / fewer))
     words = ["--prefix", role.prefix] if column.verb != "mixed" else []
     words += ["--connections", column.connections, "--pipeline", column.pipeline, "--commands", commands, "--random"]
     expected = role.outcome if column.reads and column.verb != "set" else None
