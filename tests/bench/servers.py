@@ -77,8 +77,8 @@ class Weir(Target):
     def wait_until_near_opens(self):
         """It is ready before Redis has promised to tell of changes; until then nothing is kept near."""
         # Seldom asked: what is measured under valgrind must not differ by how often.
-        is_open = lambda: self.metrics("weir_near_open ") == ["weir_near_open 1"]
-        wait_until("the near cache is open", is_open, self.process, self.log, pause=1)
+        opened = ["weir_near_open 1"]
+        wait_until("it keeps near", lambda: self.metrics("weir_near_open ") == opened, self.process, self.log, pause=1)
 
     def metrics(self, start):
         """The lines that begin so."""
