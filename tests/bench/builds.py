@@ -1,0 +1,37 @@
+"""The two programs that a benchmark needs: Weir as it is shipped, and the load generator."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from servers import fail
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def programs(weir, load):
+    """(Weir, load generator): those that were given, and else what a release build makes."""
+    # The load generator first: cargo builds Weir along with it, but with what only tests need of its libraries (such as a
+    # clock that can be stopped). The second build puts the one that is shipped in its place.
+    load = load or build("load", "--bench")
+    weir = weir or build("weir", "--bin")
+    return str(Path(weir).resolve()), str(Path(load).resolve())
+
+
+def build(name, kind):
+    command = ["cargo", "build", "--release", "--locked", kind, name, "--message-format=json-render-diagnostics"]
+    try:
+        built = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    except FileNotFoundError:
+        fail("cargo is missing; install Rust from https://rustup.rs", 69)
+    if built.returncode != 0:
+        fail(f"{' '.join(command)} failed", built.returncode)
+    messages = [json.loads(line) for line in built.stdout.splitlines() if line.startswith("{")]
+    made = [
+        message["executable"]
+        for message in messages
+        if message.get("executable") and message["target"]["name"] == name
+    ]
+    if not made:
+        fail(f"cargo does not say where it has put {name}")
+    return made[-1]
