@@ -130,6 +130,18 @@ impl Embedded {
         self.run(context, args, None, out);
     }
 
+    /// The same for who has looked the name up already: `index` is the command's in [`crate::resp::command::COMMANDS`].
+    /// False if the store has no such command, or if the name is another; then nothing is done and nothing written.
+    #[inline]
+    pub fn execute_known(&self, index: u16, context: Context, args: Args<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(command) = commands::known(index) else { return false };
+        let is_it = args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(command.name.as_bytes()));
+        if is_it {
+            self.run_command(command, context, args, None, out);
+        }
+        is_it
+    }
+
     /// The same, but only if `key`, one of the command's keys, holds a value: both under one lock. False if it holds
     /// none; then nothing is done and nothing written. A command that is refused before it looks at its key (an
     /// unknown one, a wrong number of arguments) is answered in any case.
@@ -187,16 +199,31 @@ impl Embedded {
 
     fn run(&self, context: Context, args: Args<'_>, only_if: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
         let Some(name) = args.get(0) else { return true };
+        match commands::find(name) {
+            Some(command) => self.run_command(command, context, args, only_if, out),
+            None => {
+                write::error(out, commands::unknown(args).text());
+                true
+            }
+        }
+    }
+
+    #[inline]
+    fn run_command(
+        &self,
+        command: &'static Command,
+        context: Context,
+        args: Args<'_>,
+        only_if: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let start = out.len();
-        let outcome = match commands::find(name) {
-            None => Err(commands::unknown(args)),
-            Some(command) if !command.accepts(args.len()) => Err(Refusal::Arity(command.name)),
-            Some(command) => match command.run {
-                Run::Whole(run) => run(self, context, args, out),
-                Run::Keyed(_) => match self.run_keyed(command, context, args, only_if, out) {
-                    Some(outcome) => outcome,
-                    None => return false,
-                },
+        let outcome = match command.run {
+            _ if !command.accepts(args.len()) => Err(Refusal::Arity(command.name)),
+            Run::Whole(run) => run(self, context, args, out),
+            Run::Keyed(_) => match self.run_keyed(command, context, args, only_if, out) {
+                Some(outcome) => outcome,
+                None => return false,
             },
         };
         if let Err(refusal) = outcome {
@@ -304,6 +331,7 @@ impl Embedded {
 mod tests {
     use super::*;
     use crate::resp::args::OwnedArgs;
+    use crate::resp::command::lookup_indexed;
 
     fn context() -> Context {
         Context { db: 0, protocol: Protocol::Resp2 }
@@ -343,6 +371,25 @@ mod tests {
             run(&store, "NONSENSE k").starts_with("-ERR unknown command 'NONSENSE', with args beginning with: 'k'")
         );
         assert!(supports(b"Get") && !supports(b"lpush"));
+    }
+
+    #[test]
+    fn a_command_is_known_by_its_index_and_never_taken_for_another() {
+        let store = Embedded::new(1 << 20);
+        let known = |name: &str, line: &str| {
+            let (index, _) = lookup_indexed(name.as_bytes()).expect("a command");
+            let (mut out, args) = (Vec::new(), line.split(' ').collect::<OwnedArgs>());
+            let done = store.execute_known(index, context(), args.as_args(), &mut out);
+            assert_eq!(done, !out.is_empty());
+            done.then(|| String::from_utf8(out).expect("text"))
+        };
+        assert_eq!(known("set", "SET k v").as_deref(), Some("+OK\r\n"));
+        assert_eq!(known("get", "gEt k").as_deref(), Some("$1\r\nv\r\n"));
+        assert!(known("get", "GET").is_some_and(|reply| reply.contains("wrong number of arguments")));
+        assert_eq!(known("get", "DEL k"), None);
+        assert_eq!(known("lpush", "LPUSH k v"), None);
+        assert!(!store.execute_known(u16::MAX, context(), OwnedArgs::default().as_args(), &mut Vec::new()));
+        assert_eq!(run(&store, "EXISTS k"), ":1\r\n");
     }
 
     #[test]
