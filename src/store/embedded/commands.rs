@@ -48,6 +48,16 @@ pub(super) enum Keys {
 }
 
 impl Keys {
+    /// Where the key is, if there is but one in a call that its command accepts.
+    #[inline]
+    pub fn only(self, args: Args<'_>) -> Option<usize> {
+        match self {
+            Keys::One(position) => Some(position),
+            Keys::Every(step) if args.len() <= 1 + step => Some(1),
+            _ => None,
+        }
+    }
+
     /// Visits the keys. A malformed count gives none, and a command that then looks at none.
     pub fn each<'a>(self, args: Args<'a>, mut visit: impl FnMut(&'a [u8])) {
         let (first, step, count) = match self {
@@ -416,6 +426,20 @@ pub(super) fn c_string(bytes: &[u8], limit: usize) -> &[u8] {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn an_only_key_is_the_one_that_a_visit_meets() {
+        use crate::resp::args::OwnedArgs;
+        for line in
+            ["DEL k", "DEL k l", "MSET k v", "MSET k v l", "MSET k v l w", "OBJECT freq k", "SMOVE k l m", "GET k"]
+        {
+            let args: OwnedArgs = line.split(' ').collect();
+            let (args, mut met) = (args.as_args(), Vec::new());
+            let keys = find(&args[0]).expect("a command").keys;
+            keys.each(args, |key| met.push(key));
+            assert_eq!(keys.only(args).map(|position| &args[position]), (met.len() == 1).then(|| met[0]), "{line}");
+        }
+    }
 
     #[test]
     fn every_name_is_found_in_any_case_and_stands_once() {

@@ -4,7 +4,7 @@
 //! [`Space::put`] or [`Space::take`], which keep the memory account.
 
 use super::blob::Blob;
-use super::evict::Access;
+use super::evict::{Access, Draws};
 use super::index::{Hashed, Index};
 use super::notes::Notes;
 use super::object::Object;
@@ -27,14 +27,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    #[inline]
     pub fn name(&self) -> &[u8] {
         self.name.bytes()
     }
 
+    #[inline]
     pub fn is_expired(&self, now: i64) -> bool {
         self.expires <= now
     }
 
+    #[inline]
     fn heap(&self) -> usize {
         self.name.heap() + self.object.heap()
     }
@@ -65,6 +68,8 @@ pub(super) struct Space {
     pub misses: u64,
     /// Where the sweep goes on, downwards.
     pub swept: usize,
+    /// Chance, for the counters of use.
+    draws: Draws,
 }
 
 impl Space {
@@ -73,6 +78,7 @@ impl Space {
     }
 
     /// Bytes from the allocator.
+    #[inline]
     pub fn heap(&self) -> usize {
         self.owned + self.entries.heap() + self.sides.heap() + self.notes.heap()
     }
@@ -103,7 +109,7 @@ impl Space {
         };
         self.hits += 1;
         let entry = self.entries.get_mut(number);
-        entry.access.touch(now);
+        entry.access.touch(now, self.draws.next());
         Some(entry)
     }
 
@@ -111,7 +117,7 @@ impl Space {
     pub fn change<T>(&mut self, hash: u64, name: &[u8], now: i64, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let number = self.find(hash, name, now)?;
         let entry = self.entries.get_mut(number);
-        entry.access.touch(now);
+        entry.access.touch(now, self.draws.next());
         self.owned -= entry.heap();
         let outcome = change(entry);
         self.owned += entry.heap();
@@ -120,15 +126,40 @@ impl Space {
 
     /// Sets `name` to `object`, whatever it held.
     pub fn put(&mut self, hash: u64, name: &[u8], object: Object, expires: i64, now: i64) {
-        let mut object = Some(object);
-        let replaced = self.change(hash, name, now, |entry| {
-            entry.object = object.take().expect("taken once");
-            entry.expires = expires;
-        });
-        if replaced.is_some() {
-            return;
-        }
-        let object = object.take().expect("not taken, for nothing was replaced");
+        self.put_with(hash, name, expires, now, object, |held, object| *held = object, |object| object);
+    }
+
+    /// Sets `name` to a string, whatever it held.
+    #[inline]
+    pub fn put_text(&mut self, hash: u64, name: &[u8], text: &[u8], expires: i64, now: i64) {
+        self.put_with(hash, name, expires, now, text, Object::set_text, Object::text);
+    }
+
+    /// Sets `name` to what is made of `value`: of the object that is there, or anew.
+    #[inline]
+    fn put_with<T>(
+        &mut self,
+        hash: u64,
+        name: &[u8],
+        expires: i64,
+        now: i64,
+        value: T,
+        set: impl FnOnce(&mut Object, T),
+        make: impl FnOnce(T) -> Object,
+    ) {
+        let Some(number) = self.find(hash, name, now) else {
+            return self.add(hash, name, make(value), expires, now);
+        };
+        let entry = self.entries.get_mut(number);
+        entry.access.touch(now, self.draws.next());
+        let before = entry.object.heap();
+        set(&mut entry.object, value);
+        entry.expires = expires;
+        self.owned = self.owned - before + entry.object.heap();
+    }
+
+    /// Adds `name`, which holds nothing.
+    fn add(&mut self, hash: u64, name: &[u8], object: Object, expires: i64, now: i64) {
         let entry = Entry { name: Blob::new(name), object, expires, access: Access::new(now), hash: hash as u32 };
         self.owned += entry.heap();
         self.entries.push(entry);

@@ -233,6 +233,7 @@ impl Embedded {
         true
     }
 
+    #[inline]
     fn run_keyed(
         &self,
         command: &'static Command,
@@ -248,8 +249,37 @@ impl Embedded {
             }
             self.make_room(size);
         }
-        let mut call = Call {
-            guards: self.lock(command.keys, args, only_if),
+        let outcome = match (command.keys.only(args), only_if) {
+            (Some(position), None) => {
+                let key = args.get(position).unwrap_or_default();
+                let hash = hash(key);
+                let mut shard = self.shards[shard_of(hash)].lock();
+                let mut call = self.call(command, context, Guards::One(&mut shard));
+                call.hashed = Some((key, hash));
+                self.run_locked(command, &mut call, args, out)
+            }
+            _ => {
+                let mut shards = self.lock(command.keys, args, only_if);
+                let shards = shards.iter_mut().map(|(number, shard)| (*number, &mut **shard));
+                let mut call = self.call(command, context, Guards::Many(shards.collect()));
+                if only_if.is_some_and(|key| !call.contains(key)) {
+                    return None;
+                }
+                self.run_locked(command, &mut call, args, out)
+            }
+        };
+        if command.effect != Effect::Read {
+            self.make_room(0);
+        }
+        Some(outcome)
+    }
+
+    /// A command's view of the shards that are locked for it, from now on.
+    #[inline]
+    fn call<'a>(&'a self, command: &Command, context: Context, guards: Guards<'a>) -> Call<'a> {
+        Call {
+            guards,
+            hashed: None,
             time: &self.time,
             now: self.time.now(),
             db: context.db as usize,
@@ -257,34 +287,31 @@ impl Embedded {
             protocol: context.protocol,
             name: command.name,
             limit: self.limit,
-        };
-        if only_if.is_some_and(|key| !call.contains(key)) {
-            return None;
         }
+    }
+
+    #[inline]
+    fn run_locked<'a>(
+        &self,
+        command: &Command,
+        call: &mut Call<'a>,
+        args: Args<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         let outcome = call.run(command, args, out);
         if command.effect != Effect::Read {
             let visited = call.visited;
             call.guards.each(|shard| self.settle(shard, visited));
-            drop(call);
-            self.make_room(0);
         }
-        Some(outcome)
+        outcome
     }
 
     /// Locks the shards of a command's keys, in rising order, so that two commands never wait for each other.
-    fn lock(&self, keys: Keys, args: Args<'_>, also: Option<&[u8]>) -> Guards<'_> {
-        if let (Keys::One(position), None) = (keys, also)
-            && let Some(key) = args.get(position)
-        {
-            return Guards::One(self.shards[shard_of(hash(key))].lock());
-        }
+    fn lock(&self, keys: Keys, args: Args<'_>, also: Option<&[u8]>) -> Vec<(usize, MutexGuard<'_, Shard>)> {
         let mut wanted = also.map_or(0, |key| 1u64 << shard_of(hash(key)));
         keys.each(args, |key| wanted |= 1 << shard_of(hash(key)));
-        if wanted.is_power_of_two() {
-            return Guards::One(self.shards[wanted.trailing_zeros() as usize].lock());
-        }
         let numbers = (0..SHARDS).filter(|number| wanted >> number & 1 == 1);
-        Guards::Many(numbers.map(|number| (number, self.shards[number].lock())).collect())
+        numbers.map(|number| (number, self.shards[number].lock())).collect()
     }
 
     /// All shards, in rising order.
@@ -292,12 +319,13 @@ impl Embedded {
         self.shards.iter().map(Mutex::lock).collect()
     }
 
-    /// Carries what changed in the shard's databases over to the store's total.
+    /// Carries what changed in the shard's databases, a bit each, over to the store's total.
+    #[inline]
     fn settle(&self, shard: &mut Shard, databases: u16) {
-        for (number, space) in shard.spaces.iter_mut().enumerate() {
-            if databases >> number & 1 == 0 {
-                continue;
-            }
+        let mut left = databases;
+        while left != 0 {
+            let space = &mut shard.spaces[left.trailing_zeros() as usize];
+            left &= left - 1;
             let (now, before) = (space.heap(), space.reported);
             space.reported = now;
             if now > before {
@@ -309,6 +337,7 @@ impl Embedded {
     }
 
     /// Evicts until `more` bytes fit. Called without a lock held.
+    #[inline]
     fn make_room(&self, more: usize) {
         while self.used.load(Relaxed).saturating_add(more) > self.limit && self.evict() {}
     }
