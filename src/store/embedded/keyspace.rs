@@ -84,7 +84,7 @@ impl Space {
     }
 
     /// The number of the entry called `name`; an expired one is removed on the way.
-    #[inline]
+    #[inline(always)]
     pub fn find(&mut self, hash: u64, name: &[u8], now: i64) -> Option<usize> {
         let number = self.entries.find(hash as u32, |entry| entry.name() == name)?;
         if self.entries.get(number).is_expired(now) {

@@ -227,13 +227,12 @@ impl Embedded {
             },
         };
         if let Err(refusal) = outcome {
-            out.truncate(start);
-            write::error(out, refusal.text());
+            refuse(&refusal, start, out);
         }
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn run_keyed(
         &self,
         command: &'static Command,
@@ -290,7 +289,7 @@ impl Embedded {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn run_locked<'a>(
         &self,
         command: &Command,
@@ -354,6 +353,13 @@ impl Embedded {
             true
         })
     }
+}
+
+/// Takes back what a refused command has written of its reply, and says why it is refused.
+#[cold]
+fn refuse(refusal: &Refusal, start: usize, out: &mut Vec<u8>) {
+    out.truncate(start);
+    write::error(out, refusal.text());
 }
 
 #[cfg(test)]
