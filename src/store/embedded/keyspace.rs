@@ -126,35 +126,28 @@ impl Space {
 
     /// Sets `name` to `object`, whatever it held.
     pub fn put(&mut self, hash: u64, name: &[u8], object: Object, expires: i64, now: i64) {
-        self.put_with(hash, name, expires, now, object, |held, object| *held = object, |object| object);
+        match self.find(hash, name, now) {
+            Some(number) => self.exchange(number, expires, now, |held| *held = object),
+            None => self.add(hash, name, object, expires, now),
+        }
     }
 
     /// Sets `name` to a string, whatever it held.
     #[inline]
     pub fn put_text(&mut self, hash: u64, name: &[u8], text: &[u8], expires: i64, now: i64) {
-        self.put_with(hash, name, expires, now, text, Object::set_text, Object::text);
+        match self.find(hash, name, now) {
+            Some(number) => self.exchange(number, expires, now, |held| held.set_text(text)),
+            None => self.add(hash, name, Object::text(text), expires, now),
+        }
     }
 
-    /// Sets `name` to what is made of `value`: of the object that is there, or anew.
     #[inline]
-    fn put_with<T>(
-        &mut self,
-        hash: u64,
-        name: &[u8],
-        expires: i64,
-        now: i64,
-        value: T,
-        set: impl FnOnce(&mut Object, T),
-        make: impl FnOnce(T) -> Object,
-    ) {
-        let Some(number) = self.find(hash, name, now) else {
-            return self.add(hash, name, make(value), expires, now);
-        };
+    fn exchange(&mut self, number: usize, expires: i64, now: i64, set: impl FnOnce(&mut Object)) {
         let entry = self.entries.get_mut(number);
         entry.access.touch(now, self.draws.next());
-        let before = entry.object.heap();
-        set(&mut entry.object, value);
         entry.expires = expires;
+        let before = entry.object.heap();
+        set(&mut entry.object);
         self.owned = self.owned - before + entry.object.heap();
     }
 

@@ -428,6 +428,28 @@ mod tests {
     }
 
     #[test]
+    fn a_value_takes_the_place_of_any_other_and_costs_what_it_would_alone() {
+        let alone = |value: &str| {
+            let store = Embedded::new(1 << 20);
+            run(&store, &format!("SET k {value}"));
+            store.stats().bytes
+        };
+        let values = ["v".repeat(64), "w".repeat(64), "x".repeat(22), "y".repeat(23), "z".repeat(64), "7".to_string()];
+        for other in ["SADD k member", "HSET k f v", "APPEND k more", "INCRBYFLOAT k 2.5"] {
+            let store = Embedded::new(1 << 20);
+            run(&store, other);
+            for value in &values {
+                assert_eq!(run(&store, &format!("SET k {value}")), "+OK\r\n");
+                assert_eq!(run(&store, "GET k"), format!("${}\r\n{value}\r\n", value.len()));
+                assert_eq!(store.stats().bytes, alone(value), "{other}");
+            }
+            assert_eq!(run(&store, "SET k short PX 100000 XX"), "+OK\r\n");
+            assert_eq!(run(&store, "SET k later"), "+OK\r\n");
+            assert_eq!(run(&store, "TTL k"), ":-1\r\n");
+        }
+    }
+
+    #[test]
     fn the_account_returns_to_zero() {
         let store = Embedded::new(1 << 24);
         for number in 0..5000 {
