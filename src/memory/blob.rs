@@ -30,6 +30,14 @@ impl Blob {
         Blob(Form::Inline(bytes.len() as u8, inline))
     }
 
+    /// Becomes a copy of `bytes`: in its own place, if they are as many as it has.
+    pub fn set(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Form::Heap(own) if own.len() == bytes.len() => own.copy_from_slice(bytes),
+            _ => *self = Blob::new(bytes),
+        }
+    }
+
     /// The payload.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
@@ -40,6 +48,7 @@ impl Blob {
     }
 
     /// Bytes that it takes from the allocator.
+    #[inline]
     pub fn heap(&self) -> usize {
         match &self.0 {
             Form::Inline(..) => 0,
@@ -57,6 +66,16 @@ mod tests {
         for length in 0..64 {
             let bytes: Vec<u8> = (0..length).map(|i| i as u8 ^ 0xA5).collect();
             assert_eq!(Blob::new(&bytes).bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn takes_other_bytes_of_every_length() {
+        for (before, after) in (0..64).flat_map(|before| (0..64).map(move |after| (before, after))) {
+            let mut blob = Blob::new(&vec![b'a'; before]);
+            blob.set(&vec![b'b'; after]);
+            assert_eq!(blob.bytes(), vec![b'b'; after]);
+            assert_eq!(blob.heap(), Blob::new(&vec![b'c'; after]).heap());
         }
     }
 

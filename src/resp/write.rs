@@ -38,7 +38,16 @@ pub fn integer(out: &mut Vec<u8>, number: i64) {
 /// `$length payload`.
 pub fn bulk(out: &mut Vec<u8>, payload: impl AsRef<[u8]>) {
     let payload = payload.as_ref();
-    head(out, b'$', payload.len() as i64);
+    let length = payload.len();
+    out.reserve(length + 24);
+    let digit = |place: usize| b'0' + (length / place % 10) as u8;
+    match length {
+        // Most values of a cache are so short; their heads are stored as they are put together.
+        0..10 => out.extend_from_slice(&[b'$', digit(1), b'\r', b'\n']),
+        10..100 => out.extend_from_slice(&[b'$', digit(10), digit(1), b'\r', b'\n']),
+        100..1000 => out.extend_from_slice(&[b'$', digit(100), digit(10), digit(1), b'\r', b'\n']),
+        _ => head(out, b'$', length as i64),
+    }
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
 }
@@ -111,4 +120,18 @@ fn line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.push(kind);
     out.extend_from_slice(text);
     out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bulk;
+
+    #[test]
+    fn a_bulk_string_of_every_length_says_its_length() {
+        for length in [0, 1, 9, 10, 11, 64, 99, 100, 101, 999, 1000, 1001, 70_000] {
+            let (payload, mut out) = (vec![b'v'; length], b"before".to_vec());
+            bulk(&mut out, &payload);
+            assert_eq!(out, [format!("before${length}\r\n").as_bytes(), &payload, b"\r\n"].concat());
+        }
+    }
 }

@@ -622,7 +622,9 @@ impl Conn {
             }
             Backend::Embedded(embedded) => {
                 let mut reply = Vec::new();
-                embedded.execute(self.way.context(), request.args, &mut reply);
+                if !embedded.execute_known(self.command, self.way.context(), request.args, &mut reply) {
+                    embedded.execute(self.way.context(), request.args, &mut reply);
+                }
                 let due = timed.map(|timed| self.refresh_embedded(embedded, request.args, &timed));
                 if may_be_absent_among(&reply, all_keys) {
                     let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
@@ -759,10 +761,12 @@ impl Conn {
     pub fn forward(&mut self, request: Request<'_>) -> Flow {
         match &self.worker.backend {
             Backend::Embedded(embedded) => {
-                let context = self.way.context();
+                let (context, args) = (self.way.context(), request.args);
                 self.answer_now(|out| {
-                    if !embedded_server::answer(&self.worker.app, context, request.args, out) {
-                        embedded.execute(context, request.args, out);
+                    let is_done = embedded.execute_known(self.command, context, args, out)
+                        || embedded_server::answer(&self.worker.app, context, args, out);
+                    if !is_done {
+                        embedded.execute(context, args, out);
                     }
                 });
                 self.embedded.0 += 1;

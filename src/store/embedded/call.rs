@@ -9,7 +9,6 @@ use super::time::TimeSource;
 use crate::hash::hash;
 use crate::resp::args::Args;
 use crate::resp::write::Protocol;
-use parking_lot::MutexGuard;
 
 /// How many shards there are; their number is the top bits of a key's hash.
 pub(super) const SHARDS: usize = 64;
@@ -20,14 +19,12 @@ pub(super) fn shard_of(hash: u64) -> usize {
     (hash >> (64 - SHARDS.trailing_zeros())) as usize
 }
 
-/// The locked shards.
+/// The locked shards. Whoever has locked them unlocks them.
 pub(super) enum Guards<'a> {
-    /// That of a single key.
-    One(MutexGuard<'a, Shard>),
+    /// That of all keys of the command; or a keyspace of its own, in no store.
+    One(&'a mut Shard),
     /// Several, by rising number.
-    Many(Vec<(usize, MutexGuard<'a, Shard>)>),
-    /// A keyspace of its own, in no store.
-    Lone(Box<Shard>),
+    Many(Vec<(usize, &'a mut Shard)>),
 }
 
 impl Guards<'_> {
@@ -35,39 +32,40 @@ impl Guards<'_> {
     fn shard(&mut self, hash: u64) -> &mut Shard {
         match self {
             Guards::One(shard) => shard,
-            Guards::Lone(shard) => shard,
             Guards::Many(shards) => {
                 let position = position(shards, hash);
-                &mut shards[position].1
+                shards[position].1
             }
         }
     }
 
+    #[inline]
     fn peek(&self, hash: u64) -> &Shard {
         match self {
             Guards::One(shard) => shard,
-            Guards::Lone(shard) => shard,
-            Guards::Many(shards) => &shards[position(shards, hash)].1,
+            Guards::Many(shards) => shards[position(shards, hash)].1,
         }
     }
 
     /// Each of them.
+    #[inline]
     pub fn each(&mut self, mut visit: impl FnMut(&mut Shard)) {
         match self {
             Guards::One(shard) => visit(shard),
-            Guards::Lone(shard) => visit(shard),
             Guards::Many(shards) => shards.iter_mut().for_each(|(_, shard)| visit(shard)),
         }
     }
 }
 
-fn position(shards: &[(usize, MutexGuard<'_, Shard>)], hash: u64) -> usize {
+fn position(shards: &[(usize, &mut Shard)], hash: u64) -> usize {
     shards.binary_search_by_key(&shard_of(hash), |(number, _)| *number).expect("a command's keys are locked")
 }
 
 /// See the module's page.
 pub(super) struct Call<'a> {
     pub guards: Guards<'a>,
+    /// The command's key and its hash, if it has one key: where that very argument is asked for, it is not hashed again.
+    pub hashed: Option<(&'a [u8], u64)>,
     pub time: &'a TimeSource,
     /// Milliseconds on the store's clock; the whole command runs at one moment.
     pub now: i64,
@@ -83,13 +81,25 @@ pub(super) struct Call<'a> {
 
 impl Call<'_> {
     /// Runs a command whose keys are locked. What changes a key first drops what stands beside it (G1).
+    #[inline]
     pub fn run(&mut self, command: &Command, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), Refusal> {
         if matches!(command.effect, Effect::Write | Effect::Grow) {
-            command.keys.each(args, |key| self.drop_side(key));
+            match self.hashed {
+                Some((key, hash)) => self.space(hash).sides.drop(hash, key),
+                None => command.keys.each(args, |key| self.drop_side(key)),
+            }
         }
         match command.run {
             Run::Keyed(run) => run(self, args, out),
             Run::Whole(_) => unreachable!("commands on whole databases have no call"),
+        }
+    }
+
+    #[inline]
+    fn hash_of(&self, key: &[u8]) -> u64 {
+        match self.hashed {
+            Some((known, hash)) if std::ptr::eq(known, key) => hash,
+            _ => hash(key),
         }
     }
 
@@ -102,13 +112,14 @@ impl Call<'_> {
     /// The entry of `key`, which counts as used.
     #[inline]
     pub fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
-        let (hash, now) = (hash(key), self.now);
+        let (hash, now) = (self.hash_of(key), self.now);
         self.space(hash).touch(hash, key, now)
     }
 
     /// The entry of `key`, nothing counted and nothing changed.
+    #[inline]
     pub fn peek(&self, key: &[u8]) -> Option<&Entry> {
-        let hash = hash(key);
+        let hash = self.hash_of(key);
         self.guards.peek(hash).spaces[self.db].peek(hash, key, self.now)
     }
 
@@ -152,19 +163,26 @@ impl Call<'_> {
 
     /// Sets `key`, whatever it held.
     pub fn put(&mut self, key: &[u8], object: Object, expires: i64) {
-        let (hash, now) = (hash(key), self.now);
+        let (hash, now) = (self.hash_of(key), self.now);
         self.space(hash).put(hash, key, object, expires, now);
+    }
+
+    /// Sets `key` to a string, whatever it held.
+    #[inline]
+    pub fn put_text(&mut self, key: &[u8], text: &[u8], expires: i64) {
+        let (hash, now) = (self.hash_of(key), self.now);
+        self.space(hash).put_text(hash, key, text, expires, now);
     }
 
     /// Takes `key` out.
     pub fn take(&mut self, key: &[u8]) -> Option<Entry> {
-        let (hash, now) = (hash(key), self.now);
+        let (hash, now) = (self.hash_of(key), self.now);
         self.space(hash).take(hash, key, now)
     }
 
     /// Changes `key`, if it is there.
     pub fn change<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
-        let (hash, now) = (hash(key), self.now);
+        let (hash, now) = (self.hash_of(key), self.now);
         self.space(hash).change(hash, key, now, change)
     }
 
@@ -212,7 +230,7 @@ impl Call<'_> {
 
     /// Drops lease and negative entry of `key` in the current database.
     pub fn drop_side(&mut self, key: &[u8]) {
-        let hash = hash(key);
+        let hash = self.hash_of(key);
         self.space(hash).sides.drop(hash, key);
     }
 

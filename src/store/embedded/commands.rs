@@ -3,8 +3,7 @@
 use super::refusal::Refusal;
 use super::{Context, Embedded, bits, call::Call, deadlines, hashes, keys, number, scan, sets, strings};
 use crate::resp::args::Args;
-use hashbrown::HashMap;
-use std::sync::LazyLock;
+use crate::resp::command;
 
 /// What a command came to: its reply is written, or it is refused and nothing is.
 pub(super) type Outcome = Result<(), Refusal>;
@@ -49,6 +48,16 @@ pub(super) enum Keys {
 }
 
 impl Keys {
+    /// Where the key is, if there is but one in a call that its command accepts.
+    #[inline]
+    pub fn only(self, args: Args<'_>) -> Option<usize> {
+        match self {
+            Keys::One(position) => Some(position),
+            Keys::Every(step) if args.len() <= 1 + step => Some(1),
+            _ => None,
+        }
+    }
+
     /// Visits the keys. A malformed count gives none, and a command that then looks at none.
     pub fn each<'a>(self, args: Args<'a>, mut visit: impl FnMut(&'a [u8])) {
         let (first, step, count) = match self {
@@ -78,11 +87,10 @@ pub(super) struct Command {
 
 impl Command {
     /// Whether it takes `count` arguments, the name included.
+    #[inline]
     pub fn accepts(&self, count: usize) -> bool {
-        match usize::try_from(self.arity) {
-            Ok(exactly) => count == exactly,
-            Err(_) => count >= self.arity.unsigned_abs() as usize,
-        }
+        let wanted = self.arity.unsigned_abs() as usize;
+        if self.arity < 0 { count >= wanted } else { count == wanted }
     }
 }
 
@@ -344,25 +352,45 @@ static ELSEWHERE: &[&str] = &[
     "zunionstore",
 ];
 
-static BY_NAME: LazyLock<HashMap<u128, &'static Command>> =
-    LazyLock::new(|| COMMANDS.iter().map(|command| (folded(command.name.as_bytes()), command)).collect());
+/// For each command of the protocol's table, the one here; [`NONE`]: there is none.
+static HERE: [u8; command::COMMANDS.len()] = here();
+const NONE: u8 = u8::MAX;
+
+const fn here() -> [u8; command::COMMANDS.len()] {
+    let mut here = [NONE; command::COMMANDS.len()];
+    let mut index = 0;
+    while index < here.len() {
+        let mut own = 0;
+        while own < COMMANDS.len() {
+            if same(COMMANDS[own].name.as_bytes(), command::COMMANDS[index].name.as_bytes()) {
+                here[index] = own as u8;
+            }
+            own += 1;
+        }
+        index += 1;
+    }
+    const { assert!(COMMANDS.len() < NONE as usize) };
+    here
+}
+
+const fn same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
 
 /// The command called `name`, in whatever case.
 #[inline]
 pub(super) fn find(name: &[u8]) -> Option<&'static Command> {
-    if name.len() > 16 {
-        return None;
-    }
-    BY_NAME.get(&folded(name)).copied().filter(|command| command.name.len() == name.len())
+    command::lookup_indexed(name).and_then(|(index, _)| known(index))
 }
 
-/// A name of up to 16 bytes in lower case, as one number.
-fn folded(name: &[u8]) -> u128 {
-    let mut folded = [0; 16];
-    for (to, from) in folded.iter_mut().zip(name) {
-        *to = from.to_ascii_lowercase();
-    }
-    u128::from_le_bytes(folded)
+/// The command at this index of the protocol's table.
+#[inline]
+pub(super) fn known(index: u16) -> Option<&'static Command> {
+    COMMANDS.get(*HERE.get(index as usize)? as usize)
 }
 
 /// Why a command that is not in the table is refused.
@@ -400,11 +428,24 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
+    fn an_only_key_is_the_one_that_a_visit_meets() {
+        use crate::resp::args::OwnedArgs;
+        for line in
+            ["DEL k", "DEL k l", "MSET k v", "MSET k v l", "MSET k v l w", "OBJECT freq k", "SMOVE k l m", "GET k"]
+        {
+            let args: OwnedArgs = line.split(' ').collect();
+            let (args, mut met) = (args.as_args(), Vec::new());
+            let keys = find(&args[0]).expect("a command").keys;
+            keys.each(args, |key| met.push(key));
+            assert_eq!(keys.only(args).map(|position| &args[position]), (met.len() == 1).then(|| met[0]), "{line}");
+        }
+    }
+
+    #[test]
     fn every_name_is_found_in_any_case_and_stands_once() {
         let names: BTreeSet<_> = COMMANDS.iter().map(|command| command.name).chain(ELSEWHERE.iter().copied()).collect();
         assert_eq!(names.len(), COMMANDS.len() + ELSEWHERE.len());
         for command in COMMANDS {
-            assert!(command.name.len() <= 16);
             assert_eq!(find(command.name.to_uppercase().as_bytes()).map(|found| found.name), Some(command.name));
         }
         assert!(find(b"get\0").is_none());

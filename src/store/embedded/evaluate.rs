@@ -22,8 +22,10 @@ pub fn evaluate(held: &[Held<'_>], args: Args<'_>, protocol: Protocol, out: &mut
         return false;
     };
     let time = TimeSource::default();
+    let mut shard = Box::new(shard_with(held, time.now()));
     let mut call = Call {
-        guards: Guards::Lone(Box::new(shard_with(held, time.now()))),
+        guards: Guards::One(&mut shard),
+        hashed: None,
         now: time.now(),
         time: &time,
         db: 0,

@@ -14,7 +14,7 @@ const SAMPLES: usize = 8;
 const NEW: u8 = 5;
 
 /// The larger, the slower the counter grows: with 10 it is full after about a million uses.
-const LOG_FACTOR: f32 = 10.0;
+const LOG_FACTOR: u32 = 10;
 
 /// A unit of the counter is lost for each of these periods without a use.
 const DECAY_SECONDS: u32 = 60;
@@ -36,16 +36,21 @@ impl Access {
         Access(u32::from(counter) << 24 | seconds)
     }
 
-    /// The key is used.
+    /// The key is used; `drawn` decides whether that counts.
     #[inline]
-    pub fn touch(&mut self, now: i64) {
-        let counter = self.counter(now);
-        *self = Access::record(grown(counter), seconds(now));
+    pub fn touch(&mut self, now: i64, drawn: u32) {
+        let seconds = seconds(now);
+        *self = Access::record(grown(self.counter_at(seconds), drawn), seconds);
     }
 
     /// How often it was used, logarithmically, 0 to 255.
     pub fn counter(self, now: i64) -> u8 {
-        let lost = self.idle(now) / DECAY_SECONDS;
+        self.counter_at(seconds(now))
+    }
+
+    #[inline]
+    fn counter_at(self, seconds: u32) -> u8 {
+        let lost = (seconds.wrapping_sub(self.0) & TIME_MASK) / DECAY_SECONDS;
         ((self.0 >> 24) as u8).saturating_sub(lost.min(255) as u8)
     }
 
@@ -55,15 +60,31 @@ impl Access {
     }
 }
 
+#[inline]
 fn seconds(now: i64) -> u32 {
     (now / 1000) as u32 & TIME_MASK
 }
 
+/// The counter after one more use: it grows with a probability of one in `LOG_FACTOR` for each unit above that of a new key.
 #[inline]
-fn grown(counter: u8) -> u8 {
-    let base = f32::from(counter.saturating_sub(NEW));
-    let grows = counter < u8::MAX && fastrand::f32() * (base * LOG_FACTOR + 1.0) < 1.0;
+fn grown(counter: u8, drawn: u32) -> u8 {
+    let unlikelihood = u64::from(u32::from(counter.saturating_sub(NEW)) * LOG_FACTOR + 1);
+    let grows = counter < u8::MAX && (u64::from(drawn) * unlikelihood) >> 32 == 0;
     counter + u8::from(grows)
+}
+
+/// Random numbers for the counters of one space. They only spread chance over keys: no client gains by guessing them.
+#[derive(Default)]
+pub(super) struct Draws(u64);
+
+impl Draws {
+    /// The next one: a step of a generator of Weyl's, mixed.
+    #[inline]
+    pub fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ self.0 >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (mixed ^ mixed >> 32) as u32
+    }
 }
 
 impl Shard {
@@ -112,14 +133,25 @@ mod tests {
 
     #[test]
     fn a_counter_grows_with_use_and_falls_with_time() {
-        fastrand::seed(5);
         let start = 1_700_000_000_000;
-        let mut access = Access::new(start);
-        (0..1000).for_each(|_| access.touch(start));
+        let (mut access, mut draws) = (Access::new(start), Draws::default());
+        (0..1000).for_each(|_| access.touch(start, draws.next()));
         let used = access.counter(start);
         assert!((12..40).contains(&used), "{used}");
         assert_eq!(access.counter(start + 3 * 60_000), used - 3);
         assert_eq!(access.counter(start + 600 * 60_000), 0);
+    }
+
+    #[test]
+    fn a_counter_grows_as_often_as_it_should() {
+        let mut draws = Draws::default();
+        for counter in [NEW, NEW + 1, NEW + 5, 100, 254] {
+            let uses = 1_000_000;
+            let grew = (0..uses).filter(|_| grown(counter, draws.next()) > counter).count() as f64;
+            let expected = f64::from(uses) / f64::from(u32::from(counter - NEW) * LOG_FACTOR + 1);
+            assert!((grew - expected).abs() <= 5.0 * expected.sqrt(), "{counter}: {grew} of {expected}");
+        }
+        assert_eq!((grown(255, 0), grown(254, 0), grown(0, u32::MAX)), (255, 255, 1));
     }
 
     #[test]

@@ -35,16 +35,27 @@ pub(super) trait Hashed {
 }
 
 /// See the module's page.
-#[derive(Clone)]
 pub(super) struct Index<T> {
     table: HashTable<Link>,
     chunks: Vec<Vec<T>>,
     length: usize,
+    /// What [`Index::heap`] tells: it is asked for after each change of an element, and changes only where one comes or goes.
+    heap: usize,
 }
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Index { table: HashTable::new(), chunks: Vec::new(), length: 0 }
+        Index { table: HashTable::new(), chunks: Vec::new(), length: 0, heap: 0 }
+    }
+}
+
+impl<T: Clone> Clone for Index<T> {
+    /// A copy has no spare room, so it takes other memory than what it is a copy of.
+    fn clone(&self) -> Self {
+        let (table, chunks) = (self.table.clone(), self.chunks.clone());
+        let mut copy = Index { table, chunks, length: self.length, heap: 0 };
+        copy.heap = copy.measured();
+        copy
     }
 }
 
@@ -89,6 +100,7 @@ impl<T: Hashed> Index<T> {
         let link = Link { hash, number: u32::try_from(number).expect("an index holds less than 2^32 elements") };
         self.table.insert_unique(spread(hash), link, |link| spread(link.hash));
         self.length += 1;
+        self.heap = self.measured();
         number
     }
 
@@ -138,6 +150,7 @@ impl<T: Hashed> Index<T> {
         if self.table.capacity() > 64 && self.length < self.table.capacity() / 4 {
             self.table.shrink_to(self.length * 2, |link| spread(link.hash));
         }
+        self.heap = self.measured();
     }
 
     /// All elements in no order.
@@ -162,7 +175,14 @@ impl<T: Hashed> Index<T> {
     }
 
     /// Bytes that the table and the row take from the allocator, not what the elements own.
+    #[inline]
     pub fn heap(&self) -> usize {
+        self.heap
+    }
+}
+
+impl<T> Index<T> {
+    fn measured(&self) -> usize {
         let Some(last) = self.chunks.last() else { return 0 };
         allocated(self.table.allocation_size())
             + vec_allocated::<Vec<T>>(self.chunks.capacity())
@@ -249,5 +269,23 @@ mod tests {
             index.remove(0);
         }
         assert_eq!(index.heap(), 0);
+    }
+
+    #[test]
+    fn what_it_takes_is_known_at_every_moment_of_a_copy_too() {
+        fastrand::seed(11);
+        let mut index = Index::<u32>::default();
+        for element in 0..20_000 {
+            if fastrand::u32(..20_000) < element && !index.is_empty() {
+                index.remove(index.random());
+            } else {
+                index.push(element);
+            }
+            assert_eq!(index.heap(), index.measured());
+        }
+        let mut copy = index.clone();
+        assert_eq!(copy.heap(), copy.measured());
+        copy.push(1);
+        assert_eq!(copy.heap(), copy.measured());
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing in here locks; the shard's owner does. Whoever changes an entry does it through [`Space::change`],
 //! [`Space::put`] or [`Space::take`], which keep the memory account.
 
-use super::evict::Access;
+use super::evict::{Access, Draws};
 use super::index::{Hashed, Index};
 use super::notes::Notes;
 use super::object::Object;
@@ -27,14 +27,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    #[inline]
     pub fn name(&self) -> &[u8] {
         self.name.bytes()
     }
 
+    #[inline]
     pub fn is_expired(&self, now: i64) -> bool {
         self.expires <= now
     }
 
+    #[inline]
     fn heap(&self) -> usize {
         self.name.heap() + self.object.heap()
     }
@@ -65,6 +68,8 @@ pub(super) struct Space {
     pub misses: u64,
     /// Where the sweep goes on, downwards.
     pub swept: usize,
+    /// Chance, for the counters of use.
+    draws: Draws,
 }
 
 impl Space {
@@ -73,12 +78,13 @@ impl Space {
     }
 
     /// Bytes from the allocator.
+    #[inline]
     pub fn heap(&self) -> usize {
         self.owned + self.entries.heap() + self.sides.heap() + self.notes.heap()
     }
 
     /// The number of the entry called `name`; an expired one is removed on the way.
-    #[inline]
+    #[inline(always)]
     pub fn find(&mut self, hash: u64, name: &[u8], now: i64) -> Option<usize> {
         let number = self.entries.find(hash as u32, |entry| entry.name() == name)?;
         if self.entries.get(number).is_expired(now) {
@@ -103,7 +109,7 @@ impl Space {
         };
         self.hits += 1;
         let entry = self.entries.get_mut(number);
-        entry.access.touch(now);
+        entry.access.touch(now, self.draws.next());
         Some(entry)
     }
 
@@ -111,7 +117,7 @@ impl Space {
     pub fn change<T>(&mut self, hash: u64, name: &[u8], now: i64, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let number = self.find(hash, name, now)?;
         let entry = self.entries.get_mut(number);
-        entry.access.touch(now);
+        entry.access.touch(now, self.draws.next());
         self.owned -= entry.heap();
         let outcome = change(entry);
         self.owned += entry.heap();
@@ -120,15 +126,33 @@ impl Space {
 
     /// Sets `name` to `object`, whatever it held.
     pub fn put(&mut self, hash: u64, name: &[u8], object: Object, expires: i64, now: i64) {
-        let mut object = Some(object);
-        let replaced = self.change(hash, name, now, |entry| {
-            entry.object = object.take().expect("taken once");
-            entry.expires = expires;
-        });
-        if replaced.is_some() {
-            return;
+        match self.find(hash, name, now) {
+            Some(number) => self.exchange(number, expires, now, |held| *held = object),
+            None => self.add(hash, name, object, expires, now),
         }
-        let object = object.take().expect("not taken, for nothing was replaced");
+    }
+
+    /// Sets `name` to a string, whatever it held.
+    #[inline]
+    pub fn put_text(&mut self, hash: u64, name: &[u8], text: &[u8], expires: i64, now: i64) {
+        match self.find(hash, name, now) {
+            Some(number) => self.exchange(number, expires, now, |held| held.set_text(text)),
+            None => self.add(hash, name, Object::text(text), expires, now),
+        }
+    }
+
+    #[inline]
+    fn exchange(&mut self, number: usize, expires: i64, now: i64, set: impl FnOnce(&mut Object)) {
+        let entry = self.entries.get_mut(number);
+        entry.access.touch(now, self.draws.next());
+        entry.expires = expires;
+        let before = entry.object.heap();
+        set(&mut entry.object);
+        self.owned = self.owned - before + entry.object.heap();
+    }
+
+    /// Adds `name`, which holds nothing.
+    fn add(&mut self, hash: u64, name: &[u8], object: Object, expires: i64, now: i64) {
         let entry = Entry { name: Blob::new(name), object, expires, access: Access::new(now), hash: hash as u32 };
         self.owned += entry.heap();
         self.entries.push(entry);

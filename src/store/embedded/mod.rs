@@ -128,6 +128,18 @@ impl Embedded {
         self.run(context, args, None, out);
     }
 
+    /// The same for who has looked the name up already: `index` is the command's in [`crate::resp::command::COMMANDS`].
+    /// False if the store has no such command, or if the name is another; then nothing is done and nothing written.
+    #[inline]
+    pub fn execute_known(&self, index: u16, context: Context, args: Args<'_>, out: &mut Vec<u8>) -> bool {
+        let Some(command) = commands::known(index) else { return false };
+        let is_it = args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(command.name.as_bytes()));
+        if is_it {
+            self.run_command(command, context, args, None, out);
+        }
+        is_it
+    }
+
     /// The same, but only if `key`, one of the command's keys, holds a value: both under one lock. False if it holds
     /// none; then nothing is done and nothing written. A command that is refused before it looks at its key (an
     /// unknown one, a wrong number of arguments) is answered in any case.
@@ -185,25 +197,40 @@ impl Embedded {
 
     fn run(&self, context: Context, args: Args<'_>, only_if: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
         let Some(name) = args.get(0) else { return true };
+        match commands::find(name) {
+            Some(command) => self.run_command(command, context, args, only_if, out),
+            None => {
+                write::error(out, commands::unknown(args).text());
+                true
+            }
+        }
+    }
+
+    #[inline]
+    fn run_command(
+        &self,
+        command: &'static Command,
+        context: Context,
+        args: Args<'_>,
+        only_if: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> bool {
         let start = out.len();
-        let outcome = match commands::find(name) {
-            None => Err(commands::unknown(args)),
-            Some(command) if !command.accepts(args.len()) => Err(Refusal::Arity(command.name)),
-            Some(command) => match command.run {
-                Run::Whole(run) => run(self, context, args, out),
-                Run::Keyed(_) => match self.run_keyed(command, context, args, only_if, out) {
-                    Some(outcome) => outcome,
-                    None => return false,
-                },
+        let outcome = match command.run {
+            _ if !command.accepts(args.len()) => Err(Refusal::Arity(command.name)),
+            Run::Whole(run) => run(self, context, args, out),
+            Run::Keyed(_) => match self.run_keyed(command, context, args, only_if, out) {
+                Some(outcome) => outcome,
+                None => return false,
             },
         };
         if let Err(refusal) = outcome {
-            out.truncate(start);
-            write::error(out, refusal.text());
+            refuse(&refusal, start, out);
         }
         true
     }
 
+    #[inline(always)]
     fn run_keyed(
         &self,
         command: &'static Command,
@@ -219,8 +246,37 @@ impl Embedded {
             }
             self.make_room(size);
         }
-        let mut call = Call {
-            guards: self.lock(command.keys, args, only_if),
+        let outcome = match (command.keys.only(args), only_if) {
+            (Some(position), None) => {
+                let key = args.get(position).unwrap_or_default();
+                let hash = hash(key);
+                let mut shard = self.shards[shard_of(hash)].lock();
+                let mut call = self.call(command, context, Guards::One(&mut shard));
+                call.hashed = Some((key, hash));
+                self.run_locked(command, &mut call, args, out)
+            }
+            _ => {
+                let mut shards = self.lock(command.keys, args, only_if);
+                let shards = shards.iter_mut().map(|(number, shard)| (*number, &mut **shard));
+                let mut call = self.call(command, context, Guards::Many(shards.collect()));
+                if only_if.is_some_and(|key| !call.contains(key)) {
+                    return None;
+                }
+                self.run_locked(command, &mut call, args, out)
+            }
+        };
+        if command.effect != Effect::Read {
+            self.make_room(0);
+        }
+        Some(outcome)
+    }
+
+    /// A command's view of the shards that are locked for it, from now on.
+    #[inline]
+    fn call<'a>(&'a self, command: &Command, context: Context, guards: Guards<'a>) -> Call<'a> {
+        Call {
+            guards,
+            hashed: None,
             time: &self.time,
             now: self.time.now(),
             db: context.db as usize,
@@ -228,34 +284,31 @@ impl Embedded {
             protocol: context.protocol,
             name: command.name,
             limit: self.limit,
-        };
-        if only_if.is_some_and(|key| !call.contains(key)) {
-            return None;
         }
+    }
+
+    #[inline(always)]
+    fn run_locked<'a>(
+        &self,
+        command: &Command,
+        call: &mut Call<'a>,
+        args: Args<'a>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         let outcome = call.run(command, args, out);
         if command.effect != Effect::Read {
             let visited = call.visited;
             call.guards.each(|shard| self.settle(shard, visited));
-            drop(call);
-            self.make_room(0);
         }
-        Some(outcome)
+        outcome
     }
 
     /// Locks the shards of a command's keys, in rising order, so that two commands never wait for each other.
-    fn lock(&self, keys: Keys, args: Args<'_>, also: Option<&[u8]>) -> Guards<'_> {
-        if let (Keys::One(position), None) = (keys, also)
-            && let Some(key) = args.get(position)
-        {
-            return Guards::One(self.shards[shard_of(hash(key))].lock());
-        }
+    fn lock(&self, keys: Keys, args: Args<'_>, also: Option<&[u8]>) -> Vec<(usize, MutexGuard<'_, Shard>)> {
         let mut wanted = also.map_or(0, |key| 1u64 << shard_of(hash(key)));
         keys.each(args, |key| wanted |= 1 << shard_of(hash(key)));
-        if wanted.is_power_of_two() {
-            return Guards::One(self.shards[wanted.trailing_zeros() as usize].lock());
-        }
         let numbers = (0..SHARDS).filter(|number| wanted >> number & 1 == 1);
-        Guards::Many(numbers.map(|number| (number, self.shards[number].lock())).collect())
+        numbers.map(|number| (number, self.shards[number].lock())).collect()
     }
 
     /// All shards, in rising order.
@@ -263,12 +316,13 @@ impl Embedded {
         self.shards.iter().map(Mutex::lock).collect()
     }
 
-    /// Carries what changed in the shard's databases over to the store's total.
+    /// Carries what changed in the shard's databases, a bit each, over to the store's total.
+    #[inline]
     fn settle(&self, shard: &mut Shard, databases: u16) {
-        for (number, space) in shard.spaces.iter_mut().enumerate() {
-            if databases >> number & 1 == 0 {
-                continue;
-            }
+        let mut left = databases;
+        while left != 0 {
+            let space = &mut shard.spaces[left.trailing_zeros() as usize];
+            left &= left - 1;
             let (now, before) = (space.heap(), space.reported);
             space.reported = now;
             if now > before {
@@ -280,6 +334,7 @@ impl Embedded {
     }
 
     /// Evicts until `more` bytes fit. Called without a lock held.
+    #[inline]
     fn make_room(&self, more: usize) {
         while self.used.load(Relaxed).saturating_add(more) > self.limit && self.evict() {}
     }
@@ -298,10 +353,18 @@ impl Embedded {
     }
 }
 
+/// Takes back what a refused command has written of its reply, and says why it is refused.
+#[cold]
+fn refuse(refusal: &Refusal, start: usize, out: &mut Vec<u8>) {
+    out.truncate(start);
+    write::error(out, refusal.text());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::resp::args::OwnedArgs;
+    use crate::resp::command::lookup_indexed;
 
     fn context() -> Context {
         Context { db: 0, protocol: Protocol::Resp2 }
@@ -341,6 +404,47 @@ mod tests {
             run(&store, "NONSENSE k").starts_with("-ERR unknown command 'NONSENSE', with args beginning with: 'k'")
         );
         assert!(supports(b"Get") && !supports(b"lpush"));
+    }
+
+    #[test]
+    fn a_command_is_known_by_its_index_and_never_taken_for_another() {
+        let store = Embedded::new(1 << 20);
+        let known = |name: &str, line: &str| {
+            let (index, _) = lookup_indexed(name.as_bytes()).expect("a command");
+            let (mut out, args) = (Vec::new(), line.split(' ').collect::<OwnedArgs>());
+            let done = store.execute_known(index, context(), args.as_args(), &mut out);
+            assert_eq!(done, !out.is_empty());
+            done.then(|| String::from_utf8(out).expect("text"))
+        };
+        assert_eq!(known("set", "SET k v").as_deref(), Some("+OK\r\n"));
+        assert_eq!(known("get", "gEt k").as_deref(), Some("$1\r\nv\r\n"));
+        assert!(known("get", "GET").is_some_and(|reply| reply.contains("wrong number of arguments")));
+        assert_eq!(known("get", "DEL k"), None);
+        assert_eq!(known("lpush", "LPUSH k v"), None);
+        assert!(!store.execute_known(u16::MAX, context(), OwnedArgs::default().as_args(), &mut Vec::new()));
+        assert_eq!(run(&store, "EXISTS k"), ":1\r\n");
+    }
+
+    #[test]
+    fn a_value_takes_the_place_of_any_other_and_costs_what_it_would_alone() {
+        let alone = |value: &str| {
+            let store = Embedded::new(1 << 20);
+            run(&store, &format!("SET k {value}"));
+            store.stats().bytes
+        };
+        let values = ["v".repeat(64), "w".repeat(64), "x".repeat(22), "y".repeat(23), "z".repeat(64), "7".to_string()];
+        for other in ["SADD k member", "HSET k f v", "APPEND k more", "INCRBYFLOAT k 2.5"] {
+            let store = Embedded::new(1 << 20);
+            run(&store, other);
+            for value in &values {
+                assert_eq!(run(&store, &format!("SET k {value}")), "+OK\r\n");
+                assert_eq!(run(&store, "GET k"), format!("${}\r\n{value}\r\n", value.len()));
+                assert_eq!(store.stats().bytes, alone(value), "{other}");
+            }
+            assert_eq!(run(&store, "SET k short PX 100000 XX"), "+OK\r\n");
+            assert_eq!(run(&store, "SET k later"), "+OK\r\n");
+            assert_eq!(run(&store, "TTL k"), ":-1\r\n");
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 #[derive(Default)]
 pub(super) struct Notes {
     notes: HashMap<Vec<u8>, Note, RandomState>,
+    /// Bytes of the table, which only grows.
+    table: usize,
     owned: usize,
 }
 
@@ -42,8 +44,9 @@ impl Note {
 
 impl Notes {
     /// Bytes from the allocator.
+    #[inline]
     pub fn heap(&self) -> usize {
-        allocated(self.notes.allocation_size()) + self.owned
+        self.table + self.owned
     }
 
     /// What is noted beside `name`.
@@ -60,6 +63,7 @@ impl Notes {
         self.owned -= note.heap();
         change(note);
         self.owned += note.heap();
+        self.table = allocated(self.notes.allocation_size());
     }
 
     /// The value of `name` is gone.

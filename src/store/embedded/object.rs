@@ -26,6 +26,15 @@ impl Object {
         Object::Text(Blob::new(bytes))
     }
 
+    /// Becomes a string, whatever it was.
+    #[inline]
+    pub fn set_text(&mut self, bytes: &[u8]) {
+        match self {
+            Object::Text(blob) => blob.set(bytes),
+            _ => *self = Object::text(bytes),
+        }
+    }
+
     /// The bytes, if this is a string.
     #[inline]
     pub fn as_text(&self) -> Option<&[u8]> {
@@ -68,6 +77,7 @@ impl Object {
     }
 
     /// Bytes from the allocator.
+    #[inline]
     pub fn heap(&self) -> usize {
         match self {
             Object::Text(blob) => blob.heap(),

@@ -48,6 +48,7 @@ pub(super) struct Sides {
 
 impl Sides {
     /// Bytes from the allocator.
+    #[inline]
     pub fn heap(&self) -> usize {
         self.entries.heap() + self.owned
     }

@@ -25,7 +25,7 @@ pub(super) fn get(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> Out
 pub(super) fn set(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     let (key, value) = (&args[1], &args[2]);
     if args.len() == 3 {
-        call.put(key, Object::text(value), NEVER);
+        call.put_text(key, value, NEVER);
         write::ok(out);
         return Ok(());
     }
@@ -56,17 +56,17 @@ fn set_if(call: &mut Call<'_>, condition: Condition, key: &[u8], value: &[u8], e
         Condition::IfPresent => call.contains(key),
     };
     if done {
-        put_until(call, key, Object::text(value), expires);
+        put_until(call, key, value, expires);
     }
     done
 }
 
 /// Sets `key`; with a deadline that has passed that is the same as to delete it.
-fn put_until(call: &mut Call<'_>, key: &[u8], object: Object, expires: i64) {
+fn put_until(call: &mut Call<'_>, key: &[u8], text: &[u8], expires: i64) {
     if expires <= call.now {
         call.take(key);
     } else {
-        call.put(key, object, expires);
+        call.put_text(key, text, expires);
     }
 }
 
@@ -86,14 +86,14 @@ pub(super) fn psetex(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> 
 
 fn set_expiring(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>, unit: Unit) -> Outcome {
     let expires = deadline(call, &args[2], unit)?;
-    put_until(call, &args[1], Object::text(&args[3]), expires);
+    put_until(call, &args[1], &args[3], expires);
     write::ok(out);
     Ok(())
 }
 
 pub(super) fn getset(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     get(call, args, out)?;
-    call.put(&args[1], Object::text(&args[2]), NEVER);
+    call.put_text(&args[1], &args[2], NEVER);
     Ok(())
 }
 
@@ -154,7 +154,7 @@ fn set_pairs(call: &mut Call<'_>, args: Args<'_>) -> Outcome {
         return Err(Refusal::Arity(call.name));
     }
     for position in (1..args.len()).step_by(2) {
-        call.put(&args[position], Object::text(&args[position + 1]), NEVER);
+        call.put_text(&args[position], &args[position + 1], NEVER);
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn set_pairs(call: &mut Call<'_>, args: Args<'_>) -> Outcome {
 pub(super) fn append(call: &mut Call<'_>, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     let (key, tail) = (&args[1], &args[2]);
     let Some(length) = call.text(key)?.map(<[u8]>::len) else {
-        call.put(key, Object::text(tail), NEVER);
+        call.put_text(key, tail, NEVER);
         write::integer(out, tail.len() as i64);
         return Ok(());
     };

@@ -37,7 +37,10 @@ impl TimeSource {
     #[inline]
     pub(super) fn now(&self) -> i64 {
         match &self.0 {
-            Source::System { start, start_ms } => start_ms + start.elapsed().as_millis() as i64,
+            Source::System { start, start_ms } => {
+                let since = start.elapsed();
+                start_ms + since.as_secs() as i64 * 1000 + i64::from(since.subsec_millis())
+            }
             Source::Other(milliseconds) => milliseconds() as i64,
         }
     }
