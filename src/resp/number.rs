@@ -40,7 +40,6 @@ pub(crate) fn plain_line(buf: &[u8], at: usize) -> Option<(u32, usize)> {
 }
 
 /// All digits at once, where eight bytes can be read; they are counted by the first byte that is none.
-#[inline]
 fn longer_line(line: &[u8]) -> Option<(u32, usize)> {
     let Some((first, [_, _, ..])) = line.split_first_chunk() else { return shorter_line(line) };
     let digits = u64::from_le_bytes(*first) ^ ASCII_ZEROS;

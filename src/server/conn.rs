@@ -32,6 +32,7 @@ use super::sampling::DrawnKeys;
 use super::worker::Worker;
 use super::{embedded_server, own};
 use crate::cache::consistency::Source;
+use crate::cache::near::{Moment, Near};
 use crate::cache::route::{Fence, Route};
 use crate::config::OnModify;
 use crate::resp::args::{Args, OwnedArgs};
@@ -43,7 +44,7 @@ use crate::store::redis::link::{Owed, Sink};
 use crate::store::{Backend, Identity, Way};
 use futures_util::FutureExt;
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -92,7 +93,9 @@ pub struct Conn {
     /// Routed reads that wait for their run to be sent. Of it and `run` one at most is not empty.
     pub(super) reads: Gathering,
     /// When the bytes that are being acted on had come.
-    pub now: Instant,
+    now: Instant,
+    /// The same as the near cache reckons it, once it was asked.
+    moment: Cell<Option<Moment>>,
     /// Slot of the command being acted on, if the upstream is a cluster and the command has keys.
     pub(super) slot: Option<u16>,
     /// In a cluster: a transaction that has no node yet.
@@ -187,6 +190,7 @@ impl Conn {
             run: Run::default(),
             reads: Gathering::default(),
             now: Instant::now(),
+            moment: Cell::new(None),
             slot: None,
             pending: None,
             batches: Rc::default(),
@@ -693,6 +697,27 @@ impl Conn {
     pub(super) fn patience(&self, route: &Route) -> Option<Patience> {
         let waits = !route.config.wait_for_fill().is_zero() && !self.is_private() && self.muting == Muting::Off;
         waits.then(|| Patience::new(self.worker.engine.reader(self.client.id), &self.batches))
+    }
+
+    /// What comes next is acted on as of this moment.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = now;
+        self.moment.set(None);
+    }
+
+    /// When the bytes that are being acted on had come.
+    pub(super) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The same as the near cache reckons it.
+    #[inline]
+    pub(super) fn moment(&self, near: &Near) -> Moment {
+        self.moment.get().unwrap_or_else(|| {
+            let moment = near.moment(self.now);
+            self.moment.set(Some(moment));
+            moment
+        })
     }
 
     /// The client has sent more.

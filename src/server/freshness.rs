@@ -82,7 +82,7 @@ impl Conn {
     pub(super) fn ask_behind(&self, read: &mut OneRead, spec: &Spec, key: &RoutedKey<'_>) {
         let shows = Shows::of(spec.name);
         let near = self.worker.app.near.as_ref().filter(|_| shows.is_some() && key.route.has_near());
-        let marker = near.and_then(|near| near.mark(key.near(&self.way.identity), self.now));
+        let marker = near.and_then(|near| near.mark(key.near(&self.way.identity), self.now()));
         read.shows = shows;
         read.asked = self.asked(spec, 1, key.index, key.route, marker);
     }

@@ -24,6 +24,12 @@ impl KeyHashes {
         KeyHashes { first: hash, others: Vec::new() }
     }
 
+    /// These; `None`: there are none.
+    fn all(hashes: Vec<u64>) -> Option<Self> {
+        let mut hashes = hashes.into_iter();
+        Some(KeyHashes { first: hashes.next()?, others: hashes.collect() })
+    }
+
     /// Those of all keys of a command; `None` if it has none.
     pub fn of(spec: &Spec, args: Args<'_>) -> Option<Self> {
         let mut hashes = spec.key_positions(args).filter_map(|position| Some(hash(args.get(position)?)));
@@ -86,11 +92,20 @@ impl<'a> RoutedKeys<'a> {
             return RoutedKey::find(worker, first).map(RoutedKeys::from);
         }
         let keys = std::iter::once(first).chain(positions.filter_map(|position| args.get(position)));
-        let mut routed = keys.filter_map(|key| RoutedKey::find(worker, key));
-        let first = routed.next()?;
-        let others: Vec<RoutedKey<'a>> = routed.collect();
-        let hashes = KeyHashes::of(spec, args)?;
-        Some(RoutedKeys { first, others, hashes })
+        let is_routed = |key: &[u8]| worker.app.routes.find(key).is_some();
+        keys.clone().any(is_routed).then(|| RoutedKeys::among(worker, keys)).flatten()
+    }
+
+    fn among(worker: &'a Worker, keys: impl Iterator<Item = &'a [u8]>) -> Option<Self> {
+        let (mut routed, mut hashes) = (Vec::new(), Vec::new());
+        for key in keys {
+            let hash = hash(key);
+            hashes.push(hash);
+            let found = worker.app.routes.find_indexed(key);
+            routed.extend(found.map(|(index, route)| RoutedKey { key, hash, index, route }));
+        }
+        let mut routed = routed.into_iter();
+        Some(RoutedKeys { first: routed.next()?, others: routed.collect(), hashes: KeyHashes::all(hashes)? })
     }
 
     pub(super) fn first(&self) -> &RoutedKey<'a> {

@@ -17,7 +17,7 @@
 use super::conn::{Conn, Request};
 use super::keys::{RoutedKey, RoutedKeys};
 use super::timed::Shows;
-use crate::cache::near::{Key, Near};
+use crate::cache::near::{Key, Moment, Near};
 use crate::cache::route::Routes;
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
@@ -25,7 +25,6 @@ use crate::resp::write::{self, Protocol};
 use crate::store::Identity;
 use crate::store::embedded::evaluate;
 use crate::value::View;
-use std::time::Instant;
 
 impl Conn {
     /// Answers a routed read from the near cache, if that may be and it has what is asked for.
@@ -35,17 +34,17 @@ impl Conn {
         if self.is_private() || !keys.iter().all(|key| key.route.has_near()) || !spec.arity_ok(request.args.len()) {
             return false;
         }
-        let asks = Asks { args: request.args, keys };
+        let (now, asks) = (self.moment(near), Asks { args: request.args, keys });
         if self.gathered() > 0 {
             // Only an answer is reason enough to end a run.
             let mut answer = worker.near_answer.borrow_mut();
             answer.clear();
-            if !look(near, self.now, &self.way.identity, spec, asks, &mut answer) {
+            if !look(near, now, &self.way.identity, spec, asks, &mut answer) {
                 return false;
             }
             self.send_run(request.bytes);
             self.answer_now(|out| out.extend_from_slice(&answer));
-        } else if !self.answer_if(|out| look(near, self.now, &self.way.identity, spec, asks, out)) {
+        } else if !self.answer_if(|out| look(near, now, &self.way.identity, spec, asks, out)) {
             return false;
         }
         self.near_hits.add(keys);
@@ -104,8 +103,8 @@ impl RoutedKey<'_> {
 }
 
 /// Appends the answer to a read of which all keys are kept; false, and whatever was appended means nothing: not all are.
-fn look(near: &Near, now: Instant, who: &Identity, spec: &Spec, request: Asks<'_>, out: &mut Vec<u8>) -> bool {
-    let (now, protocol, Asks { args, keys }) = (near.moment(now), who.protocol, request);
+fn look(near: &Near, now: Moment, who: &Identity, spec: &Spec, request: Asks<'_>, out: &mut Vec<u8>) -> bool {
+    let (protocol, Asks { args, keys }) = (who.protocol, request);
     let shows = Shows::of(spec.name);
     if shows == Some(Shows::Strings) && who.user.is_none() {
         if keys.others().len() + 2 != args.len() {

@@ -49,7 +49,14 @@ impl Conn {
     }
 
     /// Draws keys of a read that was answered from the near cache, for what is kept there.
+    #[inline]
     pub(super) fn draw_near(&self, keys: &RoutedKeys<'_>) {
+        if keys.iter().any(|key| key.route.checks.hits > 0) {
+            self.draw_near_anew(keys);
+        }
+    }
+
+    fn draw_near_anew(&self, keys: &RoutedKeys<'_>) {
         for (index, key) in self.draw(keys) {
             let source = Source::Near(self.way.identity.user.clone());
             self.worker.engine.check_hit(self.worker.app.routes.get(index), key, source);

@@ -259,7 +259,7 @@ impl Session {
     /// Acts on every whole command of `bytes`; returns how many of them are done with.
     fn act(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
         let begun = Instant::now();
-        self.conn.now = begun;
+        self.conn.set_time(begun);
         let mut used = 0;
         self.waits = Waits::No;
         while !self.conn.closing && used < bytes.len() {

@@ -59,7 +59,10 @@ impl Key {
             8..=16 => [eight(name, 0), eight(name, len - 8), 0],
             _ => [eight(name, 0), eight(name, 8), eight(name, len - 8)],
         };
-        Key { words: [lower(words[0]), lower(words[1]), lower(words[2])], len }
+        match len {
+            0..8 => Key { words: [lower(words[0]), 0, 0], len },
+            _ => Key { words: [lower(words[0]), lower(words[1]), lower(words[2])], len },
+        }
     }
 
     #[inline]

@@ -124,6 +124,9 @@ impl CommandScanner {
             self.restart();
         }
         if self.stage == Stage::Start {
+            if let Some(len) = self.plain(buf) {
+                return Ok(self.complete(len));
+            }
             match buf.first() {
                 None => return Ok(Scanned::Incomplete { needed: 1 }),
                 Some(b'*') => {}
@@ -134,6 +137,41 @@ impl CommandScanner {
             }
         }
         self.arguments(buf)
+    }
+
+    /// The length of the command at `buf[0]`, if it is whole and as most are: up to nine arguments of up to 99 bytes, which a
+    /// client may send before AUTH too. `None`, and nothing has changed: it is looked at with care.
+    #[inline]
+    fn plain(&mut self, buf: &[u8]) -> Option<usize> {
+        let [b'*', count @ b'1'..=b'9', b'\r', b'\n', ..] = buf else { return None };
+        let count = usize::from(count - b'0');
+        let end = self.plain_arguments(buf, count);
+        if end.is_none() || count > self.limits.max_arguments || end > Some(self.limits.max_command) {
+            self.spans.clear();
+            return None;
+        }
+        end
+    }
+
+    #[inline]
+    fn plain_arguments(&mut self, buf: &[u8], count: usize) -> Option<usize> {
+        let mut at = 4;
+        for _ in 0..count {
+            let (length, start) = match buf.get(at..)?.first_chunk()? {
+                [b'$', ones @ b'0'..=b'9', b'\r', b'\n', _] => (usize::from(ones - b'0'), at + 4),
+                [b'$', tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n'] => {
+                    (usize::from(tens - b'0') * 10 + usize::from(ones - b'0'), at + 5)
+                }
+                _ => return None,
+            };
+            let end = start + length;
+            if buf.get(end..end + 2)? != b"\r\n" {
+                return None;
+            }
+            self.spans.push(Span { start: start as u32, end: end as u32 });
+            at = end + 2;
+        }
+        Some(at)
     }
 
     /// The arguments of the command that [`CommandScanner::scan`] has just completed; `buf` as given to it.
