@@ -86,6 +86,13 @@ pub(super) struct Command {
 }
 
 impl Command {
+    /// Whether this is its name, in whatever case. All names here are of letters alone, which one bit takes to lower case:
+    /// no other byte becomes one of them by that.
+    #[inline]
+    pub fn is_called(&self, name: &[u8]) -> bool {
+        self.name.len() == name.len() && self.name.bytes().zip(name).all(|(own, byte)| own == byte | 0x20)
+    }
+
     /// Whether it takes `count` arguments, the name included.
     #[inline]
     pub fn accepts(&self, count: usize) -> bool {
@@ -426,6 +433,21 @@ pub(super) fn c_string(bytes: &[u8], limit: usize) -> &[u8] {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_name_is_told_from_every_other() {
+        for command in COMMANDS {
+            assert!(command.name.bytes().all(|byte| byte.is_ascii_lowercase()), "{}", command.name);
+            for at in 0..command.name.len() {
+                for byte in 0..=u8::MAX {
+                    let mut name = command.name.to_uppercase().into_bytes();
+                    name[at] = byte;
+                    assert_eq!(command.is_called(&name), name.eq_ignore_ascii_case(command.name.as_bytes()));
+                }
+            }
+            assert!(!command.is_called(b"") && !command.is_called(&[command.name.as_bytes(), b"x"].concat()));
+        }
+    }
 
     #[test]
     fn an_only_key_is_the_one_that_a_visit_meets() {

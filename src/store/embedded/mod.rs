@@ -133,7 +133,7 @@ impl Embedded {
     #[inline]
     pub fn execute_known(&self, index: u16, context: Context, args: Args<'_>, out: &mut Vec<u8>) -> bool {
         let Some(command) = commands::known(index) else { return false };
-        let is_it = args.get(0).is_some_and(|name| name.eq_ignore_ascii_case(command.name.as_bytes()));
+        let is_it = args.get(0).is_some_and(|name| command.is_called(name));
         if is_it {
             self.run_command(command, context, args, None, out);
         }
