@@ -87,6 +87,7 @@ impl Conn {
         read.asked = self.asked(spec, 1, key.index, key.route, marker);
     }
 
+    #[inline]
     fn asked(
         &self,
         spec: &Spec,

@@ -4,7 +4,7 @@
 //! that its route needs ([`super::timed`]), and wait as one slot. As their replies come they are judged one by one: a hit
 //! goes on to the client, a miss is handed to the engine, and what stands behind it in the run waits for its answer.
 
-use super::timed::{Asked, Due, Shows};
+use super::timed::{Asked, Due, Life, Shows};
 use crate::resp::scan::{may_be_absent, value_end};
 use crate::resp::write;
 use crate::store::Way;
@@ -20,7 +20,12 @@ pub struct Gathering {
     reads: Vec<OneRead>,
     /// How many replies they get.
     replies: u32,
+    /// How many bytes and reads there were the last time: those that come next are mostly alike.
+    last: (usize, usize),
 }
+
+/// No more room than this, for so many reads, is made ahead.
+const ROOM: (usize, usize) = (8 << 10, 64);
 
 /// A read of one routed key.
 pub struct OneRead {
@@ -60,6 +65,11 @@ impl Gathering {
 
     /// One more: `command` as it is, which reads `name`.
     pub fn push(&mut self, command: &[u8], name: &[u8], mut read: OneRead) {
+        if self.reads.is_empty() {
+            let (bytes, reads) = self.last;
+            self.bytes.reserve(bytes.min(ROOM.0));
+            self.reads.reserve(reads.min(ROOM.1));
+        }
         let begin = self.bytes.len() as u32;
         self.bytes.extend_from_slice(command);
         read.at = begin..self.bytes.len() as u32;
@@ -74,6 +84,7 @@ impl Gathering {
 
     /// All of them, about to be sent on this way, and how many replies they get.
     pub fn take(&mut self, way: &Way, sent: Instant) -> (Reads, u32) {
+        self.last = (self.bytes.len(), self.reads.len());
         let replies = std::mem::take(&mut self.replies);
         let (bytes, reads) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.reads));
         (Reads { bytes: Rc::new(bytes), reads, judged: 0, way: way.clone(), sent }, replies)
@@ -137,9 +148,13 @@ impl Reads {
     pub fn judge(&mut self, replies: &[u8], at: usize) -> Option<Judged> {
         let read = self.reads.get_mut(self.judged)?;
         let own = value_end(replies, at)?;
-        let end = if read.asked.is_some() { value_end(replies, own)? } else { own };
-        let (reply, life) = (&replies[at..own], &replies[own..end]);
-        let due = read.asked.take().and_then(|asked| asked.settle(life, self.sent, || read.shows?.value(reply)));
+        let reply = &replies[at..own];
+        let (mut end, mut due) = (own, None);
+        if let Some(asked) = &mut read.asked {
+            let life;
+            (life, end) = Life::next(replies, own)?;
+            due = asked.settle(life, self.sent, || read.shows?.value(reply));
+        }
         self.judged += 1;
         Some(Judged { number: self.judged - 1, reply: at..own, end, is_miss: may_be_absent(reply), due })
     }

@@ -113,6 +113,7 @@ impl Due {
 
 impl Asked {
     /// Whether it is due with so much left of its life.
+    #[inline]
     pub fn due(&self, left: Duration) -> Option<Due> {
         let Schedule { stale, due, renewal } = self.schedule;
         let within = |limit: Duration| !limit.is_zero() && left <= limit;
@@ -125,21 +126,24 @@ impl Asked {
         Some(Due { position: self.position, route: self.route, action, left })
     }
 
-    /// Keeps the `value` that was read, as far as it may be by what the server says of its `life`: the whole reply to PTTL.
-    /// Answers whether it is due.
-    pub fn settle(self, life: &[u8], sent: Instant, value: impl FnOnce() -> Option<Value>) -> Option<Due> {
-        let left = match Life::of(life) {
+    /// Keeps the `value` that was read, as far as it may be by what the server says of its life. Answers whether it is due.
+    #[inline]
+    pub fn settle(&mut self, life: Life, sent: Instant, value: impl FnOnce() -> Option<Value>) -> Option<Due> {
+        let marker = self.marker.take();
+        let left = match life {
             Life::Left(left) => left,
             Life::Endless => Duration::MAX,
             Life::Over => return None,
         };
-        let (due, kept) = (self.due(left), self.keeps(left));
-        if let Some(marker) = self.marker.filter(|_| !kept.is_zero())
-            && let Some(value) = value()
-        {
-            marker.keep(value, sent + kept);
+        if let Some(marker) = marker {
+            let kept = self.keeps(left);
+            if !kept.is_zero()
+                && let Some(value) = value()
+            {
+                marker.keep(value, sent + kept);
+            }
         }
-        due
+        self.due(left)
     }
 
     /// How long a value may be kept near that has so much left: while it is fresh, and until a read of it is to renew it.
@@ -152,7 +156,7 @@ impl Asked {
 
 /// What an upstream says of a key's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
+pub enum Life {
     /// So long.
     Left(Duration),
     /// It has no end.
@@ -202,10 +206,10 @@ impl Timed {
             _ => Vec::new(),
         };
         let mut at = own;
-        for key in self.keys {
-            let Some(end) = value_end(replies, at) else { break };
+        for mut key in self.keys {
+            let Some((life, end)) = Life::next(replies, at) else { break };
             let position = key.position;
-            due.extend(key.settle(&replies[at..end], self.sent, || match self.shows {
+            due.extend(key.settle(life, self.sent, || match self.shows {
                 Some(Shows::Strings) => parts.get(position - 1).and_then(|part| string(&reply[part.clone()])),
                 Some(shows) => shows.value(reply),
                 None => None,
@@ -217,11 +221,20 @@ impl Timed {
 }
 
 impl Life {
-    /// The reply to PTTL.
-    fn of(reply: &[u8]) -> Life {
-        if let Some((left @ 1.., _)) = number::plain_line(reply, 1) {
-            return Life::Left(Duration::from_millis(left.into()));
+    /// By the reply to PTTL that stands at `at`, and where that ends; `None`: it is not whole.
+    #[inline]
+    pub fn next(replies: &[u8], at: usize) -> Option<(Life, usize)> {
+        if replies.get(at) == Some(&b':')
+            && let Some((left @ 1.., end)) = number::plain_line(replies, at + 1)
+        {
+            return Some((Life::Left(Duration::from_millis(left.into())), end));
         }
+        let end = value_end(replies, at)?;
+        Some((Life::of(&replies[at..end]), end))
+    }
+
+    /// By such a whole reply.
+    fn of(reply: &[u8]) -> Life {
         let number = reply.strip_prefix(b":").and_then(|text| number::parse(text.strip_suffix(b"\r\n")?));
         match number {
             Some(-1) => Life::Endless,
