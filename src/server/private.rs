@@ -137,7 +137,7 @@ impl Conn {
         if let Some(shared) = redis.upstream().cluster() {
             self.sink = Rc::new(Hide::new(self.replies.clone(), shared.clone()));
         }
-        self.hold = Some(Hold::default());
+        self.hold = Some(Box::default());
         true
     }
 

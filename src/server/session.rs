@@ -9,7 +9,7 @@ use super::clients::Client;
 use super::conn::{Conn, Flow, Request};
 use super::incoming::hang_up;
 use super::metrics;
-use super::patience::{Progress, Wait, Waiting};
+use super::patience::{Progress, Waiting};
 use super::worker::Worker;
 use crate::resp::scan::{CommandScanner, Scanned};
 use crate::resp::write;
@@ -40,7 +40,7 @@ pub fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) -> impl
         poll_fn(|cx| session.poll(cx)).await;
         session.conn.replies.close();
         hang_up(&mut session.stream).await;
-        session.conn.worker.left(session.conn.client.id);
+        session.conn.worker.left(&session.conn.client);
     }
 }
 
@@ -58,10 +58,8 @@ struct Session {
     ended: bool,
     /// … and takes no more replies.
     gone: bool,
-    /// What has happened since `wait` was noted.
+    /// What has happened since it was noted what the client waits for.
     progress: Progress,
-    /// What the client lets Weir wait for.
-    wait: Rc<Wait>,
     /// What its buffers held when it was last noted.
     held: Held,
 }
@@ -79,7 +77,6 @@ enum Waits {
 
 impl Session {
     fn new(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) -> Self {
-        let wait = Rc::new(Wait::new(worker.clock()));
         let conn = Conn::new(worker, client);
         Session {
             stream,
@@ -91,15 +88,14 @@ impl Session {
             ended: false,
             gone: false,
             progress: Progress::default(),
-            wait,
             held: Held::default(),
         }
     }
 
     /// Tells the worker whom to wake. A task's waker stays the same for its life: once is enough.
     fn take_seat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Conn { worker, client, .. } = &self.conn;
-        worker.arrived(client.id, cx.waker(), self.wait.clone());
+        let Conn { worker, client, replies, .. } = &self.conn;
+        worker.arrived(client, replies);
         client.waker.register(cx.waker());
         Poll::Ready(())
     }
@@ -163,8 +159,9 @@ impl Session {
             () if self.conn.replies.any_open() || self.conn.is_private() => Waiting::Store,
             () => Waiting::Idle,
         };
-        self.wait.note(what, std::mem::take(&mut self.progress), self.conn.worker.clock());
-        let Some(what) = self.wait.overdue() else { return false };
+        let wait = &self.conn.replies.wait;
+        wait.note(what, std::mem::take(&mut self.progress), self.conn.worker.clock());
+        let Some(what) = wait.overdue() else { return false };
         metrics::closed(what.reason());
         // In the middle of its replies the line would be taken for one of them.
         if let Some(words) = what.last_words().filter(|_| !stuck && !self.conn.replies.any_open()) {

@@ -15,6 +15,7 @@ use super::change::Change;
 use super::keys::KeyHashes;
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
+use super::patience::Wait;
 use super::reads::Reads;
 use super::sampling::{Drawn, DrawnKeys};
 use super::timed::{Due, Settled, Timed};
@@ -105,6 +106,8 @@ pub struct DueRead {
 pub struct Replies {
     state: RefCell<State>,
     counts: Arc<CommandCounts>,
+    /// What the client lets Weir wait for.
+    pub wait: Wait,
 }
 
 #[derive(Default)]
@@ -186,15 +189,15 @@ enum Kind {
 }
 
 impl Replies {
-    /// Of a client that has asked nothing yet; `counts` are its worker's.
-    pub fn new(counts: Arc<CommandCounts>, limits: &Limits) -> Self {
+    /// Of a client that has asked nothing yet; `counts` are its worker's, and so is the time.
+    pub fn new(counts: Arc<CommandCounts>, limits: &Limits, now: Instant) -> Self {
         let state = State {
             window: Window::new(limits.max_pipeline, limits.max_output),
             most: limits.max_output,
             most_pushed: limits.max_subscriber_output,
             ..State::default()
         };
-        Replies { state: RefCell::new(state), counts }
+        Replies { state: RefCell::new(state), counts, wait: Wait::new(now) }
     }
 
     /// Whether the client is one of the upstream's users.
