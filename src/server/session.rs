@@ -47,7 +47,8 @@ pub fn serve(stream: Transport, client: Arc<Client>, worker: Rc<Worker>) -> impl
 struct Session {
     stream: Transport,
     conn: Conn,
-    scanner: CommandScanner,
+    /// In the middle of a command; between two the worker has it, for all its clients.
+    scanner: Option<Box<CommandScanner>>,
     /// Bytes read and not yet acted on: part of a command, or commands that wait.
     input: Vec<u8>,
     /// Why the commands in `input` wait.
@@ -80,7 +81,7 @@ impl Session {
         let conn = Conn::new(worker, client);
         Session {
             stream,
-            scanner: CommandScanner::new(conn.scan_limits()),
+            scanner: None,
             conn,
             input: Vec::new(),
             waits: Waits::No,
@@ -257,6 +258,7 @@ impl Session {
     fn act(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
         let begun = Instant::now();
         self.conn.set_time(begun);
+        let mut scanner = self.take_scanner();
         let mut used = 0;
         self.waits = Waits::No;
         while !self.conn.closing && used < bytes.len() {
@@ -264,14 +266,14 @@ impl Session {
                 self.wait_for_room();
                 break;
             }
-            match self.scanner.scan(&bytes[used..]) {
+            match scanner.scan(&bytes[used..]) {
                 Ok(Scanned::Complete { len, inline }) => {
-                    let args = self.scanner.args(&bytes[used..used + len]);
+                    let args = scanner.args(&bytes[used..used + len]);
                     match self.conn.act(Request { bytes, start: used, end: used + len, args, inline }) {
                         Flow::Next => used += len,
                         Flow::Limits => {
                             used += len;
-                            self.scanner.set_limits(self.conn.scan_limits());
+                            scanner.set_limits(self.conn.scan_limits());
                         }
                         Flow::Wait => {
                             self.waits = Waits::Reply;
@@ -294,11 +296,27 @@ impl Session {
                 }
             }
         }
+        match scanner.is_done() {
+            true => self.conn.worker.give_scanner_back(scanner),
+            false => self.scanner = Some(scanner),
+        }
         self.paused &= used == 0;
         self.conn.end_batch(bytes, begun);
         self.conn.replies.note_asked(used);
         self.progress.acted |= used > 0;
         used
+    }
+
+    /// Its own, in the middle of a command, or the worker's.
+    #[inline]
+    fn take_scanner(&mut self) -> Box<CommandScanner> {
+        if let Some(scanner) = self.scanner.take() {
+            return scanner;
+        }
+        match self.conn.worker.take_scanner() {
+            Some(scanner) if scanner.limits().authenticated == self.conn.authenticated => scanner,
+            _ => Box::new(CommandScanner::new(self.conn.scan_limits())),
+        }
     }
 
     /// Notes that the commands wait for room, and counts it once where it is a limit that is reached.

@@ -8,6 +8,7 @@ use super::metrics::CommandCounts;
 use super::replies::Replies;
 use crate::cache::Engine;
 use crate::clock::SystemClock;
+use crate::resp::scan::CommandScanner;
 use crate::store::Backend;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -40,6 +41,8 @@ pub struct Worker {
     draining: Cell<bool>,
     /// What gathers of the commands of the client that is acted on; with that client meanwhile.
     batch: Cell<Option<Box<Batch>>>,
+    /// Scans the commands of every client that is not in the middle of one.
+    scanner: Cell<Option<Box<CommandScanner>>>,
     /// How many clients it has been assigned that have not ended.
     assigned: Arc<AtomicUsize>,
     /// The time, as of the last tick.
@@ -68,6 +71,7 @@ impl Worker {
             learned: Learned::default(),
             draining: Cell::new(false),
             batch: Cell::default(),
+            scanner: Cell::default(),
             assigned,
             clock: Cell::new(Instant::now()),
             seats: RefCell::default(),
@@ -91,6 +95,16 @@ impl Worker {
     /// What gathers of a client's commands; empty.
     pub fn take_batch(&self) -> Box<Batch> {
         self.batch.take().unwrap_or_default()
+    }
+
+    /// A scanner between two commands, under the limits of the client that had it last.
+    pub fn take_scanner(&self) -> Option<Box<CommandScanner>> {
+        self.scanner.take()
+    }
+
+    /// It is between two commands again.
+    pub fn give_scanner_back(&self, scanner: Box<CommandScanner>) {
+        self.scanner.set(Some(scanner));
     }
 
     /// All of it is sent and counted.
