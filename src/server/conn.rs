@@ -229,7 +229,7 @@ impl Conn {
     pub fn become_user(&mut self, user: Option<&Arc<User>>) {
         self.authenticated = user.is_some();
         self.rights = user.and_then(|user| user.rights.clone());
-        self.client.said.lock().user = user.map(|user| user.name.clone()).unwrap_or_default();
+        self.client.said.lock().set_user(user.map_or("", |user| &user.name));
     }
 
     /// This client's way to the store.
@@ -310,7 +310,7 @@ impl Conn {
         self.send_reads();
         if known.is_none() && is_http(name) {
             self.send_run(request.bytes);
-            tracing::warn!(client = self.client.peer, "what looks like an HTTP request was hung up on");
+            tracing::warn!(client = &*self.client.peer, "what looks like an HTTP request was hung up on");
             metrics::closed("http");
             self.closing = true;
             return Flow::Next;
