@@ -117,12 +117,14 @@ impl Worker {
         self.clock.get()
     }
 
-    /// Sets the clock, and wakes every client that has let Weir wait for too long.
+    /// Sets the clock, and wakes every client that has let Weir wait for too long. Those that rest keep no room.
     pub fn tick(&self, now: Instant) {
         self.clock.set(now);
         for replies in self.seats.borrow().values() {
             if replies.wait.tick(now, &self.app.config.limits) {
                 replies.wake();
+            } else if replies.wait.rests(now) {
+                replies.rest();
             }
         }
     }
