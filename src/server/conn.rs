@@ -166,6 +166,22 @@ struct Run {
     changes: Vec<Change>,
 }
 
+impl Run {
+    /// Whether a command to this target that begins here is the next of it.
+    fn goes_on(&self, at: usize, target: &Target) -> bool {
+        !self.commands.is_empty() && self.bytes.end == at && self.target == *target
+    }
+
+    /// One more, which ends there.
+    fn push(&mut self, command: u16, end: usize, is_cluster: bool) {
+        self.bytes.end = end;
+        self.commands.push(command);
+        if is_cluster {
+            self.ends.push((end - self.bytes.start) as u32);
+        }
+    }
+}
+
 /// One command, where it stands among the bytes that came with it.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
@@ -834,21 +850,15 @@ impl Conn {
             Backend::Redis(_) => {
                 let is_cluster = self.way.lane().is_some();
                 let target = if is_cluster { self.plain_target(request.args) } else { Target::default() };
-                self.send_reads();
-                let run = &self.batch().run;
-                let goes_on = run.bytes.end == request.start && run.target == target;
-                if run.commands.is_empty() || !goes_on {
-                    self.send_run(request.bytes);
-                    let run = &mut self.batch().run;
-                    run.bytes.start = request.start;
-                    run.target = target;
-                }
                 let command = self.command;
                 let run = &mut self.batch().run;
-                run.bytes.end = request.end;
-                run.commands.push(command);
-                if is_cluster {
-                    run.ends.push((request.end - run.bytes.start) as u32);
+                if run.goes_on(request.start, &target) {
+                    run.push(command, request.end, is_cluster);
+                } else {
+                    self.send_run(request.bytes);
+                    let run = &mut self.batch().run;
+                    (run.bytes.start, run.target) = (request.start, target);
+                    run.push(command, request.end, is_cluster);
                 }
             }
         }
