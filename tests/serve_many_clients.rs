@@ -51,6 +51,33 @@ fn idle_clients_cost_little_and_the_one_over_the_limit_is_told_so() {
     assert_eq!(first.run("PING"), pong());
 }
 
+/// The clients of a worker share what scans their commands; a part of one is still its client's alone.
+#[test]
+fn parts_of_many_clients_commands_do_not_mix() {
+    const PART: usize = 7;
+    let weir = start("workers = 1\n");
+    let mut other = weir.client();
+    let mut clients: Vec<(Client, String, Vec<u8>)> = (0..12)
+        .map(|number| {
+            let value = number.to_string().repeat(number + 1);
+            let command = raw_command(&format!("SET key:{number} {value}"));
+            (weir.client(), value, command)
+        })
+        .collect();
+    while clients.iter().any(|(_, _, command)| !command.is_empty()) {
+        for (client, _, command) in &mut clients {
+            let part: Vec<u8> = command.drain(..PART.min(command.len())).collect();
+            client.send(&part);
+            // What has come is looked at before the next client's.
+            assert_eq!(other.run("PING"), pong());
+        }
+    }
+    for (number, (client, value, _)) in clients.iter_mut().enumerate() {
+        assert_eq!(client.recv(), Reply::ok());
+        assert_eq!(client.run(&format!("GET key:{number}")), Reply::bulk(value));
+    }
+}
+
 #[test]
 fn a_process_out_of_descriptors_serves_on_and_does_not_spin() {
     const FAILED: usize = 20;

@@ -49,7 +49,7 @@ impl Conn {
         }?;
         if verdict.is_ok() {
             self.authenticated = true;
-            self.client.said.lock().user = credentials.user.clone();
+            self.client.said.lock().set_user(&credentials.user);
             self.become_identity(Identity { user: Some(credentials), ..self.way().identity.clone() });
         }
         Some(verdict)

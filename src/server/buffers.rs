@@ -29,14 +29,14 @@ impl Buffer {
     }
 }
 
-/// Bytes in each sort of buffer, in whole pages.
+/// Whole pages in each sort of buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held([usize; BOTH.len()]);
+pub struct Held([u32; BOTH.len()]);
 
 impl Held {
     /// So many bytes.
     pub fn new(output: usize, query: usize) -> Self {
-        Held([output, query].map(|bytes| bytes / PAGE * PAGE))
+        Held([output, query].map(|bytes| u32::try_from(bytes / PAGE).unwrap_or(u32::MAX)))
     }
 }
 
@@ -67,7 +67,7 @@ impl Buffers {
     pub fn note(&self, share: &Share, held: Held) -> Option<Buffer> {
         let mut too_much = None;
         for buffer in BOTH {
-            let now = held.0[buffer as usize];
+            let now = held.0[buffer as usize] as usize * PAGE;
             let before = share.0[buffer as usize].swap(now, Relaxed);
             let all = &self.all.0[buffer as usize];
             if now < before {

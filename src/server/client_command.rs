@@ -17,7 +17,7 @@ pub fn run(conn: &mut Conn, spec: &'static Spec, sub: &str, request: Request<'_>
     let over_redis = matches!(conn.worker.backend, Backend::Redis(_));
     match sub {
         "id" => conn.answer_now(|out| write::integer(out, conn.client.id as i64)),
-        "getname" => conn.answer_now(|out| match conn.client.said.lock().name.as_str() {
+        "getname" => conn.answer_now(|out| match conn.client.said.lock().words().name.as_str() {
             "" => write::nil(out, conn.protocol()),
             name => write::bulk(out, name),
         }),
@@ -68,7 +68,7 @@ fn set_name(conn: &mut Conn, name: &[u8]) {
         Err(error) => write::error(out, error),
     });
     if check_name(name).is_ok() {
-        conn.client.said.lock().name = String::from_utf8_lossy(name).into_owned();
+        conn.client.said.lock().words_mut().name = String::from_utf8_lossy(name).into_owned();
         if conn.is_private() {
             let mut command = Vec::new();
             write::command(&mut command, [&b"CLIENT"[..], b"SETNAME", name]);
@@ -85,11 +85,11 @@ fn set_info(conn: &Conn, attribute: &str, value: &[u8], out: &mut Vec<u8>) {
             write::error(out, format!("ERR {attribute} cannot contain spaces, newlines or special characters."));
         }
         ("lib-name", Ok(())) => {
-            said.library = text;
+            said.words_mut().library = text;
             write::ok(out);
         }
         ("lib-ver", Ok(())) => {
-            said.library_version = text;
+            said.words_mut().library_version = text;
             write::ok(out);
         }
         _ => write::error(out, format!("ERR Unrecognized option '{attribute}'")),

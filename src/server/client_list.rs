@@ -131,7 +131,7 @@ fn line(client: &Client, command: Option<&str>, told: Option<&str>, of_link: imp
         client.id,
         client.peer,
         client.local,
-        said.name,
+        said.words().name,
         client.age(),
         client.idle(),
         told("flags", "N"),
@@ -146,8 +146,8 @@ fn line(client: &Client, command: Option<&str>, told: Option<&str>, of_link: imp
         client.held(Buffer::Output),
         said.user(),
         if said.protocol == Protocol::Resp3 { 3 } else { 2 },
-        said.library,
-        said.library_version,
+        said.words().library,
+        said.words().library_version,
     )
 }
 

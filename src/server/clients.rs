@@ -17,6 +17,8 @@ pub struct Clients {
     count: AtomicUsize,
     next: AtomicU64,
     connected: Mutex<BTreeMap<u64, Arc<Client>>>,
+    /// Where the last one connected to.
+    last_local: Mutex<Arc<str>>,
     gauge: metrics::Gauge,
     /// What their buffers hold.
     pub buffers: Buffers,
@@ -28,9 +30,9 @@ pub struct Client {
     /// Its number, never used again.
     pub id: u64,
     /// Where it comes from.
-    pub peer: String,
-    /// Where it connected to.
-    pub local: String,
+    pub peer: Box<str>,
+    /// Where it connected to; most clients to the same place.
+    pub local: Arc<str>,
     since: Instant,
     /// What it said of itself.
     pub said: Mutex<Said>,
@@ -51,24 +53,53 @@ pub struct Client {
 /// What a client said of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
-    /// AUTH; empty: nothing yet.
-    pub user: String,
-    /// CLIENT SETNAME.
-    pub name: String,
-    /// CLIENT SETINFO LIB-NAME.
-    pub library: String,
-    /// CLIENT SETINFO LIB-VER.
-    pub library_version: String,
+    /// Most say nothing, and take no room for it.
+    words: Option<Box<Words>>,
     /// SELECT.
     pub db: u32,
     /// HELLO.
     pub protocol: Protocol,
 }
 
+/// What a client said of itself in words of its own; empty: nothing yet.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    user: String,
+    /// CLIENT SETNAME.
+    pub name: String,
+    /// CLIENT SETINFO LIB-NAME.
+    pub library: String,
+    /// CLIENT SETINFO LIB-VER.
+    pub library_version: String,
+}
+
+/// The user of a client that has not said who it is.
+const NOBODY: &str = "default";
+
 impl Said {
-    /// Its user; `default` as long as it has not said.
+    /// Its user, by AUTH; `default` as long as it has not said.
     pub fn user(&self) -> &str {
-        if self.user.is_empty() { "default" } else { &self.user }
+        self.words.as_ref().map(|words| words.user.as_str()).filter(|user| !user.is_empty()).unwrap_or(NOBODY)
+    }
+
+    /// From here on it is that user.
+    pub fn set_user(&mut self, user: &str) {
+        let user = if user == NOBODY { "" } else { user };
+        if !user.is_empty() || self.words.is_some() {
+            self.words_mut().user = user.to_owned();
+        }
+    }
+
+    /// What it said of itself.
+    pub fn words(&self) -> &Words {
+        const NONE: &Words =
+            &Words { user: String::new(), name: String::new(), library: String::new(), library_version: String::new() };
+        self.words.as_deref().unwrap_or(NONE)
+    }
+
+    /// The same, to be changed.
+    pub fn words_mut(&mut self) -> &mut Words {
+        self.words.get_or_insert_default()
     }
 }
 
@@ -78,7 +109,8 @@ impl Clients {
         let gauge = metrics::gauge!("weir_clients");
         gauge.set(0.0);
         let (count, next, connected) = (AtomicUsize::new(0), AtomicU64::new(1), Mutex::default());
-        Clients { most, count, next, connected, gauge, buffers: Buffers::new(limits) }
+        let last_local = Mutex::new("".into());
+        Clients { most, count, next, connected, last_local, gauge, buffers: Buffers::new(limits) }
     }
 
     /// Registers a connection; `None` if there are too many.
@@ -90,8 +122,8 @@ impl Clients {
         let id = self.next.fetch_add(1, Relaxed);
         let client = Arc::new(Client {
             id,
-            peer,
-            local,
+            peer: peer.into(),
+            local: self.share_local(local),
             since: Instant::now(),
             said: Mutex::default(),
             waker: AtomicWaker::new(),
@@ -105,6 +137,15 @@ impl Clients {
         self.connected.lock().insert(id, client.clone());
         self.gauge.increment(1.0);
         Some(client)
+    }
+
+    /// One text for all that connect to one place.
+    fn share_local(&self, local: String) -> Arc<str> {
+        let mut last = self.last_local.lock();
+        if **last != *local {
+            *last = local.into();
+        }
+        last.clone()
     }
 
     /// Forgets a connection.

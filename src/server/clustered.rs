@@ -206,14 +206,14 @@ impl Conn {
         if self.is_busy() {
             return Flow::Wait;
         }
-        self.pending = Some(Pending::default());
+        self.pending = Some(Box::default());
         self.answer(request, write::ok)
     }
 
     /// A command inside such a MULTI. `None`: the transaction is opened by now, and the command goes on.
     pub(super) fn pend(&mut self, spec: Option<&'static Spec>, request: Request<'_>) -> Option<Flow> {
         let plan = plan(spec, request.args);
-        let Pending { queued, count, .. } = self.pending.as_mut()?;
+        let Pending { queued, count, .. } = self.pending.as_deref_mut()?;
         match spec {
             Some(spec) if spec.name == "discard" && request.args.len() == 1 => {
                 self.pending = None;
@@ -233,7 +233,7 @@ impl Conn {
         if !self.enter() {
             return Some(Flow::Wait);
         }
-        let Pending { queued, count, poisoned } = self.pending.take()?;
+        let Pending { queued, count, poisoned } = *self.pending.take()?;
         self.begin_transaction(&queued, count);
         if poisoned {
             self.poison();

@@ -44,7 +44,7 @@ use crate::store::redis::link::{Owed, Sink};
 use crate::store::{Backend, Identity, Way};
 use futures_util::FutureExt;
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -77,7 +77,7 @@ pub struct Conn {
     /// It will be closed once its replies are sent.
     pub closing: bool,
     /// Why it has a link of its own; `None`: it has none.
-    pub hold: Option<Hold>,
+    pub hold: Option<Box<Hold>>,
     /// CLIENT REPLY.
     pub muting: Muting,
     /// Every push that the server sent before the command being acted on is here: see [`Conn::has_heard_all`].
@@ -87,8 +87,22 @@ pub struct Conn {
     pub(super) way: Way,
     errand: Option<Errand>,
     /// What an errand has found out about the command that waited for it.
-    verdict: Option<Verdict>,
+    verdict: Option<Box<Verdict>>,
     pub(super) sink: Rc<dyn Sink>,
+    /// What gathers while bytes are acted on: the worker's, for it acts on one client at a time. `None`: nothing has.
+    batch: Option<Box<Batch>>,
+    /// Slot of the command being acted on, if the upstream is a cluster and the command has keys.
+    pub(super) slot: Option<u16>,
+    /// In a cluster: a transaction that has no node yet.
+    pub(super) pending: Option<Box<Pending>>,
+    /// Which of its commands came together, once one of them might wait for another client.
+    batches: OnceCell<Rc<Batches>>,
+    /// Index of the command being acted on, for the counters.
+    command: u16,
+}
+
+/// What gathers of the commands that came together until they are all acted on.
+pub struct Batch {
     run: Run,
     /// Routed reads that wait for their run to be sent. Of it and `run` one at most is not empty.
     pub(super) reads: Gathering,
@@ -96,18 +110,31 @@ pub struct Conn {
     now: Instant,
     /// The same as the near cache reckons it, once it was asked.
     moment: Cell<Option<Moment>>,
-    /// Slot of the command being acted on, if the upstream is a cluster and the command has keys.
-    pub(super) slot: Option<u16>,
-    /// In a cluster: a transaction that has no node yet.
-    pub(super) pending: Option<Pending>,
-    /// Which of its commands came together.
-    batches: Rc<Batches>,
-    /// Index of the command being acted on, for the counters.
-    command: u16,
-    /// Commands that the embedded store has answered since the last [`Conn::end_batch`]: plain ones, and routed reads.
+    /// Commands that the embedded store has answered: plain ones, and routed reads.
     embedded: (usize, usize),
-    /// Reads that the near cache has answered since then.
+    /// Reads that the near cache has answered.
     pub(super) near_hits: NearHits,
+}
+
+impl Default for Batch {
+    /// Nothing, as of now.
+    fn default() -> Self {
+        Batch {
+            run: Run::default(),
+            reads: Gathering::default(),
+            now: Instant::now(),
+            moment: Cell::default(),
+            embedded: (0, 0),
+            near_hits: NearHits::default(),
+        }
+    }
+}
+
+impl Batch {
+    /// Commands that wait for their run to be sent.
+    fn gathered(&self) -> usize {
+        self.run.commands.len() + self.reads.len()
+    }
 }
 
 /// Something that the client's next command waits for, and what is to be done to the client then.
@@ -137,6 +164,22 @@ struct Run {
     target: Target,
     /// What they change.
     changes: Vec<Change>,
+}
+
+impl Run {
+    /// Whether a command to this target that begins here is the next of it.
+    fn goes_on(&self, at: usize, target: &Target) -> bool {
+        !self.commands.is_empty() && self.bytes.end == at && self.target == *target
+    }
+
+    /// One more, which ends there.
+    fn push(&mut self, command: u16, end: usize, is_cluster: bool) {
+        self.bytes.end = end;
+        self.commands.push(command);
+        if is_cluster {
+            self.ends.push((end - self.bytes.start) as u32);
+        }
+    }
 }
 
 /// One command, where it stands among the bytes that came with it.
@@ -169,7 +212,7 @@ impl<'a> Request<'a> {
 impl Conn {
     /// A client that has said nothing yet.
     pub fn new(worker: Rc<Worker>, client: Arc<Client>) -> Self {
-        let replies = Rc::new(Replies::new(worker.counts.clone(), &worker.app.config.limits));
+        let replies = Rc::new(Replies::new(worker.counts.clone(), &worker.app.config.limits, worker.clock()));
         let identity = Identity { db: worker.backend.first_db(), ..Identity::default() };
         client.said.lock().db = identity.db;
         let mut conn = Conn {
@@ -187,16 +230,11 @@ impl Conn {
             let_go: false,
             errand: None,
             verdict: None,
-            run: Run::default(),
-            reads: Gathering::default(),
-            now: Instant::now(),
-            moment: Cell::new(None),
+            batch: None,
             slot: None,
             pending: None,
-            batches: Rc::default(),
+            batches: OnceCell::new(),
             command: CommandCounts::UNKNOWN,
-            embedded: (0, 0),
-            near_hits: NearHits::default(),
         };
         let app = conn.worker.app.clone();
         conn.become_user(app.access.stranger());
@@ -207,7 +245,7 @@ impl Conn {
     pub fn become_user(&mut self, user: Option<&Arc<User>>) {
         self.authenticated = user.is_some();
         self.rights = user.and_then(|user| user.rights.clone());
-        self.client.said.lock().user = user.map(|user| user.name.clone()).unwrap_or_default();
+        self.client.said.lock().set_user(user.map_or("", |user| &user.name));
     }
 
     /// This client's way to the store.
@@ -288,7 +326,7 @@ impl Conn {
         self.send_reads();
         if known.is_none() && is_http(name) {
             self.send_run(request.bytes);
-            tracing::warn!(client = self.client.peer, "what looks like an HTTP request was hung up on");
+            tracing::warn!(client = &*self.client.peer, "what looks like an HTTP request was hung up on");
             metrics::closed("http");
             self.closing = true;
             return Flow::Next;
@@ -350,9 +388,9 @@ impl Conn {
 
     /// What the newest command changes is under way until it is answered.
     fn hold_until_answered(&mut self, change: Change) {
-        match self.run.commands.is_empty() {
-            true => self.replies.hold_last(change),
-            false => self.run.changes.push(change),
+        match &mut self.batch {
+            Some(batch) if !batch.run.commands.is_empty() => batch.run.changes.push(change),
+            _ => self.replies.hold_last(change),
         }
     }
 
@@ -411,7 +449,13 @@ impl Conn {
 
     /// Commands that wait for their run to be sent.
     pub fn gathered(&self) -> usize {
-        self.run.commands.len() + self.reads.len()
+        self.batch.as_ref().map_or(0, |batch| batch.gathered())
+    }
+
+    /// What gathers now.
+    #[inline]
+    pub(super) fn batch(&mut self) -> &mut Batch {
+        self.batch.get_or_insert_with(|| self.worker.take_batch())
     }
 
     /// Where replies to this client go.
@@ -442,12 +486,12 @@ impl Conn {
     /// What an errand finds out about the command being acted on: one question a command. `None`: the command waits for the
     /// answer, and is acted on again.
     pub fn ask(&mut self, question: impl Future<Output = Verdict> + 'static) -> Option<Verdict> {
-        if self.verdict.is_some() {
-            return self.verdict.clone();
+        if let Some(verdict) = &self.verdict {
+            return Some((**verdict).clone());
         }
         self.run_errand(async move {
             let verdict = question.await;
-            move |conn: &mut Conn| conn.verdict = Some(verdict)
+            move |conn: &mut Conn| conn.verdict = Some(Box::new(verdict))
         });
         None
     }
@@ -648,7 +692,7 @@ impl Conn {
                 for (route, key) in drawn {
                     self.worker.engine.check_hit(self.worker.app.routes.get(route), key, Source::Store);
                 }
-                self.embedded.1 += 1;
+                self.batch().embedded.1 += 1;
                 self.answer_now(|out| out.extend_from_slice(&reply));
             }
         }
@@ -696,39 +740,42 @@ impl Conn {
     /// How a read of a key of this route waits for another client to fill it.
     pub(super) fn patience(&self, route: &Route) -> Option<Patience> {
         let waits = !route.config.wait_for_fill().is_zero() && !self.is_private() && self.muting == Muting::Off;
-        waits.then(|| Patience::new(self.worker.engine.reader(self.client.id), &self.batches))
+        waits.then(|| Patience::new(self.worker.engine.reader(self.client.id), self.batches.get_or_init(Rc::default)))
     }
 
     /// What comes next is acted on as of this moment.
     pub fn set_time(&mut self, now: Instant) {
-        self.now = now;
-        self.moment.set(None);
+        let batch = self.batch();
+        batch.now = now;
+        batch.moment.set(None);
     }
 
     /// When the bytes that are being acted on had come.
     pub(super) fn now(&self) -> Instant {
-        self.now
+        self.batch.as_ref().map_or_else(Instant::now, |batch| batch.now)
     }
 
     /// The same as the near cache reckons it.
     #[inline]
     pub(super) fn moment(&self, near: &Near) -> Moment {
-        self.moment.get().unwrap_or_else(|| {
-            let moment = near.moment(self.now);
-            self.moment.set(Some(moment));
+        let Some(batch) = &self.batch else { return near.moment(self.now()) };
+        batch.moment.get().unwrap_or_else(|| {
+            let moment = near.moment(batch.now);
+            batch.moment.set(Some(moment));
             moment
         })
     }
 
     /// The client has sent more.
     pub fn begin_batch(&self) {
-        self.batches.begin();
+        self.batches.get().inspect(|batches| batches.begin());
     }
 
     /// What it has sent cannot be done yet: it must not be other clients that this waits for.
     pub fn hurry(&self) {
-        if self.batches.waiting() > 0 && self.batches.waiting() == self.replies.unanswered() {
-            self.batches.begin();
+        let Some(batches) = self.batches.get() else { return };
+        if batches.waiting() > 0 && batches.waiting() == self.replies.unanswered() {
+            batches.begin();
         }
     }
 
@@ -766,7 +813,7 @@ impl Conn {
         if self.way.lane().is_some() {
             (run.ends, run.target) = (vec![command.len() as u32], self.plain_target(request.args));
         }
-        self.run = run;
+        self.batch().run = run;
         self.send_run(command);
         Flow::Next
     }
@@ -794,7 +841,7 @@ impl Conn {
                         embedded.execute(context, args, out);
                     }
                 });
-                self.embedded.0 += 1;
+                self.batch().embedded.0 += 1;
             }
             Backend::Redis(_) if request.inline => {
                 let command = request.command();
@@ -803,17 +850,15 @@ impl Conn {
             Backend::Redis(_) => {
                 let is_cluster = self.way.lane().is_some();
                 let target = if is_cluster { self.plain_target(request.args) } else { Target::default() };
-                self.send_reads();
-                let goes_on = self.run.bytes.end == request.start && self.run.target == target;
-                if self.run.commands.is_empty() || !goes_on {
+                let command = self.command;
+                let run = &mut self.batch().run;
+                if run.goes_on(request.start, &target) {
+                    run.push(command, request.end, is_cluster);
+                } else {
                     self.send_run(request.bytes);
-                    self.run.bytes.start = request.start;
-                    self.run.target = target;
-                }
-                self.run.bytes.end = request.end;
-                self.run.commands.push(self.command);
-                if is_cluster {
-                    self.run.ends.push((request.end - self.run.bytes.start) as u32);
+                    let run = &mut self.batch().run;
+                    (run.bytes.start, run.target) = (request.start, target);
+                    run.push(command, request.end, is_cluster);
                 }
             }
         }
@@ -828,10 +873,8 @@ impl Conn {
 
     /// Sends the routed reads that have gathered, as one slice with one slot.
     fn send_reads(&mut self) {
-        if self.reads.is_empty() {
-            return;
-        }
-        let (reads, replies) = self.reads.take(&self.way, self.now);
+        let Some(batch) = self.batch.as_mut().filter(|batch| !batch.reads.is_empty()) else { return };
+        let (reads, replies) = batch.reads.take(&self.way, batch.now);
         // A link that is down fails them at once, which finds their slot open.
         let bytes = reads.bytes();
         let slot = self.replies.open_reads(reads);
@@ -840,10 +883,8 @@ impl Conn {
 
     /// Sends the run of plain commands that has gathered, as one slice with one slot.
     pub(super) fn send_plain(&mut self, bytes: &[u8]) {
-        if self.run.commands.is_empty() {
-            return;
-        }
-        let Run { bytes: range, commands, ends, target, changes } = std::mem::take(&mut self.run);
+        let Some(batch) = self.batch.as_mut().filter(|batch| !batch.run.commands.is_empty()) else { return };
+        let Run { bytes: range, commands, ends, target, changes } = std::mem::take(&mut batch.run);
         let replies = commands.len() as u32;
         let slot = self.replies.open_plain(commands);
         if !changes.is_empty() {
@@ -870,8 +911,10 @@ impl Conn {
     pub fn end_batch(&mut self, bytes: &[u8], begun: Instant) {
         self.send_run(bytes);
         self.client.note_command(self.command, begun);
-        let (plain, reads) = std::mem::take(&mut self.embedded);
-        let near = self.near_hits.count(&self.worker.app.routes);
+        let Some(mut batch) = self.batch.take() else { return };
+        let (plain, reads) = std::mem::take(&mut batch.embedded);
+        let near = batch.near_hits.count(&self.worker.app.routes);
+        self.worker.give_batch_back(batch);
         for (path, commands) in [(Path::Pass, plain), (Path::Upstream, reads), (Path::Near, near)] {
             if commands > 0 {
                 self.worker.counts.observe(path, begun, commands);
@@ -918,7 +961,7 @@ impl Conn {
 impl Drop for Conn {
     /// Nobody is left who would take the reply to a command that may take its time, or for ever.
     fn drop(&mut self) {
-        self.batches.begin();
+        self.begin_batch();
         if let (Some(_), Some(link)) = (&self.hold, self.way.link()) {
             link.close();
         }

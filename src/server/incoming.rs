@@ -41,6 +41,14 @@ pub enum Moved {
     Unix(std::os::unix::net::UnixStream),
 }
 
+/// A socket on the runtime that will serve it.
+pub enum Opened {
+    /// RESP can be spoken.
+    Ready(Transport),
+    /// … once [`shake_hands`] is done.
+    Tls(TcpStream),
+}
+
 /// Whoever is refused has so long to read why.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -75,18 +83,18 @@ impl Socket {
 }
 
 impl Moved {
-    /// On the runtime that will serve it, the TLS handshake done, which may take `auth_timeout`.
-    pub async fn open(self, config: &Config) -> io::Result<Transport> {
-        match self {
-            Moved::Tcp(stream) => Ok(Transport::Tcp(TcpStream::from_std(stream)?)),
-            Moved::Unix(stream) => Ok(Transport::Unix(UnixStream::from_std(stream)?)),
-            // A handshake takes more room than a connection, which would have it for its whole life.
-            Moved::Tls(stream) => Box::pin(shake_hands(TcpStream::from_std(stream)?, config)).await,
-        }
+    /// On the runtime that will serve it.
+    pub fn open(self) -> io::Result<Opened> {
+        Ok(match self {
+            Moved::Tcp(stream) => Opened::Ready(Transport::Tcp(TcpStream::from_std(stream)?)),
+            Moved::Unix(stream) => Opened::Ready(Transport::Unix(UnixStream::from_std(stream)?)),
+            Moved::Tls(stream) => Opened::Tls(TcpStream::from_std(stream)?),
+        })
     }
 }
 
-async fn shake_hands(stream: TcpStream, config: &Config) -> io::Result<Transport> {
+/// The TLS handshake, which may take `auth_timeout`.
+pub async fn shake_hands(stream: TcpStream, config: &Config) -> io::Result<Transport> {
     let tls = config.server.tls.as_ref().ok_or_else(|| io::Error::other("there is no certificate"))?;
     let handshake = TlsAcceptor::from(tls.config.clone()).accept(stream);
     let stream = tokio::time::timeout(config.limits.auth_timeout, handshake).await??;

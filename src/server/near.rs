@@ -47,7 +47,7 @@ impl Conn {
         } else if !self.answer_if(|out| look(near, now, &self.way.identity, spec, asks, out)) {
             return false;
         }
-        self.near_hits.add(keys);
+        self.batch().near_hits.add(keys);
         self.draw_near(keys);
         true
     }

@@ -20,13 +20,19 @@ const PIECES: usize = 16;
 /// Unwritten bytes, in order.
 #[derive(Default)]
 pub struct Output {
-    /// Before the tail.
-    pieces: VecDeque<Piece>,
+    /// Before the tail; `None`: there are none, as of most outputs.
+    pieces: Option<Box<Pieces>>,
     tail: Vec<u8>,
     /// Of the first piece, or of the tail if there is none.
     written: usize,
     len: usize,
-    /// Of the pieces, bytes that another client's output answers for.
+}
+
+/// One at least.
+#[derive(Default)]
+struct Pieces {
+    queue: VecDeque<Piece>,
+    /// Of them, bytes that another client's output answers for.
     elsewhere: usize,
 }
 
@@ -63,7 +69,7 @@ impl Output {
     /// Unwritten bytes that this output answers for: a value that many clients wait for counts for the first of them, as
     /// far as can be told; it is held once.
     pub fn own(&self) -> usize {
-        self.len.saturating_sub(self.elsewhere)
+        self.len.saturating_sub(self.pieces.as_ref().map_or(0, |pieces| pieces.elsewhere))
     }
 
     /// Whether all is written.
@@ -73,7 +79,7 @@ impl Output {
 
     /// Whether what is not written yet begins with these bytes, in one piece.
     pub fn begins_with(&self, bytes: &[u8]) -> bool {
-        let first = self.pieces.front().map_or(&self.tail[..], |piece| &piece.bytes[..]);
+        let first = self.first_piece().map_or(&self.tail[..], |piece| &piece.bytes[..]);
         first.get(self.written..).is_some_and(|first| first.starts_with(bytes))
     }
 
@@ -100,9 +106,35 @@ impl Output {
         }
         self.close_tail();
         let elsewhere = is_shared_already(bytes);
-        self.pieces.push_back(Piece { bytes: bytes.clone(), elsewhere });
+        self.push_piece(Piece { bytes: bytes.clone(), elsewhere });
         self.len += bytes.len();
-        self.elsewhere += if elsewhere { bytes.len() } else { 0 };
+    }
+
+    fn first_piece(&self) -> Option<&Piece> {
+        self.pieces.as_ref()?.queue.front()
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        let pieces = self.pieces.get_or_insert_default();
+        pieces.elsewhere += if piece.elsewhere { piece.bytes.len() } else { 0 };
+        pieces.queue.push_back(piece);
+    }
+
+    fn drop_first_piece(&mut self) {
+        let Some(pieces) = &mut self.pieces else { return };
+        if let Some(piece) = pieces.queue.pop_front() {
+            pieces.elsewhere -= if piece.elsewhere { piece.bytes.len() } else { 0 };
+        }
+        if pieces.queue.is_empty() {
+            self.pieces = None;
+        }
+    }
+
+    /// Nothing is to be written for a while: it keeps no room.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            *self = Output::default();
+        }
     }
 
     /// Bytes that are whole already.
@@ -111,19 +143,20 @@ impl Output {
     }
 
     /// Appends all of another output that nothing has been written of.
-    pub fn append(&mut self, mut other: Output) {
+    pub fn append(&mut self, other: Output) {
         debug_assert_eq!(other.written, 0);
         if self.is_empty() {
             *self = other;
             return;
         }
-        if other.pieces.is_empty() && other.tail.len() < SHARED {
+        if other.pieces.is_none() && other.tail.len() < SHARED {
             return self.extend(&other.tail);
         }
         self.close_tail();
         self.len += other.len;
-        self.elsewhere += other.elsewhere;
-        self.pieces.append(&mut other.pieces);
+        for piece in other.pieces.into_iter().flat_map(|pieces| pieces.queue) {
+            self.push_piece(piece);
+        }
         self.tail = other.tail;
     }
 
@@ -138,12 +171,12 @@ impl Output {
             return;
         }
         let mut tail = std::mem::take(&mut self.tail);
-        if self.pieces.is_empty() {
+        if self.pieces.is_none() {
             tail.drain(..self.written);
             self.written = 0;
         }
         if !tail.is_empty() {
-            self.pieces.push_back(Piece { bytes: tail.into(), elsewhere: false });
+            self.push_piece(Piece { bytes: tail.into(), elsewhere: false });
         }
     }
 
@@ -151,7 +184,8 @@ impl Output {
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; PIECES]) -> usize {
         let mut skip = self.written;
         let mut count = 0;
-        for piece in self.pieces.iter().map(|piece| &piece.bytes[..]).chain([&self.tail[..]]) {
+        let pieces = self.pieces.iter().flat_map(|pieces| &pieces.queue);
+        for piece in pieces.map(|piece| &piece.bytes[..]).chain([&self.tail[..]]) {
             if count == PIECES {
                 break;
             }
@@ -164,21 +198,20 @@ impl Output {
 
     /// The only slice there is, if no value is shared: the usual case.
     pub fn single(&self) -> Option<&[u8]> {
-        self.pieces.is_empty().then(|| &self.tail[self.written..])
+        self.pieces.is_none().then(|| &self.tail[self.written..])
     }
 
     /// `count` more bytes are written.
     pub fn advance(&mut self, count: usize) {
         self.len -= count;
         self.written += count;
-        while let Some(piece) = self.pieces.front() {
+        while let Some(piece) = self.first_piece() {
             let len = piece.bytes.len();
             if self.written < len {
                 return;
             }
             self.written -= len;
-            self.elsewhere -= if piece.elsewhere { len } else { 0 };
-            self.pieces.pop_front();
+            self.drop_first_piece();
         }
         if self.written == self.tail.len() {
             self.written = 0;
@@ -233,9 +266,25 @@ mod tests {
             output.extend(&[b'v'; 1000]);
             output.advance(1000);
         }
-        let held: usize = output.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>() + output.tail.len();
+        let held: usize =
+            output.pieces.iter().flat_map(|pieces| &pieces.queue).map(|piece| piece.bytes.len()).sum::<usize>()
+                + output.tail.len();
         assert_eq!(output.len(), 1000);
         assert!(held < 2 * PIECE, "{held} bytes are held");
+    }
+
+    #[test]
+    fn it_keeps_no_room_while_it_rests_and_nothing_unwritten_is_lost() {
+        let mut output = Output::default();
+        output.extend(b"first");
+        output.rest();
+        assert_eq!((output.len(), output.single()), (5, Some(&b"first"[..])));
+        output.advance(5);
+        assert!(output.tail.capacity() > 0);
+        output.rest();
+        assert_eq!(output.tail.capacity(), 0);
+        output.extend(b"next");
+        assert_eq!(output.single(), Some(&b"next"[..]));
     }
 
     #[test]

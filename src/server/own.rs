@@ -218,7 +218,7 @@ fn take_on(conn: &mut Conn, hello: Hello<'_>) -> Verdict {
             .into());
     }
     if let Some(name) = hello.name {
-        conn.client.said.lock().name = String::from_utf8_lossy(name).into_owned();
+        conn.client.said.lock().words_mut().name = String::from_utf8_lossy(name).into_owned();
     }
     if let Some(protocol) = hello.protocol {
         conn.become_identity(Identity { protocol, ..conn.way().identity.clone() });

@@ -8,6 +8,9 @@ use crate::config::Limits;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+/// A client that has asked nothing for so long rests: more than one tick, so that none does that has just asked.
+const REST: Duration = Duration::from_millis(1500);
+
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waiting {
@@ -97,6 +100,11 @@ impl Wait {
             self.since.set(now);
             self.due.set(false);
         }
+    }
+
+    /// Whether the client has asked nothing for a while, and is owed nothing.
+    pub fn rests(&self, now: Instant) -> bool {
+        self.what.get() == Waiting::Idle && now.saturating_duration_since(self.since.get()) > REST
     }
 
     /// What the client has let Weir wait for too long.

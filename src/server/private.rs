@@ -128,7 +128,7 @@ impl Conn {
         let way = Way::private(redis, self.way().identity.clone(), self.slot);
         if let Some(link) = way.link() {
             link.set_owner(Some(self.sink()));
-            let name = self.client.said.lock().name.clone();
+            let name = self.client.said.lock().words().name.clone();
             if !name.is_empty() {
                 send_name(link, &name);
             }
@@ -137,7 +137,7 @@ impl Conn {
         if let Some(shared) = redis.upstream().cluster() {
             self.sink = Rc::new(Hide::new(self.replies.clone(), shared.clone()));
         }
-        self.hold = Some(Hold::default());
+        self.hold = Some(Box::default());
         true
     }
 
@@ -278,7 +278,7 @@ impl Conn {
             link.set_owner(None);
             // After an error it may remember what it should have forgotten.
             if !hold.stained && !link.has_erred() && *link.identity() == identity {
-                if !self.client.said.lock().name.is_empty() {
+                if !self.client.said.lock().words().name.is_empty() {
                     send_name(link, "");
                 }
                 redis.give_back(link.clone());
@@ -694,7 +694,10 @@ fn apply(conn: &mut Conn, line: &str) {
     let protocol = if number("resp") == Some(3) { Protocol::Resp3 } else { Protocol::Resp2 };
     let flags = field("flags").unwrap_or_default();
     let identity = Identity { db: number("db").unwrap_or(0), protocol, ..conn.way().identity.clone() };
-    conn.client.said.lock().name = field("name").unwrap_or_default().to_owned();
+    let name = field("name").unwrap_or_default();
+    if conn.client.said.lock().words().name != name {
+        conn.client.said.lock().words_mut().name = name.to_owned();
+    }
     if let Some(hold) = &mut conn.hold {
         hold.tracking = flags.contains('t').then(|| hold.tracking.unwrap_or(0));
         (hold.no_evict, hold.no_touch) = (flags.contains('e'), flags.contains('T'));

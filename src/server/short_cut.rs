@@ -72,7 +72,7 @@ impl Conn {
         let mut read = OneRead::new(key.hash, key.index, self.command_index());
         read.drawn = self.worker.engine.draws(key.route.checks.hits);
         self.ask_behind(&mut read, spec, &key);
-        self.reads.push(&request.bytes[request.start..request.end], key.key, read);
+        self.batch().reads.push(&request.bytes[request.start..request.end], key.key, read);
         Some(Flow::Next)
     }
 

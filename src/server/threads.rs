@@ -4,7 +4,7 @@ use super::app::{App, StoreKind};
 use super::clients::Client;
 use super::events;
 use super::explain::explain;
-use super::incoming::{Moved, Socket};
+use super::incoming::{Moved, Opened, Socket, shake_hands};
 use super::metrics::{self, CommandCounts};
 use super::missed;
 use super::patience::tick;
@@ -193,7 +193,7 @@ async fn work(
         StoreKind::Embedded(embedded) => Backend::Embedded(embedded.clone()),
     };
     let engine = Engine::new(backend.clone(), SystemClock, shared, loads);
-    let worker = Rc::new(Worker::new(app, backend, engine, counts));
+    let worker = Rc::new(Worker::new(app, backend, engine, counts, count));
     if let Some(events) = events {
         tokio::task::spawn_local(events::follow(worker.clone(), events));
     }
@@ -203,7 +203,7 @@ async fn work(
         tokio::select! {
             now = ticks.tick() => worker.tick(now.into_std()),
             Some(task) = assigned.recv() => {
-                begin(task, worker.clone(), count.clone());
+                begin(task, worker.clone());
             }
             _ = draining.wait_for(|&draining| draining) => break,
         }
@@ -213,10 +213,10 @@ async fn work(
 }
 
 /// Each kind is a task of its own: one for all kinds would take as much room for every client as the largest of them.
-fn begin(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
+fn begin(task: Task, worker: Rc<Worker>) {
     use tokio::task::spawn_local;
     match task {
-        Task::Serve(socket, client) => drop(spawn_local(serve(socket, client, worker, count))),
+        Task::Serve(socket, client) => serve(socket, client, worker),
         Task::Settle => drop(spawn_local(missed::follow(worker))),
         Task::Warm => drop(spawn_local(warm_all(worker))),
         Task::Check => {
@@ -230,15 +230,24 @@ fn begin(task: Task, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
     }
 }
 
-async fn serve(socket: Moved, client: Arc<Client>, worker: Rc<Worker>, count: Arc<AtomicUsize>) {
-    let opened = socket.open(&worker.app.config).await;
-    match opened {
-        Ok(stream) => session::serve(stream, client.clone(), worker.clone()).await,
-        Err(error) => {
-            metrics::closed("tls");
-            tracing::debug!(%error, peer = %client.peer, "no TLS handshake with a client");
-        }
+/// A session's task is nothing but the session. What comes before it is done at once, or, as a TLS handshake, which takes more
+/// room than a connection would have for its whole life, in a task of its own.
+fn serve(socket: Moved, client: Arc<Client>, worker: Rc<Worker>) {
+    use tokio::task::spawn_local;
+    match socket.open() {
+        Ok(Opened::Ready(stream)) => drop(spawn_local(session::serve(stream, client, worker))),
+        Ok(Opened::Tls(stream)) => drop(spawn_local(async move {
+            match shake_hands(stream, &worker.app.config).await {
+                Ok(stream) => drop(spawn_local(session::serve(stream, client, worker))),
+                Err(error) => turn_away(&worker, &client, &error),
+            }
+        })),
+        Err(error) => turn_away(&worker, &client, &error),
     }
-    worker.app.clients.leave(client.id);
-    count.fetch_sub(1, Relaxed);
+}
+
+fn turn_away(worker: &Worker, client: &Client, error: &io::Error) {
+    metrics::closed("tls");
+    tracing::debug!(%error, peer = %client.peer, "no TLS handshake with a client");
+    worker.left(client);
 }

@@ -1,17 +1,21 @@
 //! What all clients of one worker thread share. Nothing here is shared with another thread but [`App`].
 
 use super::app::App;
+use super::clients::Client;
+use super::conn::Batch;
 use super::learned::Learned;
 use super::metrics::CommandCounts;
-use super::patience::Wait;
+use super::replies::Replies;
 use crate::cache::Engine;
 use crate::clock::SystemClock;
+use crate::resp::scan::CommandScanner;
 use crate::store::Backend;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
@@ -35,17 +39,17 @@ pub struct Worker {
     /// Commands that the upstream knows and the table does not.
     pub learned: Learned,
     draining: Cell<bool>,
+    /// What gathers of the commands of the client that is acted on; with that client meanwhile.
+    batch: Cell<Option<Box<Batch>>>,
+    /// Scans the commands of every client that is not in the middle of one.
+    scanner: Cell<Option<Box<CommandScanner>>>,
+    /// How many clients it has been assigned that have not ended.
+    assigned: Arc<AtomicUsize>,
     /// The time, as of the last tick.
     clock: Cell<Instant>,
-    /// How to wake each client, for the drain and at the end of its time, and what it waits for.
-    seats: RefCell<HashMap<u64, Seat>>,
+    /// Its clients, to be woken for the drain and at the end of their time: the replies know whom, and what it waits for.
+    seats: RefCell<HashMap<u64, Rc<Replies>>>,
     last_leaves: RefCell<Option<Waker>>,
-}
-
-/// One client, as its worker sees it.
-struct Seat {
-    waker: Waker,
-    wait: Rc<Wait>,
 }
 
 impl Worker {
@@ -55,6 +59,7 @@ impl Worker {
         backend: Backend,
         engine: Engine<Backend, SystemClock>,
         counts: Arc<CommandCounts>,
+        assigned: Arc<AtomicUsize>,
     ) -> Self {
         Worker {
             counts,
@@ -65,6 +70,9 @@ impl Worker {
             near_answer: RefCell::default(),
             learned: Learned::default(),
             draining: Cell::new(false),
+            batch: Cell::default(),
+            scanner: Cell::default(),
+            assigned,
             clock: Cell::new(Instant::now()),
             seats: RefCell::default(),
             last_leaves: RefCell::default(),
@@ -79,9 +87,29 @@ impl Worker {
     /// Begins the drain: every client looks up.
     pub fn drain(&self) {
         self.draining.set(true);
-        for seat in self.seats.borrow().values() {
-            seat.waker.wake_by_ref();
+        for replies in self.seats.borrow().values() {
+            replies.wake();
         }
+    }
+
+    /// What gathers of a client's commands; empty.
+    pub fn take_batch(&self) -> Box<Batch> {
+        self.batch.take().unwrap_or_default()
+    }
+
+    /// A scanner between two commands, under the limits of the client that had it last.
+    pub fn take_scanner(&self) -> Option<Box<CommandScanner>> {
+        self.scanner.take()
+    }
+
+    /// It is between two commands again.
+    pub fn give_scanner_back(&self, scanner: Box<CommandScanner>) {
+        self.scanner.set(Some(scanner));
+    }
+
+    /// All of it is sent and counted.
+    pub fn give_batch_back(&self, batch: Box<Batch>) {
+        self.batch.set(Some(batch));
     }
 
     /// The time as of the last tick: see [`super::patience`].
@@ -89,12 +117,14 @@ impl Worker {
         self.clock.get()
     }
 
-    /// Sets the clock, and wakes every client that has let Weir wait for too long.
+    /// Sets the clock, and wakes every client that has let Weir wait for too long. Those that rest keep no room.
     pub fn tick(&self, now: Instant) {
         self.clock.set(now);
-        for seat in self.seats.borrow().values() {
-            if seat.wait.tick(now, &self.app.config.limits) {
-                seat.waker.wake_by_ref();
+        for replies in self.seats.borrow().values() {
+            if replies.wait.tick(now, &self.app.config.limits) {
+                replies.wake();
+            } else if replies.wait.rests(now) {
+                replies.rest();
             }
         }
     }
@@ -109,13 +139,15 @@ impl Worker {
     }
 
     /// A client begins.
-    pub fn arrived(&self, id: u64, waker: &Waker, wait: Rc<Wait>) {
-        self.seats.borrow_mut().insert(id, Seat { waker: waker.clone(), wait });
+    pub fn arrived(&self, client: &Client, replies: &Rc<Replies>) {
+        self.seats.borrow_mut().insert(client.id, replies.clone());
     }
 
-    /// A client has ended.
-    pub fn left(&self, id: u64) {
-        self.seats.borrow_mut().remove(&id);
+    /// A client that was assigned has ended, or did not begin.
+    pub fn left(&self, client: &Client) {
+        self.seats.borrow_mut().remove(&client.id);
+        self.app.clients.leave(client.id);
+        self.assigned.fetch_sub(1, Relaxed);
         if let Some(waker) = self.last_leaves.take() {
             waker.wake();
         }

@@ -69,7 +69,7 @@ enum Stage {
     Done,
 }
 
-/// Scans one client's commands. One per client, for it remembers how far it has come in the present command.
+/// Scans one client's commands. It remembers how far it has come in the present command; between two it may change clients.
 #[derive(Debug)]
 pub struct CommandScanner {
     limits: ScanLimits,
@@ -110,6 +110,16 @@ impl CommandScanner {
             max_arguments: limits.max_arguments.min(i32::MAX as usize),
             ..limits
         };
+    }
+
+    /// What it was told last.
+    pub fn limits(&self) -> &ScanLimits {
+        &self.limits
+    }
+
+    /// Whether it has just completed a command: the next one may be another client's.
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Done
     }
 
     /// Looks for the end of the command that begins at `buf[0]`.

@@ -15,6 +15,7 @@ use super::change::Change;
 use super::keys::KeyHashes;
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
+use super::patience::Wait;
 use super::reads::Reads;
 use super::sampling::{Drawn, DrawnKeys};
 use super::timed::{Due, Settled, Timed};
@@ -105,6 +106,8 @@ pub struct DueRead {
 pub struct Replies {
     state: RefCell<State>,
     counts: Arc<CommandCounts>,
+    /// What the client lets Weir wait for.
+    pub wait: Wait,
 }
 
 #[derive(Default)]
@@ -113,13 +116,10 @@ struct State {
     slots: VecDeque<Slot>,
     /// Number of the first of `slots`.
     first: u64,
-    missed: Vec<Missed>,
+    /// What the session is to be told; `None`: it was never told anything.
+    news: Option<Box<News>>,
     /// The number after that of the newest slot whose commands the store has missed; 0: there was none.
     missed_last: u64,
-    /// Routes of reads that found a value, whether it was stale, and how many.
-    hits: Vec<(usize, bool, u64)>,
-    due: Vec<DueRead>,
-    drawn: Vec<Drawn>,
     /// Of the open slots: how many are reads at the store, and how many the engine works on.
     reads: usize,
     slow: usize,
@@ -145,6 +145,22 @@ struct State {
     most_pushed: usize,
     /// The client has gone, or must go, and why.
     closed: Option<&'static str>,
+}
+
+/// What has become of routed reads.
+#[derive(Default)]
+struct News {
+    missed: Vec<Missed>,
+    /// Routes of reads that found a value, whether it was stale, and how many.
+    hits: Vec<(usize, bool, u64)>,
+    due: Vec<DueRead>,
+    drawn: Vec<Drawn>,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.hits.is_empty() && self.missed.is_empty() && self.due.is_empty() && self.drawn.is_empty()
+    }
 }
 
 struct Slot {
@@ -186,15 +202,15 @@ enum Kind {
 }
 
 impl Replies {
-    /// Of a client that has asked nothing yet; `counts` are its worker's.
-    pub fn new(counts: Arc<CommandCounts>, limits: &Limits) -> Self {
+    /// Of a client that has asked nothing yet; `counts` are its worker's, and so is the time.
+    pub fn new(counts: Arc<CommandCounts>, limits: &Limits, now: Instant) -> Self {
         let state = State {
             window: Window::new(limits.max_pipeline, limits.max_output),
             most: limits.max_output,
             most_pushed: limits.max_subscriber_output,
             ..State::default()
         };
-        Replies { state: RefCell::new(state), counts }
+        Replies { state: RefCell::new(state), counts, wait: Wait::new(now) }
     }
 
     /// Whether the client is one of the upstream's users.
@@ -419,28 +435,29 @@ impl Replies {
 
     /// Whether there is anything for the session to take.
     pub fn has_news(&self) -> bool {
-        let state = self.state.borrow();
-        !(state.hits.is_empty() && state.missed.is_empty() && state.due.is_empty() && state.drawn.is_empty())
+        self.state.borrow().news.as_ref().is_some_and(|news| !news.is_empty())
     }
 
     /// The reads that found nothing since the last call.
     pub fn take_missed(&self) -> Vec<Missed> {
-        std::mem::take(&mut self.state.borrow_mut().missed)
+        self.state.borrow_mut().news.as_mut().map(|news| std::mem::take(&mut news.missed)).unwrap_or_default()
     }
 
     /// The routes of the reads that found a value since the last call, whether it was stale, and how many.
     pub fn take_hits(&self, mut each: impl FnMut(usize, bool, u64)) {
-        self.state.borrow_mut().hits.drain(..).for_each(|(route, stale, count)| each(route, stale, count));
+        let mut state = self.state.borrow_mut();
+        let hits = state.news.iter_mut().flat_map(|news| news.hits.drain(..));
+        hits.for_each(|(route, stale, count)| each(route, stale, count));
     }
 
     /// The reads since the last call of which a key is to be refreshed.
     pub fn take_due(&self) -> Vec<DueRead> {
-        std::mem::take(&mut self.state.borrow_mut().due)
+        self.state.borrow_mut().news.as_mut().map(|news| std::mem::take(&mut news.due)).unwrap_or_default()
     }
 
     /// The keys that are to be checked, of reads that found them since the last call.
     pub fn take_drawn(&self) -> Vec<Drawn> {
-        std::mem::take(&mut self.state.borrow_mut().drawn)
+        self.state.borrow_mut().news.as_mut().map(|news| std::mem::take(&mut news.drawn)).unwrap_or_default()
     }
 
     /// Works on the output.
@@ -453,6 +470,18 @@ impl Replies {
         let mut state = self.state.borrow_mut();
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
+        }
+    }
+
+    /// The client sends nothing for a while: it keeps no room for what it would ask.
+    pub fn rest(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.slots.is_empty() && state.slots.capacity() > 0 {
+            state.slots = VecDeque::new();
+        }
+        state.output.rest();
+        if state.news.as_ref().is_some_and(|news| news.is_empty()) {
+            state.news = None;
         }
     }
 
@@ -617,7 +646,7 @@ impl State {
         // Also of an MGET that has missed others of its keys.
         if !settled.due.is_empty() {
             let (command, db, keys) = (read.command.clone(), read.way.identity.db, settled.due.clone());
-            self.due.push(DueRead { command, db, keys });
+            self.news.get_or_insert_default().due.push(DueRead { command, db, keys });
         }
         if !may_be_absent_among(&reply, read.all_keys) {
             if slot.muted {
@@ -625,10 +654,11 @@ impl State {
             } else {
                 slot.output = Output::whole(reply);
             }
-            self.drawn.extend(read.drawn.take().into_iter().flat_map(|drawn| drawn.0));
+            let news = self.news.get_or_insert_default();
+            news.drawn.extend(read.drawn.take().into_iter().flat_map(|drawn| drawn.0));
             let stale = |route: &usize| settled.due.iter().any(|due| due.is_stale() && due.route == *route);
             let routes = std::iter::once(&read.route).chain(&read.other_routes);
-            self.hits.extend(routes.map(|route| (*route, stale(route), 1)));
+            news.hits.extend(routes.map(|route| (*route, stale(route), 1)));
             counts.count(slot.commands[0], false);
             counts.observe(Path::Upstream, slot.opened, 1);
             return self.close(index);
@@ -647,7 +677,11 @@ impl State {
         self.held -= std::mem::take(&mut slot.partial).len();
         self.reads -= 1;
         self.slow += 1;
-        self.missed.push(Missed { place: (self.first + index as u64).into(), read, reply });
+        self.news.get_or_insert_default().missed.push(Missed {
+            place: (self.first + index as u64).into(),
+            read,
+            reply,
+        });
         self.wake();
     }
 }

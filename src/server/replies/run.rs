@@ -126,19 +126,19 @@ impl State {
             let reply = &replies[judged.reply.clone()];
             let stale = judged.due.is_some_and(|due| due.is_stale());
             if judged.due.is_some() {
-                self.due.push(due_read(&run.reads, &judged));
+                self.news.get_or_insert_default().due.push(due_read(&run.reads, &judged));
             }
             if judged.is_miss {
                 self.slow += 1;
-                self.missed.push(run.miss(number, judged.number, Ok(reply.to_vec())));
+                self.news.get_or_insert_default().missed.push(run.miss(number, judged.number, Ok(reply.to_vec())));
                 continue;
             }
             found += 1;
             let read = run.reads.get(judged.number);
             counts.count(read.command, matches!(reply.first(), Some(b'-' | b'!')));
-            note_hit(&mut self.hits, read.route, stale);
+            note_hit(&mut self.news.get_or_insert_default().hits, read.route, stale);
             if read.drawn {
-                self.drawn.push((read.route, key_of(&run.reads, judged.number)));
+                self.news.get_or_insert_default().drawn.push((read.route, key_of(&run.reads, judged.number)));
             }
             if !slot.muted {
                 slot.came += reply.len();
@@ -201,11 +201,11 @@ impl State {
             let reply = &partial[judged.reply.clone()];
             if judged.is_miss {
                 self.slow += 1;
-                self.missed.push(run.miss(number, judged.number, Ok(reply.to_vec())));
+                self.news.get_or_insert_default().missed.push(run.miss(number, judged.number, Ok(reply.to_vec())));
             } else {
                 let read = run.reads.get(judged.number);
                 counts.count(read.command, reply.starts_with(b"-"));
-                note_hit(&mut self.hits, read.route, false);
+                note_hit(&mut self.news.get_or_insert_default().hits, read.route, false);
                 if !slot.muted {
                     run.next(first).extend(reply);
                 }
@@ -215,7 +215,7 @@ impl State {
             self.reads -= 1;
             if is_answerable {
                 self.slow += 1;
-                self.missed.push(run.miss(number, read, Err(error.clone())));
+                self.news.get_or_insert_default().missed.push(run.miss(number, read, Err(error.clone())));
                 continue;
             }
             counts.count(run.reads.get(read).command, true);

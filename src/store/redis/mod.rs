@@ -46,27 +46,39 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// One worker's links to the upstream; clones share them.
+/// One worker's links to the upstream; clones share them. One pointer, for every client holds one.
 #[derive(Clone)]
-pub struct Redis {
+pub struct Redis(Rc<Parts>);
+
+/// See [`Redis`].
+pub struct Parts {
     upstream: Arc<Upstream>,
     /// Weir's own, in the URL's database.
     own: Links,
     /// Those that clients share, one for each identity that any of them has taken on.
-    shared: Rc<RefCell<HashMap<Identity, Link>>>,
+    shared: RefCell<HashMap<Identity, Link>>,
     /// Instead of them, if the upstream is a cluster.
     cluster: Option<Rc<Cluster>>,
     /// Private links that their clients have handed back clean.
-    idle: Rc<RefCell<Vec<Link>>>,
+    idle: RefCell<Vec<Link>>,
     /// How many private links there are in the process.
     privates: Arc<Privates>,
     /// Clients' credentials that may be tried at once.
-    trials: Rc<Semaphore>,
+    trials: Semaphore,
+}
+
+impl Deref for Redis {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 /// Where the commands of one client go.
@@ -97,16 +109,17 @@ impl Redis {
     /// Opens the worker's first link. Must run on the worker's own runtime.
     pub fn open(upstream: Arc<Upstream>, privates: Arc<Privates>) -> Self {
         let identity = Identity { db: upstream.db(), ..Identity::default() };
-        let trials = Rc::new(Semaphore::new(MOST_TRIALS));
+        let trials = Semaphore::new(MOST_TRIALS);
         if let Some(shared) = upstream.cluster() {
             let cluster = Rc::new(Cluster::open(upstream.clone(), shared.clone()));
             let own = Links::Cluster(Lane::new(cluster.nodes(&identity)));
             let (shared, idle) = Default::default();
-            return Redis { upstream, own, shared, cluster: Some(cluster), idle, privates, trials };
+            return Redis(Rc::new(Parts { upstream, own, shared, cluster: Some(cluster), idle, privates, trials }));
         }
         let own = Link::open(upstream.clone(), identity.clone());
-        let shared = Rc::new(RefCell::new(HashMap::from([(identity, own.clone())])));
-        Redis { upstream, own: Links::One(own), shared, cluster: None, idle: Rc::default(), privates, trials }
+        let shared = RefCell::new(HashMap::from([(identity, own.clone())]));
+        let (own, idle) = (Links::One(own), RefCell::default());
+        Redis(Rc::new(Parts { upstream, own, shared, cluster: None, idle, privates, trials }))
     }
 
     /// Where the commands of a client of `identity` go.
