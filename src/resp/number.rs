@@ -57,7 +57,7 @@ const ASCII_ZEROS: u64 = 0x3030_3030_3030_3030;
 /// The high bit of each byte that is above 9.
 #[inline]
 fn others(bytes: u64) -> u64 {
-    ((bytes & 0x7f7f_7f7f_7f7f_7f7f) + 0x7676_7676_7676_7676 | bytes) & 0x8080_8080_8080_8080
+    (((bytes & 0x7f7f_7f7f_7f7f_7f7f) + 0x7676_7676_7676_7676) | bytes) & 0x8080_8080_8080_8080
 }
 
 /// The number of eight digits, the first in the lowest byte, each from 0 to 9. Pairs are joined, then pairs of pairs: see
@@ -67,7 +67,7 @@ fn eight_digits(digits: u64) -> u32 {
     const EVERY_FOURTH: u64 = 0x0000_00ff_0000_00ff;
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
     let high = (pairs & EVERY_FOURTH).wrapping_mul(100 + (1_000_000 << 32));
-    let low = (pairs >> 16 & EVERY_FOURTH).wrapping_mul(1 + (10_000 << 32));
+    let low = ((pairs >> 16) & EVERY_FOURTH).wrapping_mul(1 + (10_000 << 32));
     (high.wrapping_add(low) >> 32) as u32
 }
 

@@ -1,8 +1,9 @@
 //! What one client's commands do: each goes to the store as it is, to the engine, or is answered here.
 //!
-//! Plain commands that follow each other travel upstream as one slice and wait as one slot (a *run*). A command on a
-//! routed key ends the run:
-//! - a read goes to the store too, and comes back to the engine only if its reply could be an absent key's;
+//! Plain commands that follow each other travel upstream as one slice and wait as one slot (a *run*), and most of them come by a
+//! shorter way ([`super::short_cut`]). A command on a routed key ends the run:
+//! - a read goes to the store too, and comes back to the engine only if its reply could be an absent key's; reads of one key each
+//!   that follow each other make a run of their own ([`super::reads`]);
 //! - a write first drops the key's lease (the fence), and says no longer TTL than the route's ([`super::lifetime`]); of a key
 //!   that applications fill themselves the lease goes afterwards ([`super::aside`]);
 //! - a command that needs the old value makes the key present first.

@@ -101,16 +101,16 @@ fn hit_near(bencher: Bencher<'_, '_>) {
     let near = Arc::new(Near::new(64 * 1024 * 1024));
     near.hears();
     let (now, names) = (Instant::now(), (0..KEPT).map(key).collect::<Vec<_>>());
-    let near_key = |name: &'static str| Key { db: 0, user: None, name: name.as_bytes() };
+    let near_key = |name: &'static str| Key::new(0, None, name.as_bytes());
     // Leaked, for nothing lives longer than this benchmark.
     let names: Vec<&'static str> = names.into_iter().map(|name| &*name.leak()).collect();
     for name in &names {
         let marker = near.mark(near_key(name), now).expect("there is room");
         marker.keep(Value::String(Bytes::from(vec![b'x'; 64])), now + Duration::from_secs(3600));
     }
-    let mut random = fastrand::Rng::with_seed(1);
+    let (mut random, moment) = (fastrand::Rng::with_seed(1), near.moment(now));
     bencher.bench_local(|| {
         let name = names[random.usize(..KEPT)];
-        near.look(near_key(name), now, Value::len).expect("it is kept")
+        near.look(near_key(name), moment, |value| value.len()).expect("it is kept")
     });
 }
