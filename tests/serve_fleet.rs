@@ -85,6 +85,32 @@ fn all_answered(clients: &mut [Client]) {
     }
 }
 
+/// Of the keys of one MGET another Weir loads some: those are waited for, and the others loaded.
+#[test]
+fn an_mget_loads_what_nobody_loads_yet() {
+    let redis = Redis::start();
+    let fleet = Fleet::start(&redis.url(), 2);
+    fleet.wait_until_all_listen();
+    let gate = fleet.postgres.shut_gate();
+    let [mut first, mut second] = [0, 1].map(|weir| fleet.weirs[weir].client());
+    first.run_later("MGET slow:1 slow:2 slow:3 slow:900");
+    let loads = |weir: usize| fleet.weirs[weir].metric("weir_loads_in_flight", &[]) == 1.0;
+    wait_until("it loads", || loads(0));
+    second.run_later("MGET slow:2 slow:3 slow:4 slow:5 slow:900");
+    wait_until("the other waits", || fleet.coalesced("fleet") == 3.0);
+    wait_until("it loads the others", || loads(1));
+    drop(gate);
+    let names = |reply: Reply| -> Vec<String> {
+        let rows = reply.items().iter().filter(|item| **item != Reply::Nil);
+        rows.map(|item| item.json()["name"].as_str().expect("it has a name").to_owned()).collect()
+    };
+    assert_eq!(names(first.recv()), ["product 1", "product 2", "product 3"]);
+    assert_eq!(names(second.recv()), ["product 2", "product 3", "product 4", "product 5"]);
+    assert_eq!(fleet.postgres.runs("/* slow */"), 2);
+    // Each key once, whoever loaded it.
+    assert_eq!(fleet.loads(), 6.0);
+}
+
 #[test]
 fn one_query_answers_the_clients_of_three_proxies() {
     many_descriptors();

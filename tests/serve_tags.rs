@@ -7,6 +7,7 @@ use harness::*;
 over_all_pairs!(
     an_invalidation_by_tag_drops_every_key_that_has_it_and_no_other,
     a_load_that_an_invalidation_by_tag_overtook_is_not_stored,
+    of_keys_that_are_loaded_together_those_with_the_tag_are_not_stored,
     a_row_that_moved_is_dropped_by_either_tag,
     what_was_not_there_is_found_once_its_tag_is_invalidated,
     clients_tag_their_own_keys,
@@ -92,6 +93,28 @@ fn a_load_that_an_invalidation_by_tag_overtook_is_not_stored(pair: Pair) {
     assert_eq!(name(&writer.run("GET slow:7")), "new");
     let refused = [("route", "slow"), ("reason", "tag_invalidated")];
     assert_eq!(stack.weir.metric("weir_fills_refused_total", &refused), 1.0);
+}
+
+fn of_keys_that_are_loaded_together_those_with_the_tag_are_not_stored(pair: Pair) {
+    let stack = Stack::with(pair, routes);
+    let mut writer = stack.weir.client();
+    // One is there already.
+    writer.run("GET slow:4");
+    let gate = stack.database.shut_gate();
+    let mut reader = stack.weir.client();
+    reader.run_later("MGET slow:4 slow:5 slow:6 slow:7 slow:900");
+    stack.wait_until_loading(1);
+    stack.database.sql("UPDATE users SET name = 'new' WHERE id IN (4, 5, 6)");
+    assert_eq!(writer.run("WEIR INVALIDATE visits:6"), Reply::Int(0));
+    drop(gate);
+    assert_eq!(name(&reader.recv().items()[2]), "user 6");
+    assert_eq!(name(&writer.run("GET slow:6")), "new");
+    let [cached, stored] = [5, 7].map(|id| writer.run(&format!("GET slow:{id}")));
+    assert_eq!((name(&cached), name(&stored)), ("user 5".into(), "user 7".into()));
+    let refused = [("route", "slow"), ("reason", "tag_invalidated")];
+    // An absence has the tag too, by its pattern.
+    assert_eq!(stack.weir.metric("weir_fills_refused_total", &refused), 2.0);
+    assert_eq!(writer.run("WEIR INVALIDATE slow"), Reply::Int(4));
 }
 
 fn a_row_that_moved_is_dropped_by_either_tag(pair: Pair) {

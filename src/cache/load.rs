@@ -1,8 +1,7 @@
 //! A flight from its lease to its landing: the wait for a turn at the database and the load, together cancelled at `load_timeout`,
-//! then one fill for each key.
+//! then the landing: see [`super::land`].
 
 use super::Engine;
-use super::Found;
 use super::breaker::{Change, Verdict};
 use super::error::{Kind, LoadError};
 use super::flight::{Landed, Pilot};
@@ -13,7 +12,6 @@ use crate::clock::Clock;
 use crate::database::{Arguments, Loaded};
 use crate::store::{Fill, Filled, Sequence, Store, StoreError, StoreKey, Token};
 use futures_util::future::join_all;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -24,6 +22,9 @@ pub const MISS: &str = "miss";
 pub const REFRESH: &str = "refresh";
 /// The label of loads that nobody has asked for yet.
 pub const WARM: &str = "warm";
+
+/// What was noted ahead of a longer wait for a turn is noted anew.
+const MOST_WAITED: Duration = Duration::from_millis(5);
 
 /// One key that a flight was granted the lease of.
 pub struct Leading {
@@ -57,14 +58,11 @@ pub enum Over {
 
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// Loads all keys by one statement and lands each. Runs in a task of its own: no client's hang-up ends it. `pass`: if
-    /// it has one already.
-    pub(super) async fn fly(self, flight: Vec<Leading>, pass: Option<Pass>) {
+    /// it has one already. `noted`: the sequence, if it was read already.
+    pub(super) async fn fly(self, flight: Vec<Leading>, pass: Option<Pass>, noted: Option<Result<Sequence, Untagged>>) {
         let route = flight[0].route.clone();
-        match self.load_noted(&route, &flight, pass).await {
-            Ok((loaded, noted)) => {
-                let each = flight.into_iter().zip(loaded);
-                join_all(each.map(|(leading, loaded)| self.land(leading, loaded, noted))).await;
-            }
+        match self.load_noted(&route, &flight, pass, noted).await {
+            Ok((loaded, noted)) => self.land_all(flight.into_iter().zip(loaded).collect(), noted).await,
             Err(kind) => {
                 count_failure(&route, flight[0].trigger, &kind, flight.len());
                 join_all(flight.into_iter().map(|leading| self.crash(leading, kind.clone()))).await;
@@ -78,12 +76,16 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         route: &Loading,
         flight: &[Leading],
         pass: Option<Pass>,
+        noted: Option<Result<Sequence, Untagged>>,
     ) -> Result<(Vec<Loaded>, Result<Sequence, Untagged>), Kind> {
         let pass = match pass {
             Some(pass) => pass,
             None => self.pass(route).await?,
         };
-        let noted = self.noted_sequence(route, flight[0].key.db).await;
+        let noted = match noted {
+            Some(noted) if pass.waited < MOST_WAITED => noted,
+            _ => self.noted_sequence(route, flight[0].key.db).await,
+        };
         let batch = flight.iter().map(|leading| leading.arguments.clone()).collect();
         Ok((self.load(route, batch, pass).await?, noted))
     }
@@ -133,40 +135,8 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         }
     }
 
-    /// Fills what was loaded and tells everybody.
-    async fn land(&self, leading: Leading, loaded: Loaded, noted: Result<Sequence, Untagged>) {
-        let Leading { route, key, token, asked, epoch, leased, trigger, over, pilot, .. } = leading;
-        route.count_load(trigger, if loaded.value.is_some() { "row" } else { "empty" }, 1);
-        let tagged = if leased { self.tag(&route, &key, &loaded, noted, over != Over::Nothing).await } else { Ok(()) };
-        let may_fill = match tagged {
-            Ok(()) if self.store.epoch() != Some(epoch) => Err("epoch"),
-            tagged => tagged.map_err(Untagged::reason),
-        };
-        let (fill, unstored) = match may_fill {
-            Ok(()) => self.fill_of(&route, &key, &loaded),
-            Err(reason) => (Fill::Nothing, Some(reason)),
-        };
-        let filled = match leased {
-            true => match over {
-                Over::Nothing => self.store.fill(&key, token, fill).await,
-                Over::Due(left) => self.store.replace(&key, token, fill, Some(left)).await,
-                Over::Anything => self.store.replace(&key, token, fill, None).await,
-            },
-            false => Err(StoreError::Refused("no lease".into())),
-        };
-        let overdue = self.clock.now() - asked >= route.lease_time();
-        count_fill(&route, &filled, unstored, overdue);
-        self.shared.backoff.lock().succeeded(&key);
-        let stored = unstored.is_none() && matches!(filled, Ok(Filled::Stored));
-        let answer = Ok(match loaded.value {
-            Some(value) => Found::Loaded { value: Arc::new(value), stored },
-            None => Found::Absent,
-        });
-        pilot.land(Landed { refused: may_fill.is_err() || !matches!(filled, Ok(Filled::Stored)), answer });
-    }
-
     /// What to store, and the reason if it is nothing.
-    fn fill_of(&self, route: &Loading, key: &StoreKey, loaded: &Loaded) -> (Fill, Option<&'static str>) {
+    pub(super) fn fill_of(&self, route: &Loading, key: &StoreKey, loaded: &Loaded) -> (Fill, Option<&'static str>) {
         let load = &route.load.config;
         match &loaded.value {
             Some(value) if value.len() > load.max_value => (Fill::Gone, Some("too_big")),
@@ -228,10 +198,15 @@ impl<T> Drop for CancelOnDrop<T> {
     }
 }
 
-fn count_fill(route: &Route, filled: &Result<Filled, StoreError>, unstored: Option<&'static str>, overdue: bool) {
+pub(super) fn count_fill(
+    route: &Route,
+    filled: &Result<Filled, StoreError>,
+    unstored: Option<&'static str>,
+    overdue: bool,
+) {
     match (filled, unstored) {
-        (Ok(Filled::Stored), None) => route.count_fill("stored"),
-        (Ok(Filled::Stored), Some("too_big")) => route.count_fill("too_big"),
+        (Ok(Filled::Stored), None) => route.count_fills("stored", 1),
+        (Ok(Filled::Stored), Some("too_big")) => route.count_fills("too_big", 1),
         (Ok(Filled::Stored), Some("off")) => {}
         (Ok(Filled::Stored), Some(reason)) => route.count_refused(reason),
         (Ok(Filled::LeaseLost), _) => route.count_refused(if overdue { "lease_expired" } else { "invalidated" }),

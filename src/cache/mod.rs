@@ -2,7 +2,8 @@
 //!
 //! A *read* of a routed key runs at the store first, as it is. Only when its reply is what an absent key would give does
 //! it come here, and [`Engine::ensure`] takes one step at the store that answers all questions at once: is there a value
-//! by now, is the absence known, does somebody hold the lease, and if nobody does, it is ours (`Store::acquire`).
+//! by now, is the absence known, does somebody hold the lease, and if nobody does, it is ours (`Store::acquire`). Keys that are
+//! wanted together are asked for together ([`begin`]), loaded together, and land together ([`land`]); each keeps its own lease.
 //!
 //! Whoever gets the lease starts a *flight*: the load and the fill in a task of their own, so that the client that came
 //! first may hang up without harm to those who wait. The race that all of this exists for, as a timeline:
@@ -33,6 +34,7 @@
 
 pub mod aside;
 mod backoff;
+mod begin;
 mod breaker;
 pub mod consistency;
 pub mod doubts;
@@ -40,6 +42,7 @@ pub mod error;
 pub mod explain;
 mod flight;
 pub mod gate;
+mod land;
 mod load;
 mod matcher;
 pub mod near;
@@ -56,11 +59,12 @@ pub mod warm;
 
 use self::aside::Fills;
 use self::backoff::Backoff;
+use self::begin::NotedAhead;
 use self::consistency::Checks;
 use self::doubts::Doubts;
 use self::error::{Kind, LoadError};
 use self::flight::{Flights, Landed, Ticket};
-use self::load::{Leading, MISS, Over};
+use self::load::Leading;
 use self::negative::NegativeBudget;
 use self::refresh::Refreshes;
 use self::route::{Loading, Route, RouteMetrics};
@@ -70,9 +74,9 @@ use crate::clock::Clock;
 use crate::config::Limits;
 use crate::database::Arguments;
 use crate::store::ends::End;
-use crate::store::{Acquired, Held, Store, StoreError, StoreKey, Token};
+use crate::store::{Store, StoreKey};
 use crate::value::Value;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,7 +240,8 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let mut pause = FIRST_LOOK;
         while answers.iter().any(Option::is_none) {
             let open: Vec<usize> = (0..wanted.len()).filter(|&index| answers[index].is_none()).collect();
-            let begun = join_all(open.iter().map(|&index| self.begin(&wanted[index], started))).await;
+            let looked: Vec<&Wanted> = open.iter().map(|&index| &wanted[index]).collect();
+            let (begun, noted) = self.begin(&looked, started).await;
             for (&index, begun) in open.iter().zip(&begun) {
                 if !std::mem::replace(&mut counted[index], true) {
                     begun.count(&wanted[index].route);
@@ -246,8 +251,8 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
                     }
                 }
             }
-            let waits = self.depart(begun);
-            let landed = join_all(waits.into_iter().map(|wait| self.arrive(wait, deadline, pause))).await;
+            let waits = self.depart(begun, &noted);
+            let landed = self.arrive_all(waits, deadline, pause).await;
             let late = self.clock.now() >= deadline;
             for (&index, landed) in open.iter().zip(landed) {
                 answers[index] = landed.or_else(|| late.then(|| Err(waited_too_long(&wanted[index]))));
@@ -260,84 +265,6 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     /// One key; see [`Engine::ensure`].
     pub async fn ensure_one(&self, wanted: Wanted) -> Result<Found, LoadError> {
         self.ensure(&[wanted]).await.pop().expect("one answer for one key")
-    }
-
-    /// The step at the store. Nothing is awaited between the store's answer and what follows from it.
-    /// `started`: when this read came, which may have looked before.
-    async fn begin(&self, wanted: &Wanted, started: Instant) -> Begun {
-        let Wanted { route, key } = wanted;
-        let arguments = match self.arguments(route, key) {
-            Ok(arguments) => arguments,
-            Err(answer) => return Begun::Answer(answer),
-        };
-        if let Some(error) = self.failed_since(wanted, started) {
-            return Begun::Answer(Err(error));
-        }
-        let token = Token(self.clock.random_u64().max(1));
-        // Announced before the store can show its lease to anybody: no reader of this process may see it and not find us.
-        let (pilot, ticket) = self.shared.flights.announce(token);
-        let asked = self.clock.now();
-        let Some(epoch) = self.trusted_epoch(route, key) else {
-            return Begun::Answer(Err(LoadError {
-                route: route.config.name.as_str().into(),
-                kind: Kind::Store(StoreError::InDoubt),
-            }));
-        };
-        match self.store.acquire(key, token, route.lease_time()).await {
-            Ok(Acquired::Granted) => {
-                // It was asked for before a load of this process failed, and granted after that one gave its lease back.
-                if let Some(error) = self.failed_since(wanted, started) {
-                    let (engine, key, told) = (self.clone(), key.clone(), error.clone());
-                    tokio::task::spawn_local(async move { engine.give_back(&key, token, pilot, told).await });
-                    return Begun::Answer(Err(error));
-                }
-                let (route, key) = (route.clone(), key.clone());
-                let leading = Leading {
-                    route,
-                    key,
-                    token,
-                    arguments,
-                    asked,
-                    epoch,
-                    leased: true,
-                    trigger: MISS,
-                    over: Over::Nothing,
-                    pilot,
-                };
-                Begun::Lead(leading, ticket.of_leader())
-            }
-            // It can be read and not written (full, or a replica): the row is served to this reader alone.
-            Err(StoreError::Refused(text)) => {
-                tracing::debug!(route = route.config.name, text, "the upstream refuses leases");
-                let (route, key) = (route.clone(), key.clone());
-                let leading = Leading {
-                    route,
-                    key,
-                    token,
-                    arguments,
-                    asked,
-                    epoch,
-                    leased: false,
-                    trigger: MISS,
-                    over: Over::Nothing,
-                    pilot,
-                };
-                Begun::Lead(leading, ticket.of_leader())
-            }
-            Ok(Acquired::Present) => Begun::Answer(Ok(Found::Present)),
-            Ok(Acquired::Negative) => Begun::Negative,
-            Ok(Acquired::Held(Held { token, end })) => match self.shared.flights.board(token) {
-                Some(ticket) => Begun::Join(ticket),
-                None => Begun::Elsewhere(end),
-            },
-            Err(error) => {
-                // A reader may be answered from the database yet: see `unstored`.
-                if !error.is_outage() {
-                    route.metrics.lookups.error.increment(1);
-                }
-                Begun::Answer(Err(LoadError { route: route.config.name.as_str().into(), kind: Kind::Store(error) }))
-            }
-        }
     }
 
     /// The error of a load that has failed here since this read came; see [`backoff`].
@@ -365,7 +292,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
     }
 
     /// Starts the flights that this call leads, those of one route together.
-    fn depart(&self, begun: Vec<Begun>) -> Vec<Wait> {
+    fn depart(&self, begun: Vec<Begun>, noted: &[NotedAhead]) -> Vec<Wait> {
         let mut flights: Vec<Vec<Leading>> = Vec::new();
         let waits = begun.into_iter().map(|begun| match begun {
             Begun::Answer(answer) => Wait::Over(answer),
@@ -387,9 +314,33 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         });
         let waits = waits.collect();
         for flight in flights {
-            tokio::task::spawn_local(self.clone().fly(flight, None));
+            let noted = noted.iter().find(|noted| noted.is_for(&flight[0])).map(|noted| noted.sequence);
+            tokio::task::spawn_local(self.clone().fly(flight, None, noted));
         }
         waits
+    }
+
+    /// Waits until each is over or must look again. Those who wait for flights of this process do so one after the other, which
+    /// takes no longer than the longest: an outcome stays known. Mostly they are of one flight, and after the first nobody
+    /// waits.
+    async fn arrive_all(
+        &self,
+        waits: Vec<Wait>,
+        deadline: Instant,
+        pause: Duration,
+    ) -> Vec<Option<Result<Found, LoadError>>> {
+        let mut landed: Vec<_> = waits.iter().map(|_| None).collect();
+        let (elsewhere, here): (Vec<_>, Vec<_>) =
+            waits.into_iter().enumerate().partition(|(_, wait)| matches!(wait, Wait::Elsewhere(_)));
+        // They look again, whatever they hear.
+        let elsewhere = elsewhere.into_iter().map(|(_, wait)| self.arrive(wait, deadline, pause));
+        let here = async {
+            for (index, wait) in here {
+                landed[index] = self.arrive(wait, deadline, pause).await;
+            }
+        };
+        join(join_all(elsewhere), here).await;
+        landed
     }
 
     /// Waits for the end of a load; `None`: look again.

@@ -92,7 +92,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         let engine = self.clone();
         tokio::task::spawn_local(async move {
             if let Some(leading) = engine.begin_refresh(route, key, left).await {
-                engine.fly(vec![leading], Some(pass)).await;
+                engine.fly(vec![leading], Some(pass), None).await;
             }
             drop(turn);
         });

@@ -95,7 +95,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
         }
         let (arguments, leased, trigger, over) = (arguments.clone(), true, REFRESH, Over::Anything);
         let leading = Leading { route, key, token, arguments, asked, epoch, leased, trigger, over, pilot };
-        tokio::task::spawn_local(self.clone().fly(vec![leading], None));
+        tokio::task::spawn_local(self.clone().fly(vec![leading], None, None));
         Ok(Wait::Flight(ticket))
     }
 }

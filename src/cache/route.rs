@@ -306,15 +306,15 @@ impl Route {
         metrics::counter!("weir_loads_total", &labels).increment(loads);
     }
 
-    /// Counts one fill, by what became of it.
-    pub fn count_fill(&self, result: &'static str) {
+    /// Counts fills, by what became of them.
+    pub fn count_fills(&self, result: &'static str, fills: u64) {
         let labels = [("route", self.config.name.clone()), ("result", result.into())];
-        metrics::counter!("weir_fills_total", &labels).increment(1);
+        metrics::counter!("weir_fills_total", &labels).increment(fills);
     }
 
     /// Counts one refused fill, by its reason.
     pub fn count_refused(&self, reason: &'static str) {
-        self.count_fill("refused");
+        self.count_fills("refused", 1);
         let labels = [("route", self.config.name.clone()), ("reason", reason.into())];
         metrics::counter!("weir_fills_refused_total", &labels).increment(1);
     }

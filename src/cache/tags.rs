@@ -52,10 +52,10 @@ use super::route::{Route, Routes};
 use crate::clock::Clock;
 use crate::config::{TagPart, TagPattern};
 use crate::database::Loaded;
-use crate::store::{ListId, Sequence, Store, StoreError, StoreKey};
+use crate::store::{ListId, Sequence, Store, StoreError, StoreKey, Tagged};
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Keys of one step of an invalidation.
@@ -254,6 +254,44 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             true => Ok(()),
             false => Err(Untagged::Invalidated),
         }
+    }
+
+    /// The same step for several keys of `route` and of database `db`, none of which takes the place of anything; answers in
+    /// their order. All that share a tag enter its index together.
+    pub(super) async fn tag_all(
+        &self,
+        route: &Route,
+        db: u32,
+        keys: &[(&StoreKey, &Loaded)],
+        noted: Result<Sequence, Untagged>,
+    ) -> Vec<Result<(), Untagged>> {
+        let mut outcomes = vec![noted.map(drop); keys.len()];
+        let Ok(noted) = noted else { return outcomes };
+        let mut by_tag: BTreeMap<Bytes, Vec<usize>> = BTreeMap::new();
+        for (index, (key, loaded)) in keys.iter().enumerate() {
+            let tags = route.tags_of(&key.name, loaded);
+            if tags.len() > self.shared.max_tags {
+                outcomes[index] = Err(Untagged::TooMany);
+                continue;
+            }
+            tags.into_iter().for_each(|tag| by_tag.entry(tag).or_default().push(index));
+        }
+        let names = |indexes: &Vec<usize>| indexes.iter().map(|&index| keys[index].0.name.clone()).collect();
+        let tagged: Vec<Tagged> =
+            by_tag.iter().map(|(tag, indexes)| Tagged { tag: tag.clone(), keys: names(indexes) }).collect();
+        if tagged.is_empty() {
+            return outcomes;
+        }
+        let marks = self.store.index_all(db, &tagged, route.longest_life()).await;
+        for (number, indexes) in by_tag.into_values().enumerate() {
+            let outcome = match &marks {
+                Err(_) => Err(Untagged::Upstream),
+                Ok(marks) if marks[number] > noted => Err(Untagged::Invalidated),
+                Ok(_) => continue,
+            };
+            indexes.into_iter().for_each(|index| outcomes[index] = outcome);
+        }
+        outcomes
     }
 
     /// Puts a key into the indexes of tags that a client names, for a value that may live for `life`.

@@ -134,7 +134,7 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
             }
         }
         if !flight.is_empty() {
-            self.clone().fly(flight, Some(pass)).await;
+            self.clone().fly(flight, Some(pass), None).await;
         }
         for ticket in tickets {
             outcomes.push(match ticket.landed().await {

@@ -3,7 +3,9 @@
 use super::embedded::Embedded;
 use super::redis::Redis;
 use super::redis::sweep::Pick;
-use super::{Acquired, Fill, Filled, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token, Way};
+use super::{
+    Acquired, Asked, Fill, Filled, Identity, ListId, Outcome, Sequence, Store, StoreError, StoreKey, Tagged, Token, Way,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +74,34 @@ impl Store for Backend {
         match self {
             Backend::Redis(redis) => redis.fill(key, token, fill).await,
             Backend::Embedded(embedded) => embedded.fill(key, token, fill).await,
+        }
+    }
+
+    fn most_together(&self) -> usize {
+        match self {
+            Backend::Redis(redis) => redis.most_together(),
+            Backend::Embedded(embedded) => embedded.most_together(),
+        }
+    }
+
+    async fn acquire_all(&self, db: u32, asked: &[Asked], lease: Duration) -> Vec<Result<Acquired, StoreError>> {
+        match self {
+            Backend::Redis(redis) => redis.acquire_all(db, asked, lease).await,
+            Backend::Embedded(embedded) => embedded.acquire_all(db, asked, lease).await,
+        }
+    }
+
+    async fn fill_all(&self, db: u32, outcomes: Vec<Outcome>) -> Vec<Result<Filled, StoreError>> {
+        match self {
+            Backend::Redis(redis) => redis.fill_all(db, outcomes).await,
+            Backend::Embedded(embedded) => embedded.fill_all(db, outcomes).await,
+        }
+    }
+
+    async fn index_all(&self, db: u32, tagged: &[Tagged], life: Duration) -> Result<Vec<Sequence>, StoreError> {
+        match self {
+            Backend::Redis(redis) => redis.index_all(db, tagged, life).await,
+            Backend::Embedded(embedded) => embedded.index_all(db, tagged, life).await,
         }
     }
 

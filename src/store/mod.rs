@@ -27,6 +27,7 @@ pub use self::way::Way;
 use self::ends::End;
 use crate::value::Value;
 use bytes::Bytes;
+use futures_util::future::{join_all, try_join_all};
 use std::future::Future;
 use std::time::Duration;
 
@@ -53,6 +54,35 @@ pub struct ListId(pub u64);
 
 /// How long a tag's mark stands at least: longer than any load takes, for the longest `load_timeout` is an hour.
 pub const MARK_LIFE: Duration = Duration::from_secs(2 * 3600);
+
+/// A lease that is asked for together with others.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The key.
+    pub key: StoreKey,
+    /// The lease's token, unlike all others.
+    pub token: Token,
+}
+
+/// The outcome of a load that is stored together with others.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The key.
+    pub key: StoreKey,
+    /// Its lease.
+    pub token: Token,
+    /// What it leaves behind.
+    pub fill: Fill,
+}
+
+/// A tag, and keys that have it.
+#[derive(Clone, Debug)]
+pub struct Tagged {
+    /// Its name.
+    pub tag: Bytes,
+    /// The keys, each once.
+    pub keys: Vec<Bytes>,
+}
 
 /// What [`Store::acquire`] found.
 #[derive(Debug, PartialEq)]
@@ -142,6 +172,52 @@ pub trait Store {
 
     /// Stores the outcome of a load, if `token` is still the lease and the key is absent; drops that lease.
     fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> impl Future<Output = Result<Filled, StoreError>>;
+
+    /// Most keys that one step takes, of the steps for many. 1: they are the steps for one key, made side by side, and gain
+    /// nothing.
+    fn most_together(&self) -> usize {
+        1
+    }
+
+    /// [`Store::acquire`] of no more than [`Store::most_together`] keys of database `db`; answers in their order. What holds of each
+    /// key's step holds here, and nothing besides: others' steps may come between two of these.
+    fn acquire_all(
+        &self,
+        _db: u32,
+        asked: &[Asked],
+        lease: Duration,
+    ) -> impl Future<Output = Vec<Result<Acquired, StoreError>>> {
+        join_all(asked.iter().map(move |Asked { key, token }| self.acquire(key, *token, lease)))
+    }
+
+    /// [`Store::fill`] of as many; answers in their order.
+    fn fill_all(&self, _db: u32, outcomes: Vec<Outcome>) -> impl Future<Output = Vec<Result<Filled, StoreError>>> {
+        async move {
+            let fill = |Outcome { key, token, fill }| async move { self.fill(&key, token, fill).await };
+            join_all(outcomes.into_iter().map(fill)).await
+        }
+    }
+
+    /// [`Store::index`] of as many under each of these tags. Answers each tag's mark, as it was once the last of its keys was in
+    /// its index, or later.
+    fn index_all(
+        &self,
+        db: u32,
+        tagged: &[Tagged],
+        life: Duration,
+    ) -> impl Future<Output = Result<Vec<Sequence>, StoreError>> {
+        async move {
+            try_join_all(tagged.iter().map(|Tagged { tag, keys }| async move {
+                let index = |name: &Bytes| {
+                    let key = StoreKey { db, name: name.clone() };
+                    async move { self.index(&key, tag, life).await }
+                };
+                // Marks only rise.
+                Ok(try_join_all(keys.iter().map(index)).await?.into_iter().max().unwrap_or_default())
+            }))
+            .await
+        }
+    }
 
     /// Takes the lease of a key that is to be refreshed, whatever stands there, unless somebody holds it: then
     /// [`Acquired::Held`], and else [`Acquired::Granted`].

@@ -62,6 +62,7 @@ impl Client {
                 2 => self.change_all().await,
                 3 => self.change_and_refresh(number, &key).await,
                 4 => self.set(number, &key).await,
+                5 => self.get_together().await,
                 _ => self.get(number, &key).await,
             }
         }
@@ -83,6 +84,43 @@ impl Client {
             }
             Err(_) => {}
         }
+    }
+
+    /// Several keys by one command, those that are missing by one call of the engine.
+    async fn get_together(&self) {
+        let numbers: Vec<u64> = (0..KEYS).filter(|_| !self.world.chance.one_in(4)).collect();
+        let begin = |number: &u64| self.world.history.borrow_mut().reading(&number.to_string(), self.process.number);
+        let begun: Vec<_> = numbers.iter().map(begin).collect();
+        let keys = numbers.iter().map(|number| StoreKey { db: 0, name: format!("row:{number}").into() }).collect();
+        let answers = self.look_up_together(keys).await;
+        for ((number, begun), answer) in numbers.iter().zip(&begun).zip(answers) {
+            if let Ok((answer, from)) = answer {
+                self.world.history.borrow_mut().read(&number.to_string(), begun, answer.as_deref(), from);
+            }
+        }
+    }
+
+    async fn look_up_together(&self, keys: Vec<StoreKey>) -> Vec<Result<Answer, StoreError>> {
+        let mut answers: Vec<Result<Answer, StoreError>> = Vec::new();
+        let mut wanted = Vec::new();
+        for key in keys {
+            answers.push(self.ask(&key, false).await.map(|value| (value, From::Elsewhere)));
+            if let Some(Ok((None, _))) = answers.last() {
+                wanted.push((answers.len() - 1, Wanted { route: self.process.route.clone(), key }));
+            }
+        }
+        let (places, wanted): (Vec<usize>, Vec<Wanted>) = wanted.into_iter().unzip();
+        let found = self.engine.ensure(&wanted).await;
+        for ((place, wanted), found) in places.into_iter().zip(wanted).zip(found) {
+            self.note_database(&found);
+            answers[place] = match found {
+                Ok(Found::Absent) => Ok((None, From::Elsewhere)),
+                Ok(Found::Loaded { value, .. }) => Ok((Some(text(&value)), From::Elsewhere)),
+                Ok(Found::Present) => self.look_up(&wanted.key).await,
+                Err(_) => Err(StoreError::Timeout),
+            };
+        }
+        answers
     }
 
     async fn look_up(&self, key: &StoreKey) -> Result<Answer, StoreError> {

@@ -120,6 +120,7 @@ fn no_read_after_an_acknowledged_change_is_older_than_it() {
         ("negative answers", all.negatives),
         ("expired values", all.expired),
         ("coalesced reads", all.coalesced),
+        ("steps with several keys", all.together),
         ("ends of loads that were told", all.told),
         ("ends of loads that were not heard", all.unheard),
         ("values evicted", all.evicted),

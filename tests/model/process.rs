@@ -112,6 +112,7 @@ impl Process {
                 granted: granted.clone(),
                 lossy: world.kind == Kind::Stormy,
                 cut: Rc::default(),
+                together: 1 + world.chance.below(3) as usize,
             };
             Engine::new(store, world.chance.clone(), shared.clone(), tokio::runtime::Handle::current())
         };

@@ -10,6 +10,8 @@ pub struct Report {
     pub reads: u64,
     pub loads: u64,
     pub coalesced: u64,
+    /// Steps that took several keys.
+    pub together: u64,
     pub refused_fills: u64,
     pub replaced: u64,
     pub seized: u64,
@@ -53,6 +55,7 @@ impl Report {
         self.reads += other.reads;
         self.loads += other.loads;
         self.coalesced += other.coalesced;
+        self.together += other.together;
         self.refused_fills += other.refused_fills;
         self.replaced += other.replaced;
         self.seized += other.seized;
@@ -91,6 +94,7 @@ impl fmt::Display for Report {
             (self.reads, "reads"),
             (self.loads, "loads"),
             (self.coalesced, "coalesced"),
+            (self.together, "steps with several keys"),
             (self.refused_fills, "refused fills"),
             (self.replaced, "values refreshed"),
             (self.seized, "leases seized"),

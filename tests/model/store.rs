@@ -9,6 +9,7 @@
 use crate::pushes::Pushes;
 use crate::universe::Chance;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use weir::store::ends::{Ends, Since};
-use weir::store::{Acquired, Fill, Filled, Held, ListId, Sequence, Store, StoreError, StoreKey, Token};
+use weir::store::{
+    Acquired, Asked, Fill, Filled, Held, ListId, Outcome, Sequence, Store, StoreError, StoreKey, Tagged, Token,
+};
 use weir::value::Value;
 
 /// Which rule of the protocol is left out. The first and the last are of the store's own; the others belong to the engine, and the
@@ -52,6 +55,8 @@ pub struct SimStore {
     pub lossy: bool,
     /// This way to the table is cut.
     pub cut: Rc<Cell<bool>>,
+    /// Most keys that it takes in one step.
+    pub together: usize,
     /// Whose way it is: an index of the table's `processes`.
     pub process: usize,
 }
@@ -76,6 +81,8 @@ pub struct Table {
     hearing: Hearing,
     /// Steps *acquire*, ends that were told, and how often a process did not hear of one.
     pub looks: u64,
+    /// Of them: for many keys at once.
+    pub together: u64,
     pub told: u64,
     pub unheard: u64,
     sequence: u64,
@@ -483,6 +490,44 @@ impl Store for SimStore {
         Ok(acquired)
     }
 
+    fn most_together(&self) -> usize {
+        self.together
+    }
+
+    /// By one step, or by several with others' between: a store may do either.
+    async fn acquire_all(&self, _: u32, asked: &[Asked], lease: Duration) -> Vec<Result<Acquired, StoreError>> {
+        assert!(asked.len() <= self.together, "more than it takes together");
+        if self.chance.one_in(2) {
+            return join_all(asked.iter().map(|Asked { key, token }| self.acquire(key, *token, lease))).await;
+        }
+        let ends = self.table.borrow().processes[self.process].clone();
+        let since = ends.since();
+        let acquired = self.step(|table| {
+            table.together += 1;
+            let acquire = |Asked { key, token }: &Asked| table.acquire(key, *token, self.process, lease);
+            asked.iter().map(acquire).collect::<Vec<_>>()
+        });
+        match acquired.await {
+            Ok(acquired) => acquired.into_iter().map(|acquired| Ok(told(&ends, since, acquired))).collect(),
+            Err(error) => asked.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    async fn fill_all(&self, _: u32, outcomes: Vec<Outcome>) -> Vec<Result<Filled, StoreError>> {
+        assert!(outcomes.len() <= self.together, "more than it takes together");
+        if self.chance.one_in(2) {
+            let fill = |Outcome { key, token, fill }| async move { self.fill(&key, token, fill).await };
+            return join_all(outcomes.into_iter().map(fill)).await;
+        }
+        let count = outcomes.len();
+        let filled = self.step(|table| {
+            let fill =
+                |Outcome { key, token, fill }: Outcome| Ok(table.fill(&key, token, fill, None, self.bug, &self.chance));
+            outcomes.into_iter().map(fill).collect()
+        });
+        filled.await.unwrap_or_else(|error| vec![Err(error); count])
+    }
+
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
         self.step(|table| table.fill(key, token, fill, None, self.bug, &self.chance)).await
     }
@@ -538,6 +583,18 @@ impl Store for SimStore {
 
     async fn index(&self, key: &StoreKey, tag: &[u8], life: Duration) -> Result<Sequence, StoreError> {
         self.step(|table| table.index(key, tag, life, self.bug)).await
+    }
+
+    async fn index_all(&self, db: u32, tagged: &[Tagged], life: Duration) -> Result<Vec<Sequence>, StoreError> {
+        self.step(|table| {
+            let index = |Tagged { tag, keys }: &Tagged| {
+                let marks =
+                    keys.iter().map(|name| table.index(&StoreKey { db, name: name.clone() }, tag, life, self.bug));
+                marks.max().unwrap_or_default()
+            };
+            tagged.iter().map(index).collect()
+        })
+        .await
     }
 
     async fn set_aside(&self, _: u32, tag: &[u8], number: Sequence, list: ListId) -> Result<Vec<ListId>, StoreError> {

@@ -256,6 +256,7 @@ impl World {
             reads: history.reads,
             loads: rows.loads,
             coalesced: history.reads.saturating_sub(answered_by_loads),
+            together: table.together,
             refused_fills: table.refused,
             replaced: table.replaced,
             seized: table.seized,

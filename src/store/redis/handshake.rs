@@ -12,6 +12,7 @@ use super::sentinel;
 use super::side_key;
 use super::subscriber;
 use super::talk::{self, Command, Talk};
+use super::together::{ACQUIRE_ALL, FILL_ALL, INDEX_ALL};
 use super::trust::{self, Mark, Picks, RUN_ID, Standing, Trust};
 use crate::config::{self, Address, Place, WhenReplaced};
 use crate::resp::frame::Reply;
@@ -71,8 +72,21 @@ struct Said {
 }
 
 /// The scripts that every handshake loads.
-static SCRIPTS: [&Script; 10] =
-    [&ACQUIRE, &FILL, &INVALIDATE, &RELEASE, &IF_PRESENT, &INDEX, &SET_ASIDE, &NEXT, &NOTE, &RENEW];
+static SCRIPTS: [&Script; 13] = [
+    &ACQUIRE,
+    &FILL,
+    &INVALIDATE,
+    &RELEASE,
+    &IF_PRESENT,
+    &INDEX,
+    &SET_ASIDE,
+    &NEXT,
+    &NOTE,
+    &RENEW,
+    &ACQUIRE_ALL,
+    &FILL_ALL,
+    &INDEX_ALL,
+];
 
 /// A connection attempt, handshake included, may take this long, or `timeout` if that is longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

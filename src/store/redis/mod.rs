@@ -23,6 +23,7 @@ mod subscriber;
 pub mod sweep;
 mod tags;
 mod talk;
+mod together;
 pub mod tracking;
 pub mod trust;
 
@@ -35,8 +36,10 @@ pub use self::privates::Privates;
 use self::request::request;
 use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, RELEASE, Script};
 use self::side_key::SideKeys;
+use super::ends::Since;
 use super::{
-    Acquired, Credentials, Fill, Filled, Held, Identity, ListId, Sequence, Store, StoreError, StoreKey, Token,
+    Acquired, Asked, Credentials, Fill, Filled, Held, Identity, ListId, Outcome, Sequence, Store, StoreError, StoreKey,
+    Tagged, Token,
 };
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::frame::{self, Reply};
@@ -321,20 +324,26 @@ impl Redis {
         keys: &[&[u8]],
         args: &[&[u8]],
     ) -> Result<Vec<u8>, StoreError> {
-        let build = |verb: &[u8], body: &[u8]| {
-            let mut command = Vec::with_capacity(256 + args.iter().map(|argument| argument.len() + 16).sum::<usize>());
-            write::array(&mut command, 3 + keys.len() + args.len());
-            [verb, body, script.keys.to_string().as_bytes()].iter().for_each(|word| write::bulk(&mut command, word));
-            keys.iter().chain(args).for_each(|argument| write::bulk(&mut command, argument));
-            command
-        };
+        let mut call = Call::new(keys.len(), args.len());
+        call.words.reserve(args.iter().map(|argument| argument.len() + 16).sum::<usize>());
+        keys.iter().chain(args).for_each(|word| call.word(word));
+        self.run_script(links, script, place, call).await
+    }
+
+    async fn run_script(
+        &self,
+        links: &Links,
+        script: &'static Script,
+        place: &[u8],
+        call: Call,
+    ) -> Result<Vec<u8>, StoreError> {
         if let Some(hash) = self.upstream.hash_of(script) {
-            let reply = links.request(place, &build(b"EVALSHA", hash.as_bytes())).await?;
+            let reply = links.request(place, &call.command(b"EVALSHA", hash.as_bytes())).await?;
             if !reply.starts_with(b"-NOSCRIPT") {
                 return Ok(reply);
             }
         }
-        links.request(place, &build(b"EVAL", script.text.as_bytes())).await
+        links.request(place, &call.command(b"EVAL", script.text.as_bytes())).await
     }
 
     /// A lease of this process, as the scripts write it.
@@ -352,7 +361,12 @@ impl Redis {
         let since = self.upstream.ends().since();
         let (mine, time) = (self.lease_text(token), milliseconds(lease));
         let word = self.call_for_word(&ACQUIRE, key, &[mine.as_bytes(), time.as_bytes(), purpose]).await?;
-        match word.as_slice() {
+        self.acquired(&word, since)
+    }
+
+    /// What the word of a script says, which was called after `since`.
+    fn acquired(&self, word: &[u8], since: Since) -> Result<Acquired, StoreError> {
+        match word {
             b"present" => Ok(Acquired::Present),
             b"negative" => Ok(Acquired::Negative),
             b"granted" => Ok(Acquired::Granted),
@@ -385,12 +399,7 @@ impl Redis {
             }
             Fill::Negative { .. } | Fill::Nothing | Fill::Gone => {}
         }
-        match self.call_for_word(&FILL, key, &arguments).await?.as_slice() {
-            b"stored" => Ok(Filled::Stored),
-            b"lost" => Ok(Filled::LeaseLost),
-            b"occupied" => Ok(Filled::Occupied),
-            _ => Err(StoreError::Protocol("the fill script answered an unknown word".into())),
-        }
+        filled(&self.call_for_word(&FILL, key, &arguments).await?)
     }
 
     async fn call_for_word(
@@ -412,6 +421,35 @@ impl Redis {
                 .map(<[u8]>::to_vec)
                 .ok_or_else(|| StoreError::Protocol("a script answered no word".into())),
         }
+    }
+}
+
+/// What a script is called with.
+struct Call {
+    keys: usize,
+    arguments: usize,
+    /// Both, as bulk strings.
+    words: Vec<u8>,
+}
+
+impl Call {
+    /// With so many keys and arguments, which are to be written.
+    fn new(keys: usize, arguments: usize) -> Self {
+        Call { keys, arguments, words: Vec::with_capacity(64 * (keys + arguments)) }
+    }
+
+    fn word(&mut self, word: &[u8]) {
+        write::bulk(&mut self.words, word);
+    }
+
+    fn command(&self, verb: &[u8], script: &[u8]) -> Vec<u8> {
+        let mut command = Vec::with_capacity(64 + script.len() + self.words.len());
+        write::array(&mut command, 3 + self.keys + self.arguments);
+        [verb, script, itoa::Buffer::new().format(self.keys).as_bytes()]
+            .iter()
+            .for_each(|word| write::bulk(&mut command, word));
+        command.extend_from_slice(&self.words);
+        command
     }
 }
 
@@ -447,6 +485,26 @@ impl Store for Redis {
 
     async fn fill(&self, key: &StoreKey, token: Token, fill: Fill) -> Result<Filled, StoreError> {
         self.put(key, token, fill, b"fill").await
+    }
+
+    fn most_together(&self) -> usize {
+        match self.own {
+            Links::One(_) => together::MOST,
+            // Keys of several slots are no matter for one script.
+            Links::Cluster(_) => 1,
+        }
+    }
+
+    async fn acquire_all(&self, db: u32, asked: &[Asked], lease: Duration) -> Vec<Result<Acquired, StoreError>> {
+        self.take_leases(db, asked, lease).await
+    }
+
+    async fn fill_all(&self, db: u32, outcomes: Vec<Outcome>) -> Vec<Result<Filled, StoreError>> {
+        self.put_all(db, outcomes).await
+    }
+
+    async fn index_all(&self, db: u32, tagged: &[Tagged], life: Duration) -> Result<Vec<Sequence>, StoreError> {
+        self.add_all_to_indexes(db, tagged, life).await
     }
 
     async fn acquire_to_refresh(&self, key: &StoreKey, token: Token, lease: Duration) -> Result<Acquired, StoreError> {
@@ -534,6 +592,16 @@ fn parse_lease(answer: &[u8]) -> Result<(Token, &str, Duration), StoreError> {
         Some((Token(token), process, Duration::from_millis(left.parse().ok()?)))
     };
     parse().ok_or_else(|| StoreError::Protocol("a lease holds no token of ours".into()))
+}
+
+/// What the word of a script says.
+fn filled(word: &[u8]) -> Result<Filled, StoreError> {
+    match word {
+        b"stored" => Ok(Filled::Stored),
+        b"lost" => Ok(Filled::LeaseLost),
+        b"occupied" => Ok(Filled::Occupied),
+        _ => Err(StoreError::Protocol("the fill script answered an unknown word".into())),
+    }
 }
 
 /// Redis counts TTLs in whole milliseconds and refuses 0.

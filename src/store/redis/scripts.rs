@@ -16,14 +16,35 @@ pub struct Script {
     pub keys: usize,
 }
 
+/// What becomes of a lease that stands: `stands(its key, what is there, who asks, a lease's time)` answers the lease and how many
+/// milliseconds are left of it. One that somebody has made last for ever ends nevertheless.
+macro_rules! stands {
+    () => {
+        "local function stands(key, held, mine, time)
+  local left = redis.call('PTTL', key)
+  if left < 0 then
+    left = tonumber(time)
+    redis.call('PEXPIRE', key, left)
+  end
+  if #held == 32 and string.sub(held, 17) ~= string.sub(mine, 17) then
+    redis.call('SET', key, held .. '+', 'PX', math.max(left, 1))
+  end
+  return string.sub(held, 1, 32) .. ' ' .. left
+end
+"
+    };
+}
+pub(super) use stands;
+
 /// KEYS value, lease, negative; ARGV lease, lease time in ms, `miss`, `refresh` or `seize`: what stands there counts only for the
 /// first, and another's lease not for the last. A lease is the token and its process, 16 digits each; a `+`
 /// behind them says that somebody waits for it in another process, and its end is to be told.
-/// Answers `present`, `negative`, `granted`, or the lease that stands and the milliseconds that are left of it. One that
-/// somebody has made last for ever ends nevertheless.
+/// Answers `present`, `negative`, `granted`, or the lease that stands and the milliseconds that are left of it.
 pub static ACQUIRE: Script = Script {
     keys: 3,
-    text: "if ARGV[3] == 'miss' then
+    text: concat!(
+        stands!(),
+        "if ARGV[3] == 'miss' then
   if redis.call('EXISTS', KEYS[1]) == 1 then return 'present' end
   if redis.call('EXISTS', KEYS[3]) == 1 then return 'negative' end
 end
@@ -32,15 +53,8 @@ if not held or ARGV[3] == 'seize' then
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
   return 'granted'
 end
-local left = redis.call('PTTL', KEYS[2])
-if left < 0 then
-  left = tonumber(ARGV[2])
-  redis.call('PEXPIRE', KEYS[2], left)
-end
-if #held == 32 and string.sub(held, 17) ~= string.sub(ARGV[1], 17) then
-  redis.call('SET', KEYS[2], held .. '+', 'PX', math.max(left, 1))
-end
-return string.sub(held, 1, 32) .. ' ' .. left",
+return stands(KEYS[2], held, ARGV[1], ARGV[2])"
+    ),
 };
 
 /// Where the tokens of leases are told that have ended, and that somebody in another process waits for.

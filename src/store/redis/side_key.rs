@@ -3,6 +3,7 @@
 //! A side key is `weir:{tag}kind:key`. The tag comes from a table with one short string for each of the 16,384 slots,
 //! so that a key with braces, or with none, keeps lease and value in one slot and one script may touch both.
 
+use std::io::Write;
 use std::sync::OnceLock;
 
 /// Everything that Weir itself stores begins with this.
@@ -35,6 +36,28 @@ pub fn note(key: &[u8]) -> Vec<u8> {
 /// What stands for as long as a client has said when the key is to end.
 pub fn end(key: &[u8]) -> Vec<u8> {
     side_key(&tags()[slot(key) as usize], b"end:", key)
+}
+
+/// Writes names beside one key into commands, without a copy of each.
+pub struct Beside<'a> {
+    tag: &'static str,
+    key: &'a [u8],
+}
+
+impl<'a> Beside<'a> {
+    /// Those of `key`.
+    pub fn of(key: &'a [u8]) -> Self {
+        Beside { tag: &tags()[slot(key) as usize], key }
+    }
+
+    /// Appends one as a bulk string: its kind is `lease`, `none`, `tags` or `end`.
+    pub fn write(&self, out: &mut Vec<u8>, kind: &str) {
+        let length = RESERVED_PREFIX.len() + self.tag.len() + kind.len() + self.key.len() + 2;
+        write!(out, "${length}\r\n").expect("memory takes every byte");
+        for part in [RESERVED_PREFIX, self.tag.as_bytes(), b"}", kind.as_bytes(), b":", self.key, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
 }
 
 /// What stands beside a tag, all of it in the slot of the tag's name.
@@ -170,6 +193,20 @@ mod tests {
             assert_ne!(side.lease, side.negative);
             assert_eq!((owner(&side.lease), owner(&side.negative)), (Some(key), Some(key)));
             assert_eq!((slot(&note(key)), slot(&end(key))), (slot(key), slot(key)));
+        }
+    }
+
+    #[test]
+    fn names_in_commands_are_the_same() {
+        for key in [&b"product:1"[..], b"{a}b", b"\xff"] {
+            let (side, beside) = (SideKeys::of(key), Beside::of(key));
+            for (kind, name) in [("lease", side.lease), ("none", side.negative), ("tags", note(key)), ("end", end(key))]
+            {
+                let (mut written, mut expected) = (Vec::new(), Vec::new());
+                beside.write(&mut written, kind);
+                crate::resp::write::bulk(&mut expected, &name);
+                assert_eq!(written, expected);
+            }
         }
     }
 

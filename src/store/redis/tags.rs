@@ -160,7 +160,7 @@ fn decode(reply: Vec<u8>) -> Result<Reply, StoreError> {
     }
 }
 
-fn number(reply: &Reply) -> Result<Sequence, StoreError> {
+pub(super) fn number(reply: &Reply) -> Result<Sequence, StoreError> {
     let number = match reply {
         Reply::Integer(number) => u64::try_from(*number).ok(),
         reply => reply.as_bytes().and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()),
