@@ -20,7 +20,7 @@ def programs(weir, load):
 
 def programs_to_count(weir, load):
     """The same for counting instructions, in a fraction of the time: Weir itself is optimised as for a release, and its
-    libraries are those that the tests have built already, which are hardly in the way of a command."""
+    libraries are those that the tests have built already."""
     settings = ("opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=16")
     options = [f"--config=profile.dev.package.weir.{setting}" for setting in settings]
     targets = ["--bin", "weir", "--bench", "load"]
