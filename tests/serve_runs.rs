@@ -42,6 +42,7 @@ over_all_pairs!(
     a_miss_holds_back_what_stands_behind_it_and_nothing_else,
     a_change_waits_for_the_reads_before_it,
     a_muted_read_says_nothing,
+    large_values_of_a_run_come_whole,
 );
 
 fn words(lines: &[&str]) -> Vec<u8> {
@@ -53,17 +54,17 @@ fn each_read_of_a_run_is_answered_as_it_would_be_alone(pair: Pair) {
     let mut client = stack.weir.client();
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
-    client.run("HSET plain:90 field value");
+    client.run("HSET plain:99999 field value");
     let mut reads = Vec::new();
     for _ in 0..200 {
         let id = random.u32(1..60);
         reads.push(match random.u8(0..8) {
             0 => format!("GET plain:{id}"),
             1 => format!("STRLEN product:{id}"),
-            2 => "GET plain:90".into(),
+            2 => "GET plain:99999".into(),
             3 => format!("GETRANGE product:{id} 0 3"),
             4 => format!("EXISTS product:{id}"),
-            5 => format!("HGET plain:90 {}", if random.bool() { "field" } else { "none" }),
+            5 => format!("HGET plain:99999 {}", if random.bool() { "field" } else { "none" }),
             _ => format!("GET product:{id}"),
         });
     }
@@ -153,6 +154,31 @@ fn a_change_waits_for_the_reads_before_it(pair: Pair) {
         for (number, expected) in expected.into_iter().enumerate() {
             assert_eq!(client.recv(), expected, "id {id}, command {number}");
         }
+    }
+}
+
+fn large_values_of_a_run_come_whole(pair: Pair) {
+    let stack = Stack::with(pair, routes);
+    let mut client = stack.weir.client();
+    let large = |id: usize| vec![b'a' + id as u8; 1_000_000 + 77 * id];
+    for id in 0..4 {
+        assert_eq!(client.cmd(&[&b"SET"[..], format!("product:{id}").as_bytes(), &large(id)]), Reply::ok());
+    }
+    let fields: Vec<Vec<u8>> = (0..40_000).map(|number| format!("field{number}").into_bytes()).collect();
+    client.run("DEL plain:99999");
+    for some in fields.chunks(2_000) {
+        let words: Vec<&[u8]> =
+            [&b"HSET"[..], b"plain:99999"].into_iter().chain(some.iter().map(Vec::as_slice)).collect();
+        assert_eq!(client.cmd(&words), Reply::Int(1_000));
+    }
+    let reads =
+        ["GET product:0", "GET product:1", "HGETALL plain:99999", "GET product:2", "STRLEN product:3", "GET product:3"];
+    for _ in 0..3 {
+        client.send(&words(&reads));
+        assert_eq!([client.recv(), client.recv()], [Reply::bulk(large(0)), Reply::bulk(large(1))]);
+        assert_eq!(client.recv().pairs().len(), fields.len() / 2);
+        assert_eq!([client.recv(), client.recv()], [Reply::bulk(large(2)), Reply::Int(large(3).len() as i64)]);
+        assert_eq!(client.recv(), Reply::bulk(large(3)));
     }
 }
 

@@ -109,14 +109,21 @@ impl State {
     pub(super) fn judge_run(&mut self, index: usize, part: &Part<'_>, counts: &CommandCounts) {
         let number = self.first + index as u64;
         let slot = &mut self.slots[index];
+        if part.whole == 0 {
+            // A large reply comes in many parts: it is looked at once.
+            slot.partial.extend_from_slice(part.bytes);
+            self.held += part.bytes.len();
+            return;
+        }
         let Kind::Reads(run) = &mut slot.kind else { return };
         let held_before = slot.output.len() + slot.partial.len() + run.held();
         let mut gathered = std::mem::take(&mut slot.partial);
+        let whole = gathered.len() + part.whole;
         let replies = match gathered.is_empty() {
-            true => part.bytes,
+            true => &part.bytes[..whole],
             false => {
                 gathered.extend_from_slice(part.bytes);
-                &gathered[..]
+                &gathered[..whole]
             }
         };
         let (mut at, mut found) = (0, 0);
@@ -146,9 +153,13 @@ impl State {
                 run.next(first).extend(reply);
             }
         }
-        if at < replies.len() {
-            slot.partial = replies[at..].to_vec();
-        }
+        slot.partial = match gathered.is_empty() {
+            true => part.bytes[at..].to_vec(),
+            false => {
+                gathered.drain(..at);
+                gathered
+            }
+        };
         if found > 0 {
             counts.observe(Path::Upstream, slot.opened, found);
         }
