@@ -10,6 +10,7 @@
 //! process with mimalloc held twice `max_memory`, which is a limit, and speed buys none.
 
 mod blob;
+pub mod warm;
 
 pub use self::blob::Blob;
 

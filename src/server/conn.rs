@@ -23,7 +23,7 @@ use super::learned::Word;
 use super::lifetime::{self, Bounds, Leaves};
 use super::metrics::{self, CommandCounts, Path};
 use super::missed;
-use super::near::NearHits;
+use super::near::{KeysOfRoutes, NearHits};
 use super::private::{self, Hold};
 use super::reads::Gathering;
 use super::replies::{Missed, Read, Replies};
@@ -112,9 +112,11 @@ pub struct Batch {
     /// The same as the near cache reckons it, once it was asked.
     moment: Cell<Option<Moment>>,
     /// Commands that the embedded store has answered: plain ones, and routed reads.
-    embedded: (usize, usize),
+    pub(super) embedded: (usize, usize),
     /// Reads that the near cache has answered.
     pub(super) near_hits: NearHits,
+    /// Room to count the keys of one command in.
+    pub(super) near_keys: KeysOfRoutes,
 }
 
 impl Default for Batch {
@@ -127,6 +129,7 @@ impl Default for Batch {
             moment: Cell::default(),
             embedded: (0, 0),
             near_hits: NearHits::default(),
+            near_keys: KeysOfRoutes::default(),
         }
     }
 }
@@ -951,6 +954,11 @@ impl Conn {
     pub(super) fn start_read(&self, missed: Missed) {
         let worker = self.worker.clone();
         self.replies.finish_with(missed.place, async move { routed::read(&worker, missed.read, missed.reply).await });
+    }
+
+    /// The newest command, where it was not acted on by itself.
+    pub(super) fn set_command(&mut self, index: u16) {
+        self.command = index;
     }
 
     /// Index of the command being acted on, for the counters.

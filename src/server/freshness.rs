@@ -88,7 +88,7 @@ impl Conn {
     }
 
     #[inline]
-    fn asked(
+    pub(super) fn asked(
         &self,
         spec: &Spec,
         position: usize,

@@ -58,9 +58,14 @@ impl CommandCounts {
 
     /// One command, by its index in [`COMMANDS`], is answered.
     pub fn count(&self, command: u16, is_error: bool) {
+        self.count_all(command, is_error, 1);
+    }
+
+    /// So many are.
+    pub fn count_all(&self, command: u16, is_error: bool, commands: usize) {
         let counters = if is_error { &self.error } else { &self.ok };
         if let Some(counter) = counters.get(command as usize) {
-            add(counter, 1);
+            add(counter, commands as u64);
         }
     }
 

@@ -15,6 +15,7 @@
 //! What a command may change is barred before it is sent, whatever way it takes, until it is answered: see [`super::change`].
 
 use super::conn::{Conn, Request};
+use super::gets::{Gets, MOST};
 use super::keys::{RoutedKey, RoutedKeys};
 use super::timed::Shows;
 use crate::cache::near::{Key, Moment, Near};
@@ -27,11 +28,38 @@ use crate::store::embedded::evaluate;
 use crate::value::View;
 
 impl Conn {
+    /// Answers an MGET of a plain client, if that may be and the near cache has all of its keys.
+    pub(super) fn read_strings_near(&mut self, request: Request<'_>) -> bool {
+        let worker = self.worker.clone();
+        let Some(near) = worker.app.near.as_ref() else { return false };
+        if self.gathered() > 0 || self.replies.any_slow() || worker.engine.has_doubts() || self.is_upstream_user() {
+            return false;
+        }
+        if request.args.len() < 2 {
+            return false;
+        }
+        let (now, mut hits) = (self.moment(near), std::mem::take(&mut self.batch().near_keys));
+        let is_answered = self.answer_if(|out| {
+            look_at_strings(near, now, &self.way.identity, &worker.app.routes, request.args, out, &mut hits)
+        });
+        if is_answered {
+            self.draw_near_names(request.args.from(1));
+            self.batch().near_hits.add_keys(&hits);
+        }
+        hits.clear();
+        self.batch().near_keys = hits;
+        is_answered
+    }
+
     /// Answers a routed read from the near cache, if that may be and it has what is asked for.
     pub(super) fn read_near(&mut self, spec: &Spec, request: Request<'_>, keys: &RoutedKeys<'_>) -> bool {
         let worker = self.worker.clone();
         let Some(near) = worker.app.near.as_ref() else { return false };
         if self.is_private() || !keys.iter().all(|key| key.route.has_near()) || !spec.arity_ok(request.args.len()) {
+            return false;
+        }
+        if Shows::of(spec.name) == Some(Shows::Strings) && self.is_plain() && !self.is_busy() {
+            // The short way has looked: nothing stood before it.
             return false;
         }
         let (now, asks) = (self.moment(near), Asks { args: request.args, keys });
@@ -58,19 +86,37 @@ impl Conn {
 #[derive(Default)]
 pub struct NearHits {
     commands: usize,
-    /// Keys, by the index of their route.
-    keys: Vec<(usize, u64)>,
+    keys: KeysOfRoutes,
+}
+
+/// How many keys, by the index of their route.
+pub type KeysOfRoutes = Vec<(usize, u64)>;
+
+/// One more.
+#[inline]
+fn add_key(keys: &mut KeysOfRoutes, route: usize, count: u64) {
+    match keys.iter_mut().find(|(known, _)| *known == route) {
+        Some((_, known)) => *known += count,
+        None => keys.push((route, count)),
+    }
 }
 
 impl NearHits {
     fn add(&mut self, keys: &RoutedKeys<'_>) {
         self.commands += 1;
-        for key in keys.iter() {
-            match self.keys.iter_mut().find(|(route, _)| *route == key.index) {
-                Some((_, count)) => *count += 1,
-                None => self.keys.push((key.index, 1)),
-            }
-        }
+        keys.iter().for_each(|key| add_key(&mut self.keys, key.index, 1));
+    }
+
+    /// A read of one key of this route.
+    pub(super) fn add_one(&mut self, route: usize) {
+        self.commands += 1;
+        add_key(&mut self.keys, route, 1);
+    }
+
+    /// A read of these.
+    fn add_keys(&mut self, keys: &KeysOfRoutes) {
+        self.commands += 1;
+        keys.iter().for_each(|&(route, count)| add_key(&mut self.keys, route, count));
     }
 
     /// Counts the keys; answers how many commands it were.
@@ -111,7 +157,6 @@ fn look(near: &Near, now: Moment, who: &Identity, spec: &Spec, request: Asks<'_>
             // One of them has no route.
             return false;
         }
-        near.warm(&keys.iter().map(|key| key.hash).collect::<Vec<u64>>());
         write::array(out, args.len() - 1);
         return keys
             .iter()
@@ -130,6 +175,43 @@ fn look(near: &Near, now: Moment, who: &Identity, spec: &Spec, request: Asks<'_>
     .unwrap_or(false)
 }
 
+/// Appends the answer to an MGET of which all keys are kept, and adds them to `hits`; false, and whatever was appended and added
+/// means nothing: not all are.
+fn look_at_strings(
+    near: &Near,
+    now: Moment,
+    who: &Identity,
+    routes: &Routes,
+    args: Args<'_>,
+    out: &mut Vec<u8>,
+    hits: &mut KeysOfRoutes,
+) -> bool {
+    let mut keys = args.from(1).iter();
+    write::array(out, keys.len());
+    while keys.len() > 0 {
+        let wanted = keys.len().min(MOST);
+        let gets = Gets::new(keys.by_ref().map(|key| (key, 0)), |key| near_route(routes, key));
+        if gets.len() < wanted {
+            return false;
+        }
+        near.warm(&gets.hashes()[..wanted]);
+        for get in gets.all() {
+            if near.look(get.near(who), now, |value| element(value, who.protocol, out)).is_none() {
+                return false;
+            }
+            add_key(hits, get.route, 1);
+        }
+    }
+    true
+}
+
+/// Index of the key's route, if that is one whose keys are kept, and a read of one waits for nobody but the store.
+#[inline]
+pub(super) fn near_route(routes: &Routes, key: &[u8]) -> Option<usize> {
+    let (index, route) = routes.find_indexed(key)?;
+    (route.has_near() && route.config.wait_for_fill().is_zero()).then_some(index)
+}
+
 /// An element of MGET's answer; a hash is nil to it.
 fn element(value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) {
     match value {
@@ -139,7 +221,7 @@ fn element(value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) {
 }
 
 /// The value as GET or HGETALL answers it.
-fn show(shows: Option<Shows>, value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
+pub(super) fn show(shows: Option<Shows>, value: View<'_>, protocol: Protocol, out: &mut Vec<u8>) -> bool {
     match (shows, value) {
         (Some(Shows::String), View::String(text)) => write::bulk(out, text),
         (Some(Shows::Hash), View::Hash(fields)) => {

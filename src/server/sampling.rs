@@ -8,6 +8,7 @@ use super::keys::RoutedKeys;
 use super::worker::Worker;
 use crate::cache::consistency::Source;
 use crate::cache::route::Route;
+use crate::resp::args::Args;
 use crate::store::StoreKey;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -56,10 +57,26 @@ impl Conn {
         }
     }
 
+    /// The same of an MGET's keys.
+    pub(super) fn draw_near_names(&self, names: Args<'_>) {
+        let routes = &self.worker.app.routes;
+        if routes.iter().any(|route| route.checks.hits > 0) {
+            let keys = names.iter().filter_map(|name| Some((routes.find_indexed(name)?.0, name)));
+            keys.for_each(|(route, name)| self.draw_near_key(route, name));
+        }
+    }
+
     fn draw_near_anew(&self, keys: &RoutedKeys<'_>) {
-        for (index, key) in self.draw(keys) {
-            let source = Source::Near(self.way.identity.user.clone());
-            self.worker.engine.check_hit(self.worker.app.routes.get(index), key, source);
+        keys.iter().for_each(|key| self.draw_near_key(key.index, key.key));
+    }
+
+    /// Draws a key, or does not, that was answered from the near cache.
+    #[inline]
+    pub(super) fn draw_near_key(&self, route: usize, name: &[u8]) {
+        let route = self.worker.app.routes.get(route);
+        if self.worker.engine.draws(route.checks.hits) {
+            let key = StoreKey { db: self.way.identity.db, name: Bytes::copy_from_slice(name) };
+            self.worker.engine.check_hit(route, key, Source::Near(self.way.identity.user.clone()));
         }
     }
 }

@@ -261,10 +261,19 @@ impl Session {
         let mut scanner = self.take_scanner();
         let mut used = 0;
         self.waits = Waits::No;
+        let mut series_goes_on = scanner.is_between();
         while !self.conn.closing && used < bytes.len() {
             if self.must_wait(cx) {
                 self.wait_for_room();
                 break;
+            }
+            if series_goes_on {
+                let done = self.conn.act_on_series(bytes, used);
+                series_goes_on = done.goes_on;
+                if done.end > used {
+                    used = done.end;
+                    continue;
+                }
             }
             match scanner.scan(&bytes[used..]) {
                 Ok(Scanned::Complete { len, inline }) => {

@@ -7,6 +7,7 @@
 use super::conn::{Conn, Flow, Muting, Request};
 use super::keys::{KeyHashes, RoutedKey, RoutedKeys};
 use super::reads::OneRead;
+use super::timed::Shows;
 use crate::resp::command::{Access, Spec};
 use crate::store::Backend;
 use crate::store::redis::hidden;
@@ -27,7 +28,7 @@ impl Conn {
     }
 
     /// Whether this client may do everything and the server remembers nothing of it.
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.authenticated
             && self.has_no_limits()
             && self.hold.is_none()
@@ -38,7 +39,8 @@ impl Conn {
 
     fn read_plainly(&mut self, spec: &'static Spec, request: Request<'_>) -> Option<Flow> {
         if !spec.reads_one_key() {
-            return None;
+            let is_answered = Shows::of(spec.name) == Some(Shows::Strings) && self.read_strings_near(request);
+            return is_answered.then_some(Flow::Next);
         }
         let worker = Rc::clone(&self.worker);
         let name = request.args.get(1)?;

@@ -42,6 +42,13 @@ impl Window {
         }
     }
 
+    /// How many more may go one after the other; that the first may is certain already.
+    pub fn room(&self, under_way: usize, queued: usize) -> usize {
+        let room = self.most_bytes.saturating_sub(queued);
+        let most = self.most_commands.min(room / self.expected.max(1));
+        most.saturating_sub(under_way).max(1)
+    }
+
     /// Whether a limit of the configuration is reached, and which; a smaller window is no news.
     pub fn reached(&self, under_way: usize, queued: usize) -> Option<&'static str> {
         match () {
@@ -72,7 +79,9 @@ mod tests {
 
     /// How many commands may be under way while nothing is queued.
     fn size(window: &Window) -> usize {
-        (1..).find(|&count| !window.admits(count, 0)).expect("it is bounded")
+        let size = (1..).find(|&count| !window.admits(count, 0)).expect("it is bounded");
+        (0..size).for_each(|under_way| assert_eq!(window.room(under_way, 0), size - under_way));
+        size
     }
 
     #[test]

@@ -44,13 +44,13 @@ mod copies;
 mod guards;
 mod moment;
 mod shard;
-mod warm;
 
 pub use self::guards::{Bar, Closed, Marker};
 pub use self::moment::Moment;
 
 use self::shard::{MOST_ASKED, Shard};
 use crate::hash::hash;
+use crate::memory::warm::warm;
 use crate::store::Credentials;
 use crate::store::redis::tracking::Hears;
 use crate::value::View;
@@ -104,6 +104,8 @@ impl<'a> Key<'a> {
 const SHARDS: usize = 64;
 /// A value may take this share of all the room.
 const LARGEST: usize = 8;
+/// While no more than so many bytes are taken, all is near enough to the core as it is.
+const COLD: usize = 1 << 20;
 
 impl Near {
     /// An empty one, of at most `most` bytes. It is closed until [`Hears::hears`] is called.
@@ -123,6 +125,14 @@ impl Near {
     pub fn look<T>(&self, key: Key<'_>, now: Moment, answer: impl FnOnce(View<'_>) -> T) -> Option<T> {
         let shard = self.shard(key.hash).read();
         shard.value(key, now).map(answer)
+    }
+
+    /// Look-ups of names with these [`hash`]es are about to come: see [`warm`](crate::memory::warm). Whatever is being changed just now
+    /// is left out.
+    pub fn warm(&self, hashes: &[u64]) {
+        if self.taken.load(Relaxed) >= COLD {
+            warm(hashes, |hash| self.home(hash), |home| self.shards[home].try_read(), |shard, hash| shard.touch(hash));
+        }
     }
 
     /// How long the value that is kept for `key` may yet be served; `None` if there is none. It counts as no use.

@@ -7,6 +7,7 @@ use super::Key;
 use super::copies::{Copies, Copy, Own};
 use super::moment::Moment;
 use crate::memory::Blob;
+use crate::memory::warm::beginning;
 use crate::value::{Value, View};
 use hashbrown::HashTable;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -49,8 +50,6 @@ pub struct Place {
 
 /// A name that was asked for more often is passed over no more often than so.
 pub const MOST_ASKED: u8 = 3;
-/// Bytes that come from memory together.
-const LINE: usize = 64;
 /// What a name takes beside its bytes: seats and index grow by doubling, and allocations are rounded up.
 const NAME: usize = 2 * (size_of::<Option<Name>>() + size_of::<Link>()) + 32;
 /// What a copy takes beside its value.
@@ -199,14 +198,12 @@ impl Shard {
     }
 
     /// Reads what a look-up of a name with this hash will read, but for the name: its place in the index, its seat, and the beginning
-    /// of a string. The processor's own foresight brings the rest of a long one; hashes are left out.
+    /// of a string; hashes are left out.
     #[inline]
     pub fn touch(&self, hash: u64) -> u8 {
         let link = self.index.find(spread(hash as u32), |link| link.hash == hash as u32);
         match link.and_then(|link| self.name(link.number)) {
-            Some(Name { copies: Copies::One(Copy::String { text, .. }), .. }) => {
-                text.first().copied().unwrap_or(0) ^ text.get(LINE).or(text.last()).copied().unwrap_or(0)
-            }
+            Some(Name { copies: Copies::One(Copy::String { text, .. }), .. }) => beginning(text),
             _ => 0,
         }
     }

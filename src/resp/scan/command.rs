@@ -6,6 +6,7 @@ use super::inline;
 use crate::resp::args::{Args, Span};
 use crate::resp::error::ProtocolError;
 use crate::resp::number;
+use std::ops::Range;
 
 /// Before AUTH a command has at most this many arguments, as in Redis.
 const UNAUTHENTICATED_ARGUMENTS: i64 = 10;
@@ -122,6 +123,11 @@ impl CommandScanner {
         self.stage == Stage::Done
     }
 
+    /// Whether it is in the middle of no command.
+    pub fn is_between(&self) -> bool {
+        matches!(self.stage, Stage::Start | Stage::Done)
+    }
+
     /// Looks for the end of the command that begins at `buf[0]`.
     ///
     /// After [`Scanned::Incomplete`] the caller keeps the bytes and calls again with the same ones and more; only the
@@ -167,19 +173,9 @@ impl CommandScanner {
     fn plain_arguments(&mut self, buf: &[u8], count: usize) -> Option<usize> {
         let mut at = 4;
         for _ in 0..count {
-            let (length, start) = match buf.get(at..)?.first_chunk()? {
-                [b'$', ones @ b'0'..=b'9', b'\r', b'\n', _] => (usize::from(ones - b'0'), at + 4),
-                [b'$', tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n'] => {
-                    (usize::from(tens - b'0') * 10 + usize::from(ones - b'0'), at + 5)
-                }
-                _ => return None,
-            };
-            let end = start + length;
-            if buf.get(end..end + 2)? != b"\r\n" {
-                return None;
-            }
-            self.spans.push(Span { start: start as u32, end: end as u32 });
-            at = end + 2;
+            let argument = plain_argument(buf, at)?;
+            at = argument.end + 2;
+            self.spans.push(Span { start: argument.start as u32, end: argument.end as u32 });
         }
         Some(at)
     }
@@ -338,6 +334,20 @@ impl CommandScanner {
         inline::split(line, &mut self.unquoted, &mut self.spans)?;
         Ok(self.complete(end + 1))
     }
+}
+
+/// Where the argument lies whose `$length` line begins at `at`, if it is whole and has up to 99 bytes.
+#[inline]
+pub(super) fn plain_argument(buf: &[u8], at: usize) -> Option<Range<usize>> {
+    let (length, start) = match buf.get(at..)?.first_chunk()? {
+        [b'$', ones @ b'0'..=b'9', b'\r', b'\n', _] => (usize::from(ones - b'0'), at + 4),
+        [b'$', tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', b'\n'] => {
+            (usize::from(tens - b'0') * 10 + usize::from(ones - b'0'), at + 5)
+        }
+        _ => return None,
+    };
+    let end = start + length;
+    (buf.get(end..end + 2)? == b"\r\n").then_some(start..end)
 }
 
 /// The number between the type byte at `start` and the CR at `end`.

@@ -410,6 +410,12 @@ impl Replies {
         state.window.admits(state.commands + gathered, state.queued())
     }
 
+    /// For how many more commands there is room, for which there is room for one.
+    pub fn room(&self, gathered: usize) -> usize {
+        let state = self.state.borrow();
+        state.window.room(state.commands + gathered, state.queued())
+    }
+
     /// Which limit of the configuration is reached, if any, with `gathered` commands that are not sent yet.
     pub fn reached(&self, gathered: usize) -> Option<&'static str> {
         let state = self.state.borrow();

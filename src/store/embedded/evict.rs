@@ -50,7 +50,9 @@ impl Access {
 
     #[inline]
     fn counter_at(self, seconds: u32) -> u8 {
-        let lost = (seconds.wrapping_sub(self.0) & TIME_MASK) / DECAY_SECONDS;
+        let since = seconds.wrapping_sub(self.0) & TIME_MASK;
+        // Whoever has read the clock a moment before the last user is no use after 194 days.
+        let lost = if since > TIME_MASK - DECAY_SECONDS { 0 } else { since / DECAY_SECONDS };
         ((self.0 >> 24) as u8).saturating_sub(lost.min(255) as u8)
     }
 

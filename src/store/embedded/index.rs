@@ -78,6 +78,13 @@ impl<T: Hashed> Index<T> {
         Some(link.number as usize)
     }
 
+    /// An element with this hash: nearly always what is sought, whatever that is.
+    #[inline]
+    pub fn first(&self, hash: u32) -> Option<&T> {
+        let link = self.table.find(spread(hash), |link| link.hash == hash)?;
+        Some(self.get(link.number as usize))
+    }
+
     /// Element `number`.
     #[inline]
     pub fn get(&self, number: usize) -> &T {

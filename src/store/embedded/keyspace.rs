@@ -9,6 +9,7 @@ use super::notes::Notes;
 use super::object::Object;
 use super::side::Sides;
 use crate::memory::Blob;
+use crate::memory::warm::beginning;
 
 /// Databases, as in Redis's default configuration.
 pub(super) const DATABASES: usize = 16;
@@ -98,6 +99,13 @@ impl Space {
     pub fn peek(&self, hash: u64, name: &[u8], now: i64) -> Option<&Entry> {
         let number = self.entries.find(hash as u32, |entry| entry.name() == name)?;
         Some(self.entries.get(number)).filter(|entry| !entry.is_expired(now))
+    }
+
+    /// Reads what a look-up with this hash will read, but for the name.
+    #[inline]
+    pub fn warm(&self, hash: u64) -> u8 {
+        let entry = self.entries.first(hash as u32);
+        entry.and_then(|entry| entry.object.as_text()).map_or(0, beginning)
     }
 
     /// The entry called `name`, which counts as accessed.

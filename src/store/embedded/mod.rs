@@ -39,6 +39,7 @@ mod packed;
 mod protocol;
 mod refusal;
 mod scan;
+mod series;
 mod sets;
 mod side;
 mod strings;
@@ -46,6 +47,7 @@ mod tags;
 mod time;
 
 pub use evaluate::{Held, evaluate};
+pub use series::Gets;
 pub use time::TimeSource;
 
 use self::call::{Call, Guards, SHARDS, shard_of};

@@ -1,0 +1,141 @@
+//! GETs that follow each other: answered in this process, by the near cache or by the embedded store, or sent on as one run.
+//!
+//! What every command costs by itself (who may do it, what is open before it, whether there is room) is paid once for all of them,
+//! and what their look-ups read comes from memory together. Each is answered as it would be alone; the first that must go
+//! another way ends the series.
+
+use super::conn::Conn;
+use super::gets::{Get, Gets, MOST};
+use super::near::{near_route, show};
+use super::reads::OneRead;
+use super::timed::Shows;
+use crate::cache::near::Near;
+use crate::hash::hash;
+use crate::resp::command::{Spec, lookup_indexed};
+use crate::resp::scan::Series;
+use crate::store::Backend;
+use crate::store::embedded::Embedded;
+
+/// Bytes of answers after which it is looked whether there is room for more.
+const MOST_BYTES: usize = 64 << 10;
+
+/// How far a series was acted on.
+pub struct Done {
+    /// Where the first command begins that is not.
+    pub end: usize,
+    /// There may be more of it.
+    pub goes_on: bool,
+}
+
+impl Done {
+    /// So many of these, which began at `start`.
+    fn new(gets: &Gets<'_>, start: usize, count: usize) -> Self {
+        Done { end: gets.first(count).last().map_or(start, |get| get.end), goes_on: count == MOST }
+    }
+}
+
+impl Conn {
+    /// Acts on the GETs that begin at `start`, as far as they go one of these ways.
+    #[inline]
+    pub fn act_on_series(&mut self, bytes: &[u8], start: usize) -> Done {
+        let nothing = Done { end: start, goes_on: false };
+        if !self.is_plain() || self.errand_is_open() || self.replies.any_slow() {
+            return nothing;
+        }
+        let Some(series) = Series::new(bytes, start, &self.scan_limits()) else { return nothing };
+        let known = lookup_indexed(series.name());
+        let Some((command, spec)) = known.filter(|(_, spec)| Shows::of(spec.name) == Some(Shows::String)) else {
+            return nothing;
+        };
+        let worker = self.worker.clone();
+        let is_first = self.gathered() == 0 && !self.replies.any_open();
+        match (&worker.backend, &worker.app.near) {
+            (Backend::Embedded(embedded), _) if is_first => self.answer_embedded(embedded, series, start, command),
+            (Backend::Embedded(_), _) => nothing,
+            (Backend::Redis(_), _) if worker.app.routes.is_empty() || worker.engine.has_doubts() => nothing,
+            (Backend::Redis(_), Some(near)) if is_first => {
+                let done = self.answer_near(near, series.clone(), start, command);
+                if done.end > start { done } else { self.send_behind(series, bytes, start, (command, spec)) }
+            }
+            (Backend::Redis(_), _) => self.send_behind(series, bytes, start, (command, spec)),
+        }
+    }
+
+    /// To the store, each with its question behind it: as far as there is room, and routes match that keep nothing near.
+    fn send_behind(
+        &mut self,
+        series: Series<'_>,
+        bytes: &[u8],
+        start: usize,
+        (command, spec): (u16, &'static Spec),
+    ) -> Done {
+        let worker = self.worker.clone();
+        let room = self.replies.room(self.gathered()).min(MOST);
+        let (mut end, mut count) = (start, 0);
+        let mut reads = std::mem::take(&mut self.batch().reads);
+        for (name, next) in series.take(room) {
+            let Some((index, route)) = worker.app.routes.find_indexed(name) else { break };
+            if route.has_near() || !route.config.wait_for_fill().is_zero() {
+                break;
+            }
+            let mut read = OneRead::new(hash(name), index, command);
+            read.drawn = worker.engine.draws(route.checks.hits);
+            read.shows = Some(Shows::String);
+            read.asked = self.asked(spec, 1, index, route, None);
+            reads.push(&bytes[end..next], name, read);
+            (end, count) = (next, count + 1);
+        }
+        if count > 0 {
+            // Gathered before these, and of another kind.
+            self.send_plain(bytes);
+            self.set_command(command);
+        }
+        self.batch().reads = reads;
+        Done { end, goes_on: count == MOST }
+    }
+
+    /// From the near cache.
+    fn answer_near(&mut self, near: &Near, series: Series<'_>, start: usize, command: u16) -> Done {
+        let worker = self.worker.clone();
+        let gets = Gets::new(series, |key| near_route(&worker.app.routes, key));
+        near.warm(&gets.hashes()[..gets.len()]);
+        let (now, who) = (self.moment(near), &self.way.identity);
+        let count = self.replies.now(|out| {
+            let begin = out.len();
+            let answered = gets.all().iter().take_while(|get| {
+                let key = get.near(who);
+                out.len() - begin <= MOST_BYTES
+                    && near.look(key, now, |value| show(Some(Shows::String), value, who.protocol, out)) == Some(true)
+            });
+            answered.count()
+        });
+        for get in gets.first(count) {
+            self.batch().near_hits.add_one(get.route);
+            self.draw_near_key(get.route, get.key);
+        }
+        self.note_answered(command, count, 0);
+        Done::new(&gets, start, count)
+    }
+
+    /// From the embedded store, if no route matches.
+    fn answer_embedded(&mut self, embedded: &Embedded, series: Series<'_>, start: usize, command: u16) -> Done {
+        let routes = &self.worker.app.routes;
+        let gets = Gets::new(series, |key| routes.find(key).is_none().then_some(0));
+        let context = self.way.context();
+        embedded.warm(context, &gets.hashes()[..gets.len()]);
+        let keys = gets.all().iter().map(Get::hashed);
+        let got = self.replies.now(|out| embedded.get_each(context, keys, MOST_BYTES, out));
+        self.batch().embedded.0 += got.answered;
+        self.note_answered(command, got.answered, got.errors);
+        Done::new(&gets, start, got.answered)
+    }
+
+    /// Counts commands that were answered together.
+    fn note_answered(&mut self, command: u16, count: usize, errors: usize) {
+        self.worker.counts.count_all(command, false, count - errors);
+        self.worker.counts.count_all(command, true, errors);
+        if count > 0 {
+            self.set_command(command);
+        }
+    }
+}
