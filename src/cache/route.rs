@@ -300,6 +300,12 @@ impl Route {
         self.load.as_deref().filter(|load| !load.config.grace.is_zero() || load.config.early_refresh > 0.0)
     }
 
+    /// Whether each reader draws for himself when he refreshes a value.
+    #[inline]
+    pub fn refreshes_early(&self) -> bool {
+        self.load.as_ref().is_some_and(|load| load.config.early_refresh > 0.0)
+    }
+
     /// Counts one load, by what made it run and what it came to.
     pub fn count_load(&self, trigger: &'static str, result: &'static str, loads: u64) {
         let labels = [("route", self.config.name.clone()), ("trigger", trigger.into()), ("result", result.into())];

@@ -41,11 +41,13 @@ pub(crate) fn plain_line(buf: &[u8], at: usize) -> Option<(u32, usize)> {
 
 /// All digits at once, where eight bytes can be read; they are counted by the first byte that is none.
 fn longer_line(line: &[u8]) -> Option<(u32, usize)> {
-    let Some((first, [_, _, ..])) = line.split_first_chunk() else { return shorter_line(line) };
+    let Some((first, [ninth, tenth, ..])) = line.split_first_chunk() else { return shorter_line(line) };
     let digits = u64::from_le_bytes(*first) ^ ASCII_ZEROS;
     let count = (others(digits).trailing_zeros() / 8) as usize;
     if count == 8 {
-        return shorter_line(line);
+        // Such are the milliseconds of a day.
+        let is_plain = *ninth == b'\r' && *tenth == b'\n' && first[0] != b'0';
+        return if is_plain { Some((eight_digits(digits), 10)) } else { shorter_line(line) };
     }
     let ends = line[count] == b'\r' && line[count + 1] == b'\n';
     let is_plain = ends && count > 0 && (first[0] != b'0' || count == 1);
@@ -138,7 +140,7 @@ mod tests {
                 assert_eq!(plain_line(&line, 0), careful, "{:?}", line.escape_ascii().to_string());
             }
         }
-        for line in ["", "1", "1\r", "01\r\n", "1\n", "1\rx", "-1\r\n", "1234567890\r\n", "x\r\n", "\r\n"] {
+        for line in ["", "1", "1\r", "01\r\n", "01234567\r\n", "1\n", "1\rx", "-1\r\n", "1234567890\r\n", "x\r\n", "\r\n"] {
             assert_eq!(plain_line(line.as_bytes(), 0), None, "{line:?}");
         }
     }

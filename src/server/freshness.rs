@@ -59,7 +59,7 @@ impl Conn {
         let ask = |position: usize, index: usize, route: &Route| {
             let near = near.filter(|_| route.has_near());
             let marker = near.and_then(|near| near.mark(key(identity, &args[position]), sent));
-            self.asked(spec, position, index, route, marker)
+            asked(position, index, route, self.schedule(spec, route), marker)
         };
         let asked: Vec<Asked> = match shows {
             Some(Shows::Strings) => {
@@ -84,25 +84,11 @@ impl Conn {
         let near = self.worker.app.near.as_ref().filter(|_| shows.is_some() && key.route.has_near());
         let marker = near.and_then(|near| near.mark(key.near(&self.way.identity), self.now()));
         read.shows = shows;
-        read.asked = self.asked(spec, 1, key.index, key.route, marker);
-    }
-
-    #[inline]
-    pub(super) fn asked(
-        &self,
-        spec: &Spec,
-        position: usize,
-        index: usize,
-        route: &Route,
-        marker: Option<Marker>,
-    ) -> Option<Asked> {
-        let schedule = self.schedule(spec, route);
-        let asks = marker.is_some() || schedule != Schedule::default();
-        asks.then(|| Asked { position, marker, most: route.config.near, route: index, schedule })
+        read.asked = asked(1, key.index, key.route, self.schedule(spec, key.route), marker);
     }
 
     /// When this reader refreshes or renews a value of the route.
-    fn schedule(&self, spec: &Spec, route: &Route) -> Schedule {
+    pub(super) fn schedule(&self, spec: &Spec, route: &Route) -> Schedule {
         let schedule = route.refreshing().map_or_else(Schedule::default, |load| self.worker.engine.schedule(load));
         let renewal = route.renewal();
         if renewal.is_zero() || Unit::of(spec).is_some() || spec.name == "object" {
@@ -156,6 +142,19 @@ impl Conn {
         let slot = self.replies.open_slow(keys.hashes, self.command_index());
         self.replies.finish_with(slot, async move { life(&worker, &command, unit, &route, &way).await });
     }
+}
+
+/// What is to be asked about a key at this place among a command's arguments; `None`: nothing.
+#[inline]
+pub(super) fn asked(
+    position: usize,
+    index: usize,
+    route: &Route,
+    schedule: Schedule,
+    marker: Option<Marker>,
+) -> Option<Asked> {
+    let asks = marker.is_some() || schedule != Schedule::default();
+    asks.then(|| Asked { position, marker, most: route.config.near, route: index, schedule })
 }
 
 /// What a command tells a key's life in.

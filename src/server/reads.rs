@@ -64,7 +64,18 @@ impl Gathering {
     }
 
     /// One more: `command` as it is, which reads `name`.
-    pub fn push(&mut self, command: &[u8], name: &[u8], mut read: OneRead) {
+    pub fn push(&mut self, command: &[u8], name: &[u8], read: OneRead) {
+        self.push_command(command, read, |bytes| write::bulk(bytes, name));
+    }
+
+    /// One more, whose only argument is its key: that is written as its client has written it.
+    #[inline]
+    pub fn push_get(&mut self, command: &[u8], argument: Range<usize>, read: OneRead) {
+        self.push_command(command, read, |bytes| bytes.extend_from_slice(&command[argument]));
+    }
+
+    #[inline]
+    fn push_command(&mut self, command: &[u8], mut read: OneRead, write_name: impl FnOnce(&mut Vec<u8>)) {
         if self.reads.is_empty() {
             let (bytes, reads) = self.last;
             self.bytes.reserve(bytes.min(ROOM.0));
@@ -76,7 +87,7 @@ impl Gathering {
         self.replies += 1;
         if read.asked.is_some() {
             self.bytes.extend_from_slice(b"*2\r\n$4\r\nPTTL\r\n");
-            write::bulk(&mut self.bytes, name);
+            write_name(&mut self.bytes);
             self.replies += 1;
         }
         self.reads.push(read);

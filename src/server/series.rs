@@ -5,11 +5,14 @@
 //! another way ends the series.
 
 use super::conn::Conn;
+use super::freshness::asked;
 use super::gets::{Get, Gets, MOST};
 use super::near::{near_route, show};
 use super::reads::OneRead;
 use super::timed::Shows;
 use crate::cache::near::Near;
+use crate::cache::refresh::Schedule;
+use crate::cache::route::Route;
 use crate::hash::hash;
 use crate::resp::command::{Spec, lookup_indexed};
 use crate::resp::scan::Series;
@@ -31,6 +34,24 @@ impl Done {
     /// So many of these, which began at `start`.
     fn new(gets: &Gets<'_>, start: usize, count: usize) -> Self {
         Done { end: gets.first(count).last().map_or(start, |get| get.end), goes_on: count == MOST }
+    }
+}
+
+/// The schedule of the last route, where it is the same for all who read: most of a series read keys of one route.
+#[derive(Default)]
+struct Schedules(Option<(usize, Schedule)>);
+
+impl Schedules {
+    #[inline]
+    fn of(&mut self, index: usize, route: &Route, schedule: impl FnOnce() -> Schedule) -> Schedule {
+        match self.0 {
+            Some((last, schedule)) if last == index => schedule,
+            _ => {
+                let schedule = schedule();
+                self.0 = (!route.refreshes_early()).then_some((index, schedule));
+                schedule
+            }
+        }
     }
 }
 
@@ -72,7 +93,8 @@ impl Conn {
         let worker = self.worker.clone();
         let room = self.replies.room(self.gathered()).min(MOST);
         let (mut end, mut count) = (start, 0);
-        let mut reads = std::mem::take(&mut self.batch().reads);
+        let (mut reads, argument_at) = (std::mem::take(&mut self.batch().reads), series.argument_at());
+        let mut schedules = Schedules::default();
         for (name, next) in series.take(room) {
             let Some((index, route)) = worker.app.routes.find_indexed(name) else { break };
             if route.has_near() || !route.config.wait_for_fill().is_zero() {
@@ -81,8 +103,9 @@ impl Conn {
             let mut read = OneRead::new(hash(name), index, command);
             read.drawn = worker.engine.draws(route.checks.hits);
             read.shows = Some(Shows::String);
-            read.asked = self.asked(spec, 1, index, route, None);
-            reads.push(&bytes[end..next], name, read);
+            let schedule = schedules.of(index, route, || self.schedule(spec, route));
+            read.asked = asked(1, index, route, schedule, None);
+            reads.push_get(&bytes[end..next], argument_at..next - end, read);
             (end, count) = (next, count + 1);
         }
         if count > 0 {
