@@ -21,8 +21,7 @@ def programs(weir, load):
 def programs_to_count(weir, load):
     """The same for counting instructions, in a fraction of the time: Weir itself is optimised as for a release, and its
     libraries are those that the tests have built already."""
-    settings = ("opt-level=3", "debug-assertions=false", "overflow-checks=false", "codegen-units=16")
-    options = [f"--config=profile.dev.package.weir.{setting}" for setting in settings]
+    options = ["--config", "tests/optimised.toml"]
     targets = ["--bin", "weir", "--bench", "load"]
     weir = weir or build("weir", *targets, *options)
     load = load or build("load", *targets, *options)

@@ -101,17 +101,18 @@ return answers",
 };
 
 /// KEYS index and mark of each tag; ARGV life in ms, then for each tag how many keys, and those. Does for each tag what `INDEX`
-/// does for each of its keys, and answers the marks.
+/// does for each of its keys, and answers the marks. The time at which all of them end is put into words once.
 pub static INDEX_ALL: Script = Script {
     keys: 0,
     text: "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local ends = string.format('%.0f', now + ARGV[1])
 local marks, at = {}, 2
 for tag = 1, #KEYS, 2 do
   local index, entries, count = KEYS[tag], {}, tonumber(ARGV[at])
   redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
   for key = at + 1, at + count do
-    entries[#entries + 1] = now + ARGV[1]
+    entries[#entries + 1] = ends
     entries[#entries + 1] = ARGV[key]
   end
   redis.call('ZADD', index, 'GT', unpack(entries))
