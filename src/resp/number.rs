@@ -140,7 +140,9 @@ mod tests {
                 assert_eq!(plain_line(&line, 0), careful, "{:?}", line.escape_ascii().to_string());
             }
         }
-        for line in ["", "1", "1\r", "01\r\n", "01234567\r\n", "1\n", "1\rx", "-1\r\n", "1234567890\r\n", "x\r\n", "\r\n"] {
+        for line in
+            ["", "1", "1\r", "01\r\n", "01234567\r\n", "1\n", "1\rx", "-1\r\n", "1234567890\r\n", "x\r\n", "\r\n"]
+        {
             assert_eq!(plain_line(line.as_bytes(), 0), None, "{line:?}");
         }
     }

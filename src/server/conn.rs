@@ -104,7 +104,7 @@ pub struct Conn {
 
 /// What gathers of the commands that came together until they are all acted on.
 pub struct Batch {
-    run: Run,
+    pub(super) run: Run,
     /// Routed reads that wait for their run to be sent. Of it and `run` one at most is not empty.
     pub(super) reads: Gathering,
     /// When the bytes that are being acted on had come.
@@ -160,7 +160,7 @@ pub enum Muting {
 
 /// Plain commands that stand together in the bytes being acted on.
 #[derive(Default)]
-struct Run {
+pub(super) struct Run {
     bytes: Range<usize>,
     commands: Vec<u16>,
     /// In a cluster: where in the bytes of the run each command ends, and the node that all of them go to.
@@ -172,12 +172,17 @@ struct Run {
 
 impl Run {
     /// Whether a command to this target that begins here is the next of it.
-    fn goes_on(&self, at: usize, target: &Target) -> bool {
+    pub(super) fn goes_on(&self, at: usize, target: &Target) -> bool {
         !self.commands.is_empty() && self.bytes.end == at && self.target == *target
     }
 
+    /// An empty one, of commands to the upstream itself, begins here.
+    pub(super) fn begin(&mut self, at: usize) {
+        (self.bytes, self.target) = (at..at, Target::default());
+    }
+
     /// One more, which ends there.
-    fn push(&mut self, command: u16, end: usize, is_cluster: bool) {
+    pub(super) fn push(&mut self, command: u16, end: usize, is_cluster: bool) {
         self.bytes.end = end;
         self.commands.push(command);
         if is_cluster {
@@ -876,7 +881,7 @@ impl Conn {
     }
 
     /// Sends the routed reads that have gathered, as one slice with one slot.
-    fn send_reads(&mut self) {
+    pub(super) fn send_reads(&mut self) {
         let Some(batch) = self.batch.as_mut().filter(|batch| !batch.reads.is_empty()) else { return };
         let (reads, replies) = batch.reads.take(&self.way, batch.now);
         // A link that is down fails them at once, which finds their slot open.

@@ -1,4 +1,4 @@
-//! GETs that follow each other: answered in this process, by the near cache or by the embedded store, or sent on as one run.
+//! GETs that follow each other: answered in this process, by the near cache or by the embedded store, or sent on in one run.
 //!
 //! What every command costs by itself (who may do it, what is open before it, whether there is room) is paid once for all of them,
 //! and what their look-ups read comes from memory together. Each is answered as it would be alone; the first that must go
@@ -18,6 +18,7 @@ use crate::resp::command::{Spec, lookup_indexed};
 use crate::resp::scan::Series;
 use crate::store::Backend;
 use crate::store::embedded::Embedded;
+use crate::store::redis::cluster::lane::Target;
 
 /// Bytes of answers after which it is looked whether there is room for more.
 const MOST_BYTES: usize = 64 << 10;
@@ -70,16 +71,41 @@ impl Conn {
         };
         let worker = self.worker.clone();
         let is_first = self.gathered() == 0 && !self.replies.any_open();
-        match (&worker.backend, &worker.app.near) {
-            (Backend::Embedded(embedded), _) if is_first => self.answer_embedded(embedded, series, start, command),
-            (Backend::Embedded(_), _) => nothing,
-            (Backend::Redis(_), _) if worker.app.routes.is_empty() || worker.engine.has_doubts() => nothing,
-            (Backend::Redis(_), Some(near)) if is_first => {
-                let done = self.answer_near(near, series.clone(), start, command);
-                if done.end > start { done } else { self.send_behind(series, bytes, start, (command, spec)) }
-            }
-            (Backend::Redis(_), _) => self.send_behind(series, bytes, start, (command, spec)),
+        if let Backend::Embedded(embedded) = &worker.backend {
+            return if is_first { self.answer_embedded(embedded, series, start, command) } else { nothing };
         }
+        let Some((first, _)) = series.clone().next() else { return nothing };
+        match (worker.app.routes.find(first), &worker.app.near) {
+            (None, _) => self.pass_on(series, bytes, start, command),
+            (Some(_), _) if worker.engine.has_doubts() => nothing,
+            (Some(route), Some(near)) if route.has_near() => {
+                if is_first {
+                    self.answer_near(near, series, start, command)
+                } else {
+                    nothing
+                }
+            }
+            (Some(_), _) => self.send_behind(series, bytes, start, (command, spec)),
+        }
+    }
+
+    /// To the store as they are, as far as there is room, and no route matches.
+    fn pass_on(&mut self, series: Series<'_>, bytes: &[u8], start: usize, command: u16) -> Done {
+        self.send_reads();
+        if !self.batch().run.goes_on(start, &Target::default()) {
+            self.send_plain(bytes);
+            self.batch().run.begin(start);
+        }
+        let worker = self.worker.clone();
+        let room = self.replies.room(self.gathered()).min(MOST);
+        let run = &mut self.batch().run;
+        let (mut end, mut count) = (start, 0);
+        for (_, next) in series.take(room).take_while(|(name, _)| worker.app.routes.find(name).is_none()) {
+            run.push(command, next, false);
+            (end, count) = (next, count + 1);
+        }
+        self.set_command(command);
+        Done { end, goes_on: count == MOST }
     }
 
     /// To the store, each with its question behind it: as far as there is room, and routes match that keep nothing near.

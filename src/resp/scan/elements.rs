@@ -11,7 +11,16 @@ use std::ops::Range;
 /// HTTL, LCS … IDX). False is certain, true is not: an empty string may be stored.
 ///
 /// Commands that count several keys (EXISTS a b) need [`may_be_absent_among`].
+#[inline]
 pub fn may_be_absent(reply: &[u8]) -> bool {
+    match reply {
+        // Such are most values.
+        [b'$', b'1'..=b'9', ..] => false,
+        _ => may_be_absent_at_a_closer_look(reply),
+    }
+}
+
+fn may_be_absent_at_a_closer_look(reply: &[u8]) -> bool {
     match reply {
         [b'*' | b'%' | b'~', b'1'..=b'9', ..] => elements(reply).any(|range| is_empty(&reply[range])),
         // Rare enough not to be looked into.

@@ -287,15 +287,15 @@ pub(super) fn line_end(buf: &[u8], from: usize) -> Option<usize> {
 #[inline]
 pub(super) fn plain_value(buf: &[u8]) -> Option<usize> {
     match buf {
-        [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(5),
-        [b'$', b'-', b'1', b'\r', b'\n', ..] => Some(5),
-        [b'_', b'\r', b'\n', ..] => Some(3),
-        [b'$', ..] => {
+        [b'$', b'0'..=b'9', ..] => {
             let (length, start) = number::plain_line(buf, 1)?;
             let end = start + length as usize;
             (buf.get(end..end + 2)? == b"\r\n").then_some(end + 2)
         }
         [b':', ..] => number::plain_line(buf, 1).map(|(_, next)| next),
+        [b'+', b'O', b'K', b'\r', b'\n', ..] => Some(5),
+        [b'$', b'-', b'1', b'\r', b'\n', ..] => Some(5),
+        [b'_', b'\r', b'\n', ..] => Some(3),
         _ => None,
     }
 }
