@@ -3,7 +3,7 @@
 //! A thousand clients who waited for one row of ten megabytes hold it once (T40).
 
 use bytes::Bytes;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
@@ -14,6 +14,11 @@ const SHARED: usize = 16 << 10;
 const PIECE: usize = 64 << 10;
 /// A tail that has grown past this is given back once it is written.
 const KEPT: usize = 16 << 10;
+/// So many larger ones this thread's outputs keep between them: what goes back to the allocator, and from there to the kernel, is
+/// zeroed anew by it for the next large reply.
+const SPARE: usize = 16;
+/// None of them has more room than this.
+const LARGEST_SPARE: usize = 2 * PIECE;
 /// Most pieces that one write hands to the kernel.
 const PIECES: usize = 16;
 
@@ -45,6 +50,17 @@ struct Piece {
 thread_local! {
     /// Where the values lie that were shared last. Those who waited for one value get it one after the other.
     static RECENT: Cell<[usize; 16]> = const { Cell::new([0; 16]) };
+    /// Empty ones with more room than [`KEPT`].
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A buffer that is needed no more.
+fn give_back(mut buffer: Vec<u8>) {
+    if (KEPT + 1..=LARGEST_SPARE).contains(&buffer.capacity()) {
+        buffer.clear();
+        SPARES.with_borrow_mut(|spares| spares.truncate(SPARE - 1));
+        SPARES.with_borrow_mut(|spares| spares.push(buffer));
+    }
 }
 
 /// Whether a value has just been shared with another client of this thread.
@@ -95,6 +111,7 @@ impl Output {
     /// Appends a copy.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.close_long_tail();
+        self.make_room(bytes.len());
         self.tail.extend_from_slice(bytes);
         self.len += bytes.len();
     }
@@ -108,6 +125,26 @@ impl Output {
         let elsewhere = is_shared_already(bytes);
         self.push_piece(Piece { bytes: bytes.clone(), elsewhere });
         self.len += bytes.len();
+    }
+
+    /// Before many bytes are appended: in a buffer that others have given back, if there is one.
+    #[inline]
+    fn make_room(&mut self, more: usize) {
+        let needed = self.tail.len() + more;
+        if needed > KEPT && needed > self.tail.capacity() {
+            self.move_to_spare(needed);
+        }
+    }
+
+    fn move_to_spare(&mut self, needed: usize) {
+        let spare = SPARES.with_borrow_mut(|spares| {
+            let fits = spares.iter().rposition(|spare| spare.capacity() >= needed);
+            fits.map(|index| spares.swap_remove(index))
+        });
+        if let Some(mut spare) = spare {
+            spare.extend_from_slice(&self.tail);
+            give_back(std::mem::replace(&mut self.tail, spare));
+        }
     }
 
     fn first_piece(&self) -> Option<&Piece> {
@@ -124,6 +161,10 @@ impl Output {
         let Some(pieces) = &mut self.pieces else { return };
         if let Some(piece) = pieces.queue.pop_front() {
             pieces.elsewhere -= if piece.elsewhere { piece.bytes.len() } else { 0 };
+            // Nobody else holds it.
+            if let Ok(bytes) = piece.bytes.try_into_mut() {
+                give_back(bytes.into());
+            }
         }
         if pieces.queue.is_empty() {
             self.pieces = None;
@@ -217,7 +258,7 @@ impl Output {
             self.written = 0;
             self.tail.clear();
             if self.tail.capacity() > KEPT {
-                self.tail = Vec::new();
+                give_back(std::mem::take(&mut self.tail));
             }
         }
     }
@@ -285,6 +326,27 @@ mod tests {
         assert_eq!(output.tail.capacity(), 0);
         output.extend(b"next");
         assert_eq!(output.single(), Some(&b"next"[..]));
+    }
+
+    #[test]
+    fn what_one_has_given_back_another_takes_and_it_is_bounded() {
+        let spares = || SPARES.with_borrow(|spares| spares.iter().map(Vec::capacity).collect::<Vec<_>>());
+        let (mut one, mut other) = (Output::default(), Output::default());
+        one.extend(&[b'a'; KEPT + 1]);
+        one.extend(&[b'b'; PIECE]);
+        let (first, more) = (one.tail.as_ptr(), one.len());
+        assert_eq!(drain(&mut one, more).len(), more);
+        assert!(spares().iter().all(|room| *room > KEPT) && !spares().is_empty());
+        other.extend(b"small");
+        other.extend(&[b'c'; KEPT]);
+        assert_eq!(other.tail.as_ptr(), first);
+        assert_eq!(drain(&mut other, 100_000), [&b"small"[..], &[b'c'; KEPT]].concat());
+        for length in (0..100).map(|step| KEPT + step * 4096) {
+            let mut outputs: [Output; 40] = std::array::from_fn(|_| Output::default());
+            outputs.iter_mut().for_each(|output| output.extend(&vec![b'd'; length]));
+            outputs.iter_mut().for_each(|output| assert_eq!(drain(output, 1 << 20).len(), length));
+        }
+        assert!(spares().len() <= SPARE && spares().iter().all(|room| *room <= LARGEST_SPARE));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use weir::cache::near::{Key, Near};
 use weir::cache::route::{Route, Routes};
 use weir::resp::command::lookup_indexed;
-use weir::resp::scan::{CommandScanner, ReplyScanner, ScanLimits, Scanned};
+use weir::resp::scan::{CommandScanner, ReplyScanner, ScanLimits, Scanned, Series};
 use weir::store::redis::tracking::Hears;
 use weir::value::Value;
 
@@ -49,6 +49,15 @@ fn scan_commands(bencher: Bencher<'_, '_>, buf: &str, commands: usize) {
 fn scan_16_gets(bencher: Bencher<'_, '_>) {
     let buf: String = (0..TOGETHER).map(|number| command(&["GET", &key(number)])).collect();
     scan_commands(bencher, &buf, TOGETHER);
+}
+
+#[divan::bench]
+fn series_of_16_gets(bencher: Bencher<'_, '_>) {
+    let buf: String = (0..TOGETHER).map(|number| command(&["GET", &key(number)])).collect();
+    let limits = ScanLimits::default();
+    bencher.counter(ItemsCount::new(TOGETHER)).bench_local(|| {
+        Series::new(black_box(buf.as_bytes()), 0, &limits).map_or(0, |series| series.map(|(key, _)| key.len()).sum())
+    });
 }
 
 #[divan::bench]

@@ -161,4 +161,12 @@ mod tests {
         let near_wrap = i64::from(TIME_MASK) * 1000;
         assert_eq!(Access::new(near_wrap).idle(near_wrap + 10_000), 10);
     }
+
+    #[test]
+    fn a_clock_that_was_read_a_moment_before_the_last_use_loses_nothing() {
+        for earlier in [1, 1000, 5000] {
+            assert_eq!(Access::new(100_000).counter(100_000 - earlier), NEW);
+        }
+        assert_eq!(Access::new(100_000).counter(100_000 + 60_000), NEW - 1);
+    }
 }
