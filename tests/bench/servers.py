@@ -124,6 +124,8 @@ class Servers:
         port = free_port()
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         command += ["--maxclients", str(most_descriptors() - 100), "--dir", str(self.folder)]
+        # Of a million keys and more than it may remember for near caches it tells before they change.
+        command += ["--tracking-table-max-keys", "0"]
         process, log = self.spawn("redis", command)
         wait_until("redis-server answers", lambda: ask(port, b"PING") == b"+PONG\r\n", process, log)
         return Target(name, port, process, log)
