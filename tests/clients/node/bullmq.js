@@ -42,6 +42,17 @@ async function work(job) {
   return (job.data.n ?? 0) * 2;
 }
 
+// A notification that is sent before somebody blocks for it is for nobody.
+async function listening(from, events) {
+  let hears = false;
+  events.on('resumed', () => { hears = true; });
+  await until('its events are heard', async () => {
+    await from.pause();
+    await from.resume();
+    return hears;
+  });
+}
+
 // In turn: each wait listens to the queue, and Node warns of more than ten listeners.
 async function all(jobs, from = events) {
   const answers = [];
@@ -54,6 +65,7 @@ const done = (job) => job.waitUntilFinished(events, PATIENCE);
 async function jobs() {
   queue = await make(Queue, 'jobs');
   events = await make(QueueEvents, 'jobs');
+  await listening(queue, events);
   worker = await make(Worker, 'jobs', work, { concurrency: 4 });
   show('one', await done(await queue.add('double', { n: 21 })));
   const many = await queue.addBulk(Array.from({ length: 50 }, (_, n) => ({ name: 'double', data: { n } })));
@@ -112,6 +124,7 @@ async function several() {
   const limited = await make(Worker, 'others', async (job) => job.id, { limiter: { max: 5, duration: 100 } });
   const second = await make(Worker, 'others', async (job) => job.id);
   const told = await make(QueueEvents, 'others');
+  await listening(others, told);
   const added = await others.addBulk(Array.from({ length: 20 }, (_, n) => ({ name: 'n', data: { n } })));
   show('all', (await all(added, told)).length);
   await limited.close();

@@ -34,7 +34,10 @@ async function connection() {
   lazy.disconnect();
   const reconnected = connect({ connectionName: 'victim' });
   const id = await reconnected.client('ID');
+  const closed = new Promise((resolve) => reconnected.once('close', resolve));
   show('killed', await r.client('KILL', 'ID', id));
+  // What is sent before it knows would be answered by a reset.
+  await closed;
   await until('it is back', async () => (await reconnected.client('ID').catch(() => id)) !== id);
   show('back', await reconnected.client('GETNAME'));
   reconnected.disconnect();
