@@ -5,6 +5,7 @@ mod harness;
 
 use harness::*;
 use std::io::Write;
+use std::time::Duration;
 
 /// Many commands under few keys: most of them GETs that follow each other, between them whatever else may be done to such keys.
 fn commands(random: &mut fastrand::Rng, count: usize, multi: bool) -> Vec<String> {
@@ -34,9 +35,15 @@ fn commands(random: &mut fastrand::Rng, count: usize, multi: bool) -> Vec<String
 /// Sends the same to both, in pieces that end anywhere, and compares each reply.
 fn compare(random: &mut fastrand::Rng, weir: &mut Client, redis: &mut Client, commands: &[String]) {
     let bytes: Vec<u8> = commands.iter().flat_map(|command| raw_command(command)).collect();
-    let (mut writer, sent, most) = (weir.writer(), bytes.clone(), random.usize(1..20_000));
+    let (mut writer, sent, most) = (weir.writer(), bytes.clone(), [20, 300, 20_000][random.usize(..3)]);
+    let mut lengths = random.fork();
     let pieces = std::thread::spawn(move || {
-        sent.chunks(most).for_each(|piece| writer.write_all(piece).expect("it is open"));
+        let mut rest = &sent[..];
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(lengths.usize(1..=most).min(rest.len()));
+            writer.write_all(piece).expect("it is open");
+            rest = others;
+        }
     });
     let mut direct = redis.writer();
     let direct = std::thread::spawn(move || direct.write_all(&bytes).expect("it is open"));
@@ -94,6 +101,24 @@ fn the_near_cache_answers_as_redis_does() {
     assert_eq!(gets_counted(&weir), gets as f64);
     let near = weir.metric("weir_lookups_total", &[("route", "k"), ("outcome", "near_hit")]);
     assert!(near > 1000.0, "{near} near hits");
+}
+
+#[test]
+fn a_series_may_begin_with_a_command_that_has_come_in_part() {
+    let weir = Weir::start("");
+    let mut client = weir.client();
+    let get = "*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
+    for first in 1..get.len() {
+        for second in 1..get.len() {
+            let all = get.repeat(2);
+            for piece in [&all[..first], &all[first..get.len() + second], &all[get.len() + second..]] {
+                client.send(piece.as_bytes());
+                // So that most pieces are read by themselves.
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            assert_eq!((client.recv(), client.recv()), (Reply::Nil, Reply::Nil), "{first}, {second}");
+        }
+    }
 }
 
 #[test]

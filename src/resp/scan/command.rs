@@ -123,9 +123,9 @@ impl CommandScanner {
         self.stage == Stage::Done
     }
 
-    /// Whether it is in the middle of no command.
+    /// Whether it has looked at nothing of the next command yet. One whose first line is not whole it has looked at.
     pub fn is_between(&self) -> bool {
-        matches!(self.stage, Stage::Start | Stage::Done)
+        self.stage == Stage::Done || (self.stage == Stage::Start && self.searched == 0)
     }
 
     /// Looks for the end of the command that begins at `buf[0]`.
