@@ -32,10 +32,8 @@ impl Conn {
     pub(super) fn read_strings_near(&mut self, request: Request<'_>) -> bool {
         let worker = self.worker.clone();
         let Some(near) = worker.app.near.as_ref() else { return false };
-        if self.gathered() > 0 || self.replies.any_slow() || worker.engine.has_doubts() || self.is_upstream_user() {
-            return false;
-        }
-        if request.args.len() < 2 {
+        let is_held_up = self.gathered() > 0 || self.replies.any_slow() || worker.engine.has_doubts();
+        if is_held_up || self.is_upstream_user() || request.args.len() < 2 {
             return false;
         }
         let (now, mut hits) = (self.moment(near), std::mem::take(&mut self.batch().near_keys));

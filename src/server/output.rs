@@ -58,8 +58,10 @@ thread_local! {
 fn give_back(mut buffer: Vec<u8>) {
     if (KEPT + 1..=LARGEST_SPARE).contains(&buffer.capacity()) {
         buffer.clear();
-        SPARES.with_borrow_mut(|spares| spares.truncate(SPARE - 1));
-        SPARES.with_borrow_mut(|spares| spares.push(buffer));
+        SPARES.with_borrow_mut(|spares| {
+            spares.truncate(SPARE - 1);
+            spares.push(buffer);
+        });
     }
 }
 

@@ -78,13 +78,7 @@ impl Conn {
         match (worker.app.routes.find(first), &worker.app.near) {
             (None, _) => self.pass_on(series, bytes, start, command),
             (Some(_), _) if worker.engine.has_doubts() => nothing,
-            (Some(route), Some(near)) if route.has_near() => {
-                if is_first {
-                    self.answer_near(near, series, start, command)
-                } else {
-                    nothing
-                }
-            }
+            (Some(route), Some(near)) if route.has_near() && is_first => self.answer_near(near, series, start, command),
             (Some(_), _) => self.send_behind(series, bytes, start, (command, spec)),
         }
     }
@@ -173,10 +167,10 @@ impl Conn {
         let context = self.way.context();
         embedded.warm(context, &gets.hashes()[..gets.len()]);
         let keys = gets.all().iter().map(Get::hashed);
-        let got = self.replies.now(|out| embedded.get_each(context, keys, MOST_BYTES, out));
-        self.batch().embedded.0 += got.answered;
-        self.note_answered(command, got.answered, got.errors);
-        Done::new(&gets, start, got.answered)
+        let answers = self.replies.now(|out| embedded.get_each(context, keys, MOST_BYTES, out));
+        self.batch().embedded.0 += answers.count;
+        self.note_answered(command, answers.count, answers.errors);
+        Done::new(&gets, start, answers.count)
     }
 
     /// Counts commands that were answered together.

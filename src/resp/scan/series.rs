@@ -112,6 +112,19 @@ mod tests {
     }
 
     #[test]
+    fn a_scanner_that_has_looked_at_a_part_is_not_between_two_commands() {
+        let get = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
+        for part in 1..get.len() {
+            let mut scanner = CommandScanner::new(ScanLimits::default());
+            assert!(scanner.is_between());
+            assert!(matches!(scanner.scan(&get[..part]), Ok(Scanned::Incomplete { .. })));
+            assert!(!scanner.is_between(), "{part}");
+            assert!(matches!(scanner.scan(get), Ok(Scanned::Complete { .. })));
+            assert!(scanner.is_between());
+        }
+    }
+
+    #[test]
     fn it_finds_what_the_scanner_finds() {
         fastrand::seed(11);
         for _ in 0..20_000 {

@@ -47,7 +47,7 @@ mod tags;
 mod time;
 
 pub use evaluate::{Held, evaluate};
-pub use series::Gets;
+pub use series::Answers;
 pub use time::TimeSource;
 
 use self::call::{Call, Guards, SHARDS, shard_of};

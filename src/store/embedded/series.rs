@@ -12,9 +12,9 @@ const COLD: usize = 1 << 20;
 
 /// What has become of GETs that came together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gets {
+pub struct Answers {
     /// So many are answered.
-    pub answered: usize,
+    pub count: usize,
     /// Of them, by an error.
     pub errors: usize,
 }
@@ -36,8 +36,8 @@ impl Embedded {
         keys: impl Iterator<Item = (&'k [u8], u64)>,
         most: usize,
         out: &mut Vec<u8>,
-    ) -> Gets {
-        let (now, begin, mut gets) = (self.time.now(), out.len(), Gets::default());
+    ) -> Answers {
+        let (now, begin, mut answers) = (self.time.now(), out.len(), Answers::default());
         for (key, hash) in keys {
             let start = out.len();
             if start - begin > most {
@@ -50,11 +50,11 @@ impl Embedded {
                 Some(Some(text)) => write::bulk(out, text),
                 Some(None) => {
                     refuse(&Refusal::WrongType, start, out);
-                    gets.errors += 1;
+                    answers.errors += 1;
                 }
             }
-            gets.answered += 1;
+            answers.count += 1;
         }
-        gets
+        answers
     }
 }
