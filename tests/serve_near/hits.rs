@@ -40,7 +40,8 @@ fn what_is_kept_is_answered_without_redis_in_both_protocols() {
         for (read, expected) in reads.iter().zip(&expected) {
             assert_eq!(client.run(read), *expected, "{read} after {hello}");
         }
-        for command in ["get", "mget", "strlen", "getrange", "hgetall", "hget", "hmget", "exists", "type", "pttl"] {
+        // Not HGET, which Weir itself asks for the server's mark now and then; the hits below count it.
+        for command in ["get", "mget", "strlen", "getrange", "hgetall", "hmget", "exists", "type", "pttl"] {
             assert_eq!(calls(redis, command), 0, "{command} has reached Redis after {hello}");
         }
         assert_eq!(near_hits(weir) - hits, reads.len() as f64 + 2.0, "each key counts");
