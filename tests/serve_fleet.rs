@@ -71,13 +71,6 @@ impl Fleet {
     }
 }
 
-/// How often Redis has run a command so far.
-fn calls(redis: &mut Client, command: &str) -> u64 {
-    let stats = redis.run("INFO commandstats").text();
-    let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.and_then(|line| line.split(',').next()?.parse().ok()).unwrap_or(0)
-}
-
 #[track_caller]
 fn all_answered(clients: &mut [Client]) {
     for client in clients {
@@ -120,11 +113,11 @@ fn one_query_answers_the_clients_of_three_proxies() {
     let gate = fleet.postgres.shut_gate();
     let mut clients = fleet.ask(CLIENTS, "slow:1");
     fleet.wait_until_coalesced(CLIENTS - 1);
-    let asked = calls(&mut redis.client(), "evalsha");
+    let asked = redis.client().calls("evalsha");
     // Waiting is for nothing but the end: the connections that listen have been silent, and were asked for a sign twice.
-    let signs = calls(&mut redis.client(), "ping");
-    wait_until("time passes", || calls(&mut redis.client(), "ping") >= signs + 6);
-    assert_eq!(calls(&mut redis.client(), "evalsha"), asked, "somebody asks while it waits");
+    let signs = redis.client().calls("ping");
+    wait_until("time passes", || redis.client().calls("ping") >= signs + 6);
+    assert_eq!(redis.client().calls("evalsha"), asked, "somebody asks while it waits");
     drop(gate);
     all_answered(&mut clients);
     assert_eq!(fleet.postgres.runs("/* slow */"), 1);
@@ -133,7 +126,7 @@ fn one_query_answers_the_clients_of_three_proxies() {
     let elsewhere = CLIENTS - CLIENTS.div_ceil(3);
     let fleet_waits = fleet.coalesced("fleet") as usize;
     assert!((elsewhere..=elsewhere + 1).contains(&fleet_waits), "{fleet_waits} were counted, {elsewhere} waited");
-    let asked = calls(&mut redis.client(), "evalsha") as usize;
+    let asked = redis.client().calls("evalsha") as usize;
     assert!(asked <= 2 * CLIENTS + 1, "{asked} calls for {CLIENTS} readers");
 }
 
@@ -320,6 +313,6 @@ fn in_a_cluster_any_node_tells_of_the_end() {
         assert_eq!(client.recv().json()["name"], format!("product {}", number / 30 + 1));
     }
     assert_eq!(fleet.loads(), 6.0);
-    let looks: u64 = (0..3).map(|node| calls(&mut cluster.client(node), "evalsha")).sum();
+    let looks: u64 = (0..3).map(|node| cluster.client(node).calls("evalsha")).sum();
     assert!(looks <= 2 * 180 + 6, "{looks} calls for 180 readers");
 }

@@ -199,3 +199,47 @@ fn a_value_whose_row_is_gone_is_gone_after_its_refresh(pair: Pair) {
     assert_eq!(client.run("DEL user:5"), Reply::Int(0));
     assert!(client.run("GET user:5").text().contains("again"));
 }
+
+/// What was heard of a key's life a moment ago is not asked for again behind every read.
+#[test]
+fn a_key_that_is_read_all_the_time_is_asked_about_now_and_then() {
+    let (redis, database) = (Redis::start(), Sqlite::shop());
+    let weir = Weir::start(&format!(
+        r#"
+[upstream]
+url = "{}"
+[database.main]
+url = "{}"
+[[route]]
+name = "pen"
+key = "pen:{{id}}"
+value = "text"
+load = "SELECT name FROM products WHERE id = :id"
+ttl = "1h"
+grace = "10m"
+"#,
+        redis.url(),
+        database.url()
+    ));
+    let (mut client, mut direct) = (weir.client(), redis.client());
+    assert_eq!(client.run("GET pen:1"), Reply::bulk("product 1"));
+    for together in [1, 40] {
+        wait_until("reads behind which nothing is asked", || {
+            direct.run("CONFIG RESETSTAT");
+            let found = client.pipeline(&vec![vec!["GET", "pen:1"]; together]);
+            assert_eq!(found, vec![Reply::bulk("product 1"); together]);
+            assert_eq!(direct.calls("get"), together as u64);
+            direct.calls("pttl") == 0
+        });
+    }
+    // Though others have shortened its life, it is found due a little later.
+    database.sql("UPDATE products SET name = 'new' WHERE id = 1");
+    assert_eq!(direct.run("PEXPIRE pen:1 599000"), Reply::Int(1));
+    wait_until("it is refreshed", || client.run("GET pen:1") == Reply::bulk("new"));
+    assert_eq!(weir.metric("weir_loads_total", &[("route", "pen"), ("trigger", "refresh")]), 1.0);
+    wait_until("another moment has passed", || {
+        direct.run("CONFIG RESETSTAT");
+        client.run("GET pen:1");
+        direct.calls("pttl") > 0
+    });
+}

@@ -55,6 +55,11 @@ impl Matcher {
         }
     }
 
+    /// If the pattern is a literal and one segment: the length of that literal.
+    pub fn simple(&self) -> Option<usize> {
+        self.simple.as_ref().map(|literal| literal.len())
+    }
+
     /// Whether the key matches; hands each captured part to `on_part`, in the order of the pattern. Parts handed over
     /// before a mismatch is found mean nothing.
     pub fn walk<'k>(&self, key: &'k [u8], on_part: &mut impl FnMut(&'k [u8])) -> bool {
@@ -77,7 +82,7 @@ impl Matcher {
 
 /// Whether a segment may take all of this text. Eight bytes are looked at together, and most texts are ASCII.
 #[inline]
-fn is_segment(text: &[u8]) -> bool {
+pub fn is_segment(text: &[u8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
     // A byte is zero if taking one from it borrows; above 0x7f it is not ASCII, and the slow way decides.
@@ -85,13 +90,28 @@ fn is_segment(text: &[u8]) -> bool {
         let colons = word ^ (ONES * b':' as u64);
         (colons.wrapping_sub(ONES) & !colons | word) & HIGH != 0
     };
-    let (words, rest) = text.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    if words.iter().chain([&last]).any(|word| needs_care(u64::from_le_bytes(*word))) {
+    let is_plain = match (text.first_chunk(), text.last_chunk()) {
+        // In the middle some may be looked at twice.
+        (Some(first), Some(last)) => {
+            let middle = text.get(8..text.len() - 8).unwrap_or_default().chunks(8).map(first_eight);
+            let ends = [*first, *last].map(u64::from_le_bytes);
+            !ends.into_iter().chain(middle).any(needs_care)
+        }
+        _ => !needs_care(first_eight(text)),
+    };
+    if !is_plain {
         return !text.contains(&b':') && std::str::from_utf8(text).is_ok();
     }
     !text.is_empty()
+}
+
+/// The first eight bytes, or zeros where there are no more.
+#[inline]
+pub fn first_eight(text: &[u8]) -> u64 {
+    match text.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => text.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    }
 }
 
 fn push_literal(groups: &mut Vec<Group>, text: &str) {

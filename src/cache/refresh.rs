@@ -75,6 +75,11 @@ impl Schedule {
         let early = load.usual_time().mul_f64(load.config.early_refresh * -(1.0 - random()).ln());
         Schedule { stale, due: stale + early, renewal: Duration::ZERO }
     }
+
+    /// With more than so much left nothing is to be done, if anything ever is.
+    pub fn calm_above(&self) -> Option<Duration> {
+        (*self != Schedule::default()).then(|| self.stale.max(self.due).max(self.renewal))
+    }
 }
 
 impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {

@@ -2,7 +2,7 @@
 //! if it has one. Only of a [`Loading`] route can a key be loaded: the others are filled by the applications themselves.
 
 use super::gate::Gate;
-use super::matcher::Matcher;
+use super::matcher::{Matcher, first_eight, is_segment};
 use super::tags::{RouteTags, tag_columns};
 use crate::config::{self, Checks, OnModify, Part};
 use crate::database::{Arguments, LoadSpec, Loaded, Statement};
@@ -379,6 +379,8 @@ pub struct Routes {
 struct Head {
     bytes: u64,
     mask: u64,
+    /// There are no more of them, and behind them stands one segment: so many it are.
+    segment_at: Option<usize>,
 }
 
 impl Head {
@@ -387,16 +389,18 @@ impl Head {
             Some(Part::Literal(text)) => text.as_bytes(),
             _ => &[],
         };
-        Head { bytes: first_eight(text), mask: first_eight(&[0xff; 8][..text.len().min(8)]) }
+        let segment_at = route.matcher.simple().filter(|length| *length <= 8);
+        Head { bytes: first_eight(text), mask: first_eight(&[0xff; 8][..text.len().min(8)]), segment_at }
     }
-}
 
-/// The first eight bytes, or zeros where there are no more.
-#[inline]
-fn first_eight(text: &[u8]) -> u64 {
-    match text.first_chunk() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => text.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    /// Whether the key, of which these are the first eight bytes, is one of the route's.
+    #[inline]
+    fn leads_to(&self, route: &Route, key: &[u8], first: u64) -> bool {
+        first & self.mask == self.bytes
+            && match self.segment_at {
+                Some(length) => key.get(length..).is_some_and(is_segment),
+                None => route.matches(key),
+            }
     }
 }
 
@@ -415,9 +419,7 @@ impl Routes {
     pub fn find_indexed(&self, key: &[u8]) -> Option<(usize, &Arc<Route>)> {
         let first = first_eight(key);
         let mut candidates = self.heads.iter().zip(&self.routes).enumerate();
-        candidates.find_map(|(index, (head, route))| {
-            (first & head.mask == head.bytes && route.matches(key)).then_some((index, route))
-        })
+        candidates.find_map(|(index, (head, route))| head.leads_to(route, key, first).then_some((index, route)))
     }
 
     /// By index.

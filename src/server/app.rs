@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::clients::Clients;
+use super::lives::Lives;
 use super::warming::Warming;
 use crate::cache::near::Near;
 use crate::cache::route::Routes;
@@ -33,6 +34,8 @@ pub struct App {
     pub hearing: Option<Hearing>,
     /// How many links to the upstream serve one client each.
     pub privates: Arc<Privates>,
+    /// How long keys have yet to live, by what reads have heard.
+    pub lives: Lives,
     /// Which keys are loaded before anybody asks for them, and how far that is.
     pub warming: Warming,
     /// What is counted, by the `metrics` crate's handles.
@@ -70,7 +73,22 @@ impl App {
         let warming = Warming::new(&routes);
         let own_keys = AtomicBool::new(!routes.is_empty());
         let started = Instant::now();
-        App { routes, access, clients, store, near, hearing, privates, warming, recorder, started, own_keys, config }
+        let lives = Lives::new(started);
+        App {
+            routes,
+            access,
+            clients,
+            store,
+            near,
+            hearing,
+            privates,
+            lives,
+            warming,
+            recorder,
+            started,
+            own_keys,
+            config,
+        }
     }
 
     /// Whether keys of Weir's own may stand among the clients' at the upstream: where there are routes, or once a client has

@@ -2,7 +2,8 @@
 //!
 //! - Keys of routes with `near` are barred there meanwhile, so that nobody who asks after the acknowledgement is shown what
 //!   was.
-//! - Keys of routes with a `load` are remembered if the answer is that the upstream could not be reached: nobody knows then what
+//! - What was heard of how long keys of routes with a `load` have yet to live is forgotten ([`super::lives`]).
+//! - Such keys are remembered if the answer is that the upstream could not be reached: nobody knows then what
 //!   it has done, and the client may have changed the row ([`crate::cache::doubts`]).
 //!
 //! Every command passes by here, whatever way it takes. What MULTI queues is changed by its EXEC. A command that could not even be
@@ -14,6 +15,7 @@ use super::conn::Conn;
 use super::worker::Worker;
 use crate::cache::near::{Bar, Closed};
 use crate::cache::route::{Route, Routes};
+use crate::hash::hash;
 use crate::resp::args::Args;
 use crate::resp::command::{Access, Flags, Spec};
 use crate::store::StoreKey;
@@ -29,7 +31,7 @@ pub struct Touched {
     /// Any key may be changed, for all that is known.
     any: bool,
     /// Those that can be loaded.
-    loaded: Vec<(Vec<u8>, Arc<Route>)>,
+    loaded: Vec<Loaded>,
     /// Whole databases are emptied, or change places.
     all_loaded: bool,
 }
@@ -53,7 +55,7 @@ impl Touched {
                 if access == Access::Read {
                     // It changes how long a key lives, and not its value: a GETEX that was missed, even one that would have ended
                     // the key at once, leaves what was true when it was loaded, and ends no later than the route lets it.
-                    touched.loaded.clear();
+                    touched.loaded.iter_mut().for_each(|loaded| loaded.keeps_value = true);
                 }
             }
         }
@@ -66,7 +68,7 @@ impl Touched {
             self.near.push(key.to_vec());
         }
         if route.has_load() {
-            self.loaded.push((key.to_vec(), route.clone()));
+            self.loaded.push(Loaded { key: key.to_vec(), route: route.clone(), keeps_value: false });
         }
     }
 
@@ -95,8 +97,17 @@ pub struct Change {
     /// In each of which databases …
     dbs: BTreeSet<u32>,
     /// … these are changed.
-    loaded: Vec<(Vec<u8>, Arc<Route>)>,
+    loaded: Vec<Loaded>,
     all_loaded: bool,
+}
+
+/// A key that can be loaded.
+#[derive(Clone)]
+struct Loaded {
+    key: Vec<u8>,
+    route: Arc<Route>,
+    /// How long it lives is all that is changed.
+    keeps_value: bool,
 }
 
 #[expect(dead_code, reason = "they are held, and dropped")]
@@ -109,6 +120,7 @@ impl Change {
     /// In the database `db`, and in those of `selects`, too. `None`: of nothing that matters here.
     fn begin(worker: &Rc<Worker>, touched: &Touched, db: u32, selects: impl Iterator<Item = u32>) -> Option<Change> {
         let mut change = Change::queued(worker, touched, db, selects)?;
+        change.forget_lives();
         let near = worker.app.near.as_ref();
         change.barred = near.and_then(|near| match touched {
             Touched { any: true, .. } => Some(Barred::Any(near.close("command"))),
@@ -128,13 +140,20 @@ impl Change {
         Some(Change { barred: None, worker: worker.clone(), dbs, loaded, all_loaded })
     }
 
+    /// Before it is sent, for those who read behind it; and once it is answered, for what was heard meanwhile.
+    fn forget_lives(&self) {
+        for key in self.loaded.iter().map(|loaded| hash(&loaded.key)) {
+            self.dbs.iter().for_each(|&db| self.worker.app.lives.forget(key, db));
+        }
+    }
+
     /// The upstream could not be reached: perhaps it was not made.
     pub fn was_missed(&self) {
         let (doubts, routes) = (self.worker.engine.doubts(), &self.worker.app.routes);
         if self.all_loaded {
             doubts.add_routes(routes.iter().map(|route| &**route));
         }
-        for (key, route) in &self.loaded {
+        for Loaded { key, route, .. } in self.loaded.iter().filter(|loaded| !loaded.keeps_value) {
             for &db in &self.dbs {
                 doubts.add_key(route, StoreKey { db, name: key.clone().into() });
             }
@@ -145,6 +164,7 @@ impl Change {
 impl Drop for Change {
     /// With all keys the mark is gone that says that the server may be trusted.
     fn drop(&mut self) {
+        self.forget_lives();
         if let (true, StoreKind::Redis(upstream)) = (self.all_loaded, &self.worker.app.store) {
             upstream.trust().look_again();
         }

@@ -883,7 +883,8 @@ impl Conn {
     /// Sends the routed reads that have gathered, as one slice with one slot.
     pub(super) fn send_reads(&mut self) {
         let Some(batch) = self.batch.as_mut().filter(|batch| !batch.reads.is_empty()) else { return };
-        let (reads, replies) = batch.reads.take(&self.way, batch.now);
+        let reads = batch.reads.take(&self.way, batch.now, &self.worker);
+        let replies = reads.replies();
         // A link that is down fails them at once, which finds their slot open.
         let bytes = reads.bytes();
         let slot = self.replies.open_reads(reads);

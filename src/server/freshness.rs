@@ -10,9 +10,9 @@
 
 use super::conn::{Conn, Request};
 use super::keys::{RoutedKey, RoutedKeys};
+use super::lives::Milliseconds;
 use super::near::key;
 use super::output::Output;
-use super::reads::OneRead;
 use super::routed::{error, parse, upstream_text};
 use super::timed::{Action, Asked, Due, Shows, Timed};
 use super::worker::Worker;
@@ -79,12 +79,16 @@ impl Conn {
     }
 
     /// The same with a read of one key.
-    pub(super) fn ask_behind(&self, read: &mut OneRead, spec: &Spec, key: &RoutedKey<'_>) {
-        let shows = Shows::of(spec.name);
+    pub(super) fn ask_behind(&self, shows: Option<Shows>, spec: &Spec, key: &RoutedKey<'_>) -> Option<Asked> {
         let near = self.worker.app.near.as_ref().filter(|_| shows.is_some() && key.route.has_near());
         let marker = near.and_then(|near| near.mark(key.near(&self.way.identity), self.now()));
-        read.shows = shows;
-        read.asked = asked(1, key.index, key.route, self.schedule(spec, key.route), marker);
+        let schedule = self.schedule(spec, key.route);
+        let lives = &self.worker.app.lives;
+        let is_calm = |than| lives.has_more(key.hash, self.way.identity.db, than, lives.moment(self.now()));
+        if marker.is_none() && remembers(&schedule).is_some_and(is_calm) {
+            return None;
+        }
+        asked(1, key.index, key.route, schedule, marker)
     }
 
     /// When this reader refreshes or renews a value of the route.
@@ -142,6 +146,12 @@ impl Conn {
         let slot = self.replies.open_slow(keys.hashes, self.command_index());
         self.replies.finish_with(slot, async move { life(&worker, &command, unit, &route, &way).await });
     }
+}
+
+/// With more than so much left of a key's life, heard lately, nothing needs to be asked. `None`: it is asked about in any case, or
+/// never. Where reads are to renew values it always is: a life that somebody has shortened is renewed by the next of them.
+pub(super) fn remembers(schedule: &Schedule) -> Option<Milliseconds> {
+    schedule.calm_above().filter(|_| schedule.renewal.is_zero()).map(Milliseconds::at_least)
 }
 
 /// What is to be asked about a key at this place among a command's arguments; `None`: nothing.

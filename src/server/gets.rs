@@ -12,7 +12,8 @@ pub const MOST: usize = 16;
 pub struct Get<'a> {
     /// Its bytes.
     pub key: &'a [u8],
-    hash: u64,
+    /// Their [`hash`].
+    pub hash: u64,
     /// Where its command ends.
     pub end: usize,
     /// Index of its route.
@@ -25,17 +26,12 @@ impl<'a> Get<'a> {
     pub fn near<'k>(&'k self, who: &'k Identity) -> Key<'k> {
         Key::hashed(who.db, who.user.as_ref(), self.key, self.hash)
     }
-
-    /// With its [`hash`].
-    #[inline]
-    pub fn hashed(&self) -> (&'a [u8], u64) {
-        (self.key, self.hash)
-    }
 }
 
 /// See the module's page.
 pub struct Gets<'a> {
     all: [Get<'a>; MOST],
+    hashes: [u64; MOST],
     len: usize,
 }
 
@@ -44,10 +40,11 @@ impl<'a> Gets<'a> {
     /// [`MOST`] at most.
     #[inline]
     pub fn new(keys: impl Iterator<Item = (&'a [u8], usize)>, route: impl Fn(&[u8]) -> Option<usize>) -> Self {
-        let mut gets = Gets { all: [Get::default(); MOST], len: 0 };
-        for (get, (key, end)) in gets.all.iter_mut().zip(keys) {
+        let mut gets = Gets { all: [Get::default(); MOST], hashes: [0; MOST], len: 0 };
+        for ((get, own), (key, end)) in gets.all.iter_mut().zip(&mut gets.hashes).zip(keys) {
             let Some(route) = route(key) else { break };
-            *get = Get { key, hash: hash(key), end, route };
+            let hash = hash(key);
+            (*get, *own) = (Get { key, hash, end, route }, hash);
             gets.len += 1;
         }
         gets
@@ -68,9 +65,8 @@ impl<'a> Gets<'a> {
         &self.all[..count]
     }
 
-    /// Their hashes; behind them others that mean nothing.
-    #[inline]
-    pub fn hashes(&self) -> [u64; MOST] {
-        self.all.map(|get| get.hash)
+    /// The hashes of all.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes[..self.len]
     }
 }

@@ -29,6 +29,7 @@ mod learned;
 mod lifetime;
 pub mod listener;
 mod listing;
+mod lives;
 pub mod metrics;
 mod missed;
 mod near;

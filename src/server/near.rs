@@ -192,7 +192,7 @@ fn look_at_strings(
         if gets.len() < wanted {
             return false;
         }
-        near.warm(&gets.hashes()[..wanted]);
+        near.warm(gets.hashes());
         for get in gets.all() {
             if near.look(get.near(who), now, |value| element(value, who.protocol, out)).is_none() {
                 return false;
@@ -208,6 +208,13 @@ fn look_at_strings(
 pub(super) fn near_route(routes: &Routes, key: &[u8]) -> Option<usize> {
     let (index, route) = routes.find_indexed(key)?;
     (route.has_near() && route.config.wait_for_fill().is_zero()).then_some(index)
+}
+
+/// The same of a route that keeps nothing near.
+#[inline]
+pub(super) fn far_route(routes: &Routes, key: &[u8]) -> Option<usize> {
+    let (index, route) = routes.find_indexed(key)?;
+    (!route.has_near() && route.config.wait_for_fill().is_zero()).then_some(index)
 }
 
 /// An element of MGET's answer; a hash is nil to it.

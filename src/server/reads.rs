@@ -1,11 +1,13 @@
 //! Runs of routed reads.
 //!
 //! Reads of one routed key each that follow each other travel upstream as one slice, every one with the question behind it
-//! that its route needs ([`super::timed`]), and wait as one slot. As their replies come they are judged one by one: a hit
+//! that its route needs ([`super::timed`]) unless that was answered a moment ago ([`super::lives`]), and wait as one slot. As their replies come they are judged one by one: a hit
 //! goes on to the client, a miss is handed to the engine, and what stands behind it in the run waits for its answer.
 
+use super::lives::Moment;
 use super::timed::{Asked, Due, Life, Shows};
-use crate::resp::scan::{may_be_absent, value_end};
+use super::worker::Worker;
+use crate::resp::scan::{found, may_be_absent, value_end};
 use crate::resp::write;
 use crate::store::Way;
 use std::ops::Range;
@@ -18,8 +20,8 @@ pub struct Gathering {
     /// Whole commands: the reads, and behind each its question.
     bytes: Vec<u8>,
     reads: Vec<OneRead>,
-    /// How many replies they get.
-    replies: u32,
+    /// What is asked behind some of them, in order.
+    asked: Vec<Asked>,
     /// How many bytes and reads there were the last time: those that come next are mostly alike.
     last: (usize, usize),
 }
@@ -27,10 +29,8 @@ pub struct Gathering {
 /// No more room than this, for so many reads, is made ahead.
 const ROOM: (usize, usize) = (8 << 10, 64);
 
-/// A read of one routed key.
-pub struct OneRead {
-    /// Where it stands among the bytes of its run.
-    at: Range<u32>,
+/// What a read of one routed key is.
+pub struct Routed {
     /// The hash of its key.
     pub key: u64,
     /// Index of its route.
@@ -41,15 +41,23 @@ pub struct OneRead {
     pub drawn: bool,
     /// `None`: it shows less than all.
     pub shows: Option<Shows>,
-    /// What is asked behind it.
-    pub asked: Option<Asked>,
 }
 
-impl OneRead {
-    /// Of the key with this hash, by the command of this index. Nothing is asked behind it.
-    pub fn new(key: u64, route: usize, command: u16) -> Self {
-        OneRead { at: 0..0, key, route, command, drawn: false, shows: None, asked: None }
-    }
+/// A read of one routed key that was written.
+pub struct OneRead {
+    /// Where it stands among the bytes of its run.
+    at: Range<u32>,
+    /// As [`Routed`] says.
+    pub key: u64,
+    /// As [`Routed`] says.
+    pub route: usize,
+    /// As [`Routed`] says.
+    pub command: u16,
+    /// As [`Routed`] says.
+    pub drawn: bool,
+    shows: Option<Shows>,
+    /// Something is asked behind it.
+    is_asked: bool,
 }
 
 impl Gathering {
@@ -63,19 +71,25 @@ impl Gathering {
         self.reads.is_empty()
     }
 
-    /// One more: `command` as it is, which reads `name`.
-    pub fn push(&mut self, command: &[u8], name: &[u8], read: OneRead) {
-        self.push_command(command, read, |bytes| write::bulk(bytes, name));
+    /// One more: `command` as it is, which reads `name`; and what is asked behind it.
+    pub fn push(&mut self, command: &[u8], name: &[u8], read: Routed, asked: Option<Asked>) {
+        self.push_command(command, read, asked, |bytes| write::bulk(bytes, name));
     }
 
     /// One more, whose only argument is its key: that is written as its client has written it.
     #[inline]
-    pub fn push_get(&mut self, command: &[u8], argument: Range<usize>, read: OneRead) {
-        self.push_command(command, read, |bytes| bytes.extend_from_slice(&command[argument]));
+    pub fn push_get(&mut self, command: &[u8], argument: Range<usize>, read: Routed, asked: Option<Asked>) {
+        self.push_command(command, read, asked, |bytes| bytes.extend_from_slice(&command[argument]));
     }
 
     #[inline]
-    fn push_command(&mut self, command: &[u8], mut read: OneRead, write_name: impl FnOnce(&mut Vec<u8>)) {
+    fn push_command(
+        &mut self,
+        command: &[u8],
+        read: Routed,
+        asked: Option<Asked>,
+        write_name: impl FnOnce(&mut Vec<u8>),
+    ) {
         if self.reads.is_empty() {
             let (bytes, reads) = self.last;
             self.bytes.reserve(bytes.min(ROOM.0));
@@ -83,22 +97,23 @@ impl Gathering {
         }
         let begin = self.bytes.len() as u32;
         self.bytes.extend_from_slice(command);
-        read.at = begin..self.bytes.len() as u32;
-        self.replies += 1;
-        if read.asked.is_some() {
+        let Routed { key, route, command, drawn, shows } = read;
+        let at = begin..self.bytes.len() as u32;
+        self.reads.push(OneRead { at, key, route, command, drawn, shows, is_asked: asked.is_some() });
+        if let Some(asked) = asked {
             self.bytes.extend_from_slice(b"*2\r\n$4\r\nPTTL\r\n");
             write_name(&mut self.bytes);
-            self.replies += 1;
+            self.asked.push(asked);
         }
-        self.reads.push(read);
     }
 
-    /// All of them, about to be sent on this way, and how many replies they get.
-    pub fn take(&mut self, way: &Way, sent: Instant) -> (Reads, u32) {
+    /// All of them, about to be sent on this way.
+    pub fn take(&mut self, way: &Way, sent: Instant, worker: &Rc<Worker>) -> Reads {
         self.last = (self.bytes.len(), self.reads.len());
-        let replies = std::mem::take(&mut self.replies);
+        let asked = std::mem::take(&mut self.asked);
         let (bytes, reads) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.reads));
-        (Reads { bytes: Rc::new(bytes), reads, judged: 0, way: way.clone(), sent }, replies)
+        let (way, worker, moment) = (way.clone(), worker.clone(), worker.app.lives.moment(sent));
+        Reads { bytes: Rc::new(bytes), reads, judged: 0, asked, answered: 0, way, sent, moment, worker }
     }
 }
 
@@ -108,10 +123,17 @@ pub struct Reads {
     reads: Vec<OneRead>,
     /// How many of them are judged.
     judged: usize,
+    /// What is asked behind some of them, in order.
+    asked: Vec<Asked>,
+    /// How many of these are answered, or will not be.
+    answered: usize,
     /// Where they run.
     pub way: Way,
     /// Before they were sent.
     sent: Instant,
+    /// The same as it is remembered what they hear.
+    moment: Moment,
+    worker: Rc<Worker>,
 }
 
 /// What the replies to one read say.
@@ -139,6 +161,11 @@ impl Reads {
         self.reads.len()
     }
 
+    /// How many replies they get.
+    pub fn replies(&self) -> u32 {
+        (self.reads.len() + self.asked.len()) as u32
+    }
+
     /// The read of this number.
     pub fn get(&self, number: usize) -> &OneRead {
         &self.reads[number]
@@ -150,20 +177,48 @@ impl Reads {
         &self.bytes[start as usize..end as usize]
     }
 
+    /// The one that was judged last. There must be one.
+    pub fn last_judged(&self) -> &OneRead {
+        &self.reads[self.judged - 1]
+    }
+
     /// Those that are not judged yet.
     pub fn unjudged(&self) -> &[OneRead] {
         &self.reads[self.judged..]
     }
 
+    /// Judges the next reads by their replies, which begin at `at`, as long as they are found and nothing is to be done about them,
+    /// and they are alike: of one route, by one command. Answers where the next one's begin, and how many it were.
+    pub fn judge_found(&mut self, replies: &[u8], at: usize) -> (usize, usize) {
+        let begin = self.judged;
+        let mut end = at;
+        let Some(first) = self.reads.get(begin) else { return (at, 0) };
+        let (route, command) = (first.route, first.command);
+        for read in &self.reads[begin..] {
+            if read.is_asked || read.drawn || (read.route, read.command) != (route, command) {
+                break;
+            }
+            let Some(length) = found(&replies[end..]) else { break };
+            end += length;
+            self.judged += 1;
+        }
+        (end, self.judged - begin)
+    }
+
     /// Judges the next read by its replies, which begin at `at`. `None`: they are not all there, or there is none.
     pub fn judge(&mut self, replies: &[u8], at: usize) -> Option<Judged> {
-        let read = self.reads.get_mut(self.judged)?;
+        let read = self.reads.get(self.judged)?;
         let own = value_end(replies, at)?;
         let reply = &replies[at..own];
         let (mut end, mut due) = (own, None);
-        if let Some(asked) = &mut read.asked {
+        if read.is_asked {
             let life;
             (life, end) = Life::next(replies, own)?;
+            let asked = &mut self.asked[self.answered];
+            self.answered += 1;
+            if let Some(left) = life.left() {
+                self.worker.app.lives.hear(read.key, self.way.identity.db, left, self.moment);
+            }
             due = asked.settle(life, self.sent, || read.shows?.value(reply));
         }
         self.judged += 1;
@@ -172,14 +227,24 @@ impl Reads {
 
     /// Judges the next read by its own reply alone: what was asked behind it is not answered.
     pub fn judge_unasked(&mut self, replies: &[u8]) -> Option<Judged> {
-        self.reads.get_mut(self.judged)?.asked = None;
+        self.ask_no_more()?;
         self.judge(replies, 0)
     }
 
     /// The next read gets no reply; answers its number.
     pub fn give_up(&mut self) -> Option<usize> {
-        self.reads.get_mut(self.judged)?.asked = None;
+        self.ask_no_more()?;
         self.judged += 1;
         Some(self.judged - 1)
+    }
+
+    /// What is asked behind the next read will not be answered: nothing of it is kept. `None`: there is none.
+    fn ask_no_more(&mut self) -> Option<()> {
+        let read = self.reads.get_mut(self.judged)?;
+        if std::mem::take(&mut read.is_asked) {
+            self.asked[self.answered].marker = None;
+            self.answered += 1;
+        }
+        Some(())
     }
 }

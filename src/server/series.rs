@@ -5,15 +5,15 @@
 //! another way ends the series.
 
 use super::conn::Conn;
-use super::freshness::asked;
-use super::gets::{Get, Gets, MOST};
-use super::near::{near_route, show};
-use super::reads::OneRead;
+use super::freshness::{asked, remembers};
+use super::gets::{Gets, MOST};
+use super::lives::Milliseconds;
+use super::near::{far_route, near_route, show};
+use super::reads::Routed;
 use super::timed::Shows;
 use crate::cache::near::Near;
 use crate::cache::refresh::Schedule;
 use crate::cache::route::Route;
-use crate::hash::hash;
 use crate::resp::command::{Spec, lookup_indexed};
 use crate::resp::scan::Series;
 use crate::store::Backend;
@@ -38,21 +38,29 @@ impl Done {
     }
 }
 
-/// The schedule of the last route, where it is the same for all who read: most of a series read keys of one route.
+/// The schedule of the last route: most of a series read keys of one, and mostly it is the same for all who read.
 #[derive(Default)]
-struct Schedules(Option<(usize, Schedule)>);
+struct Schedules {
+    last: Option<usize>,
+    schedule: Schedule,
+    remembers: Option<Milliseconds>,
+}
 
 impl Schedules {
+    /// That of this route; and above what, heard lately, nothing is asked.
     #[inline]
-    fn of(&mut self, index: usize, route: &Route, schedule: impl FnOnce() -> Schedule) -> Schedule {
-        match self.0 {
-            Some((last, schedule)) if last == index => schedule,
-            _ => {
-                let schedule = schedule();
-                self.0 = (!route.refreshes_early()).then_some((index, schedule));
-                schedule
-            }
+    fn of(
+        &mut self,
+        index: usize,
+        route: &Route,
+        make: impl FnOnce() -> Schedule,
+    ) -> (&Schedule, Option<Milliseconds>) {
+        if self.last != Some(index) {
+            self.schedule = make();
+            self.remembers = remembers(&self.schedule);
+            self.last = (!route.refreshes_early()).then_some(index);
         }
+        (&self.schedule, self.remembers)
     }
 }
 
@@ -111,37 +119,40 @@ impl Conn {
         (command, spec): (u16, &'static Spec),
     ) -> Done {
         let worker = self.worker.clone();
-        let room = self.replies.room(self.gathered()).min(MOST);
-        let (mut end, mut count) = (start, 0);
-        let (mut reads, argument_at) = (std::mem::take(&mut self.batch().reads), series.argument_at());
-        let mut schedules = Schedules::default();
-        for (name, next) in series.take(room) {
-            let Some((index, route)) = worker.app.routes.find_indexed(name) else { break };
-            if route.has_near() || !route.config.wait_for_fill().is_zero() {
-                break;
-            }
-            let mut read = OneRead::new(hash(name), index, command);
-            read.drawn = worker.engine.draws(route.checks.hits);
-            read.shows = Some(Shows::String);
-            let schedule = schedules.of(index, route, || self.schedule(spec, route));
-            read.asked = asked(1, index, route, schedule, None);
-            reads.push_get(&bytes[end..next], argument_at..next - end, read);
-            (end, count) = (next, count + 1);
+        let argument_at = series.argument_at();
+        let gets = Gets::new(series.take(self.replies.room(self.gathered())), |key| far_route(&worker.app.routes, key));
+        if gets.len() == 0 {
+            return Done::new(&gets, start, 0);
         }
-        if count > 0 {
-            // Gathered before these, and of another kind.
-            self.send_plain(bytes);
-            self.set_command(command);
+        // What has gathered before these is of another kind.
+        self.send_plain(bytes);
+        self.set_command(command);
+        let (lives, db) = (&worker.app.lives, self.way.identity.db);
+        let now = lives.moment(self.now());
+        lives.warm(gets.hashes(), db);
+        let (mut schedules, mut reads) = (Schedules::default(), std::mem::take(&mut self.batch().reads));
+        let mut at = start;
+        for get in gets.all() {
+            let route = worker.app.routes.get(get.route);
+            let (schedule, remembers) = schedules.of(get.route, route, || self.schedule(spec, route));
+            let asked = match remembers {
+                Some(than) if lives.has_more(get.hash, db, than, now) => None,
+                _ => asked(1, get.route, route, *schedule, None),
+            };
+            let (drawn, shows) = (worker.engine.draws(route.checks.hits), Some(Shows::String));
+            let read = Routed { key: get.hash, route: get.route, command, drawn, shows };
+            reads.push_get(&bytes[at..get.end], argument_at..get.end - at, read, asked);
+            at = get.end;
         }
         self.batch().reads = reads;
-        Done { end, goes_on: count == MOST }
+        Done::new(&gets, start, gets.len())
     }
 
     /// From the near cache.
     fn answer_near(&mut self, near: &Near, series: Series<'_>, start: usize, command: u16) -> Done {
         let worker = self.worker.clone();
         let gets = Gets::new(series, |key| near_route(&worker.app.routes, key));
-        near.warm(&gets.hashes()[..gets.len()]);
+        near.warm(gets.hashes());
         let (now, who) = (self.moment(near), &self.way.identity);
         let count = self.replies.now(|out| {
             let begin = out.len();
@@ -165,8 +176,8 @@ impl Conn {
         let routes = &self.worker.app.routes;
         let gets = Gets::new(series, |key| routes.find(key).is_none().then_some(0));
         let context = self.way.context();
-        embedded.warm(context, &gets.hashes()[..gets.len()]);
-        let keys = gets.all().iter().map(Get::hashed);
+        embedded.warm(context, gets.hashes());
+        let keys = gets.all().iter().map(|get| (get.key, get.hash));
         let answers = self.replies.now(|out| embedded.get_each(context, keys, MOST_BYTES, out));
         self.batch().embedded.0 += answers.count;
         self.note_answered(command, answers.count, answers.errors);

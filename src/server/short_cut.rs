@@ -6,7 +6,7 @@
 
 use super::conn::{Conn, Flow, Muting, Request};
 use super::keys::{KeyHashes, RoutedKey, RoutedKeys};
-use super::reads::OneRead;
+use super::reads::Routed;
 use super::timed::Shows;
 use crate::resp::command::{Access, Spec};
 use crate::store::Backend;
@@ -71,10 +71,10 @@ impl Conn {
             return None;
         }
         self.send_plain(request.bytes);
-        let mut read = OneRead::new(key.hash, key.index, self.command_index());
-        read.drawn = self.worker.engine.draws(key.route.checks.hits);
-        self.ask_behind(&mut read, spec, &key);
-        self.batch().reads.push(&request.bytes[request.start..request.end], key.key, read);
+        let (drawn, shows) = (self.worker.engine.draws(key.route.checks.hits), Shows::of(spec.name));
+        let asked = self.ask_behind(shows, spec, &key);
+        let read = Routed { key: key.hash, route: key.index, command: self.command_index(), drawn, shows };
+        self.batch().reads.push(&request.bytes[request.start..request.end], key.key, read, asked);
         Some(Flow::Next)
     }
 

@@ -130,11 +130,7 @@ impl Asked {
     #[inline]
     pub fn settle(&mut self, life: Life, sent: Instant, value: impl FnOnce() -> Option<Value>) -> Option<Due> {
         let marker = self.marker.take();
-        let left = match life {
-            Life::Left(left) => left,
-            Life::Endless => Duration::MAX,
-            Life::Over => return None,
-        };
+        let left = life.left()?;
         if let Some(marker) = marker {
             let kept = self.keeps(left);
             if !kept.is_zero()
@@ -221,6 +217,15 @@ impl Timed {
 }
 
 impl Life {
+    /// How long it lasts; `None`: it is over.
+    pub fn left(self) -> Option<Duration> {
+        match self {
+            Life::Left(left) => Some(left),
+            Life::Endless => Some(Duration::MAX),
+            Life::Over => None,
+        }
+    }
+
     /// By the reply to PTTL that stands at `at`, and where that ends; `None`: it is not whole.
     #[inline]
     pub fn next(replies: &[u8], at: usize) -> Option<(Life, usize)> {

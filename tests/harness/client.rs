@@ -148,6 +148,13 @@ impl Client {
         self.cmd(&words.split_whitespace().collect::<Vec<_>>())
     }
 
+    /// How often the server has run a command since CONFIG RESETSTAT; what scripts do counts.
+    pub fn calls(&mut self, command: &str) -> u64 {
+        let stats = self.run("INFO commandstats").text();
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split(',').next().and_then(|number| number.parse().ok()).expect("a number"))
+    }
+
     /// Sends one command and reads nothing.
     #[track_caller]
     pub fn cmd_later<A: AsRef<[u8]>>(&mut self, arguments: &[A]) {

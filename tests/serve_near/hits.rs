@@ -42,12 +42,12 @@ fn what_is_kept_is_answered_without_redis_in_both_protocols() {
         }
         // Not HGET, which Weir itself asks for the server's mark now and then; the hits below count it.
         for command in ["get", "mget", "strlen", "getrange", "hgetall", "hmget", "exists", "type", "pttl"] {
-            assert_eq!(calls(redis, command), 0, "{command} has reached Redis after {hello}");
+            assert_eq!(redis.client().calls(command), 0, "{command} has reached Redis after {hello}");
         }
         assert_eq!(near_hits(weir) - hits, reads.len() as f64 + 2.0, "each key counts");
         // What the server alone knows, it is asked for.
         assert_eq!(client.run("TTL text:99"), Reply::Int(-1));
-        assert!(calls(redis, "ttl") > 0);
+        assert!(redis.client().calls("ttl") > 0);
         assert_eq!(client.run("DUMP text:99"), direct.run("DUMP text:99"));
         assert!(client.run("GET text:99 x").is_error("ERR wrong number of arguments"));
     }
@@ -125,11 +125,11 @@ fn clients_that_the_server_remembers_are_answered_by_the_server() {
     assert_eq!(client.run("MULTI"), Reply::ok());
     assert_eq!(client.run("GET text:1"), Reply::Simple("QUEUED".into()));
     assert_eq!(client.run("EXEC"), Reply::Array(vec![Reply::bulk("product 1")]));
-    assert_eq!(calls(&scene.redis, "get"), 2);
+    assert_eq!(scene.redis.client().calls("get"), 2);
     client.run("HELLO 3");
     assert_eq!(client.run("CLIENT TRACKING on"), Reply::ok());
     assert_eq!(client.run("GET text:1"), Reply::bulk("product 1"));
-    assert_eq!(calls(&scene.redis, "get"), 3);
+    assert_eq!(scene.redis.client().calls("get"), 3);
     scene.redis.client().run("SET text:1 new");
     assert_eq!(client.recv(), Reply::Push(vec![Reply::bulk("invalidate"), Reply::Array(vec![Reply::bulk("text:1")])]));
 }

@@ -123,10 +123,3 @@ pub fn read_until_kept(client: &mut Client, read: &str) {
         is_kept(client, &key)
     });
 }
-
-/// How often Redis has run a command since it was told to forget.
-pub fn calls(redis: &Redis, command: &str) -> u64 {
-    let info = redis.client().run("INFO commandstats").text();
-    let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-    line.map_or(0, |line| line.split(',').next().and_then(|number| number.parse().ok()).expect("a number"))
-}

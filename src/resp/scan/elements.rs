@@ -67,6 +67,12 @@ pub fn bulk(value: &[u8]) -> Option<&[u8]> {
     value.get(start..start.checked_add(usize::try_from(length).ok()?)?)
 }
 
+/// The length of the value at the beginning, if it is whole, and such as most values are: a string that is not empty.
+#[inline]
+pub fn found(replies: &[u8]) -> Option<usize> {
+    matches!(replies, [b'$', b'1'..=b'9', ..]).then(|| plain_value(replies))?
+}
+
 /// Where the value ends that begins at `at`, if it is whole.
 #[inline]
 pub fn value_end(replies: &[u8], at: usize) -> Option<usize> {

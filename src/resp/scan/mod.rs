@@ -11,7 +11,9 @@ mod reply;
 mod series;
 
 pub use command::{CommandScanner, ScanLimits, Scanned};
-pub use elements::{Elements, bulk, elements, is_nil, may_be_absent, may_be_absent_among, nil_elements, value_end};
+pub use elements::{
+    Elements, bulk, elements, found, is_nil, may_be_absent, may_be_absent_among, nil_elements, value_end,
+};
 pub use reply::{Advanced, Progress, ReplyScanner};
 pub use series::Series;
 

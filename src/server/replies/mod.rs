@@ -707,15 +707,15 @@ impl Sink for Replies {
         }
         let index = (slot - state.first) as usize;
         let slot = &mut state.slots[index];
+        if matches!(slot.kind, Kind::Reads(_)) {
+            return state.judge_run(index, &part, &self.counts);
+        }
         slot.came += if slot.muted { 0 } else { part.bytes.len() };
         for &(error, _) in part.errors {
             // Behind a read's own reply stand others that no client has asked for.
             if let Some(command) = slot.commands.get_mut(error as usize) {
                 self.counts.count(std::mem::replace(command, CommandCounts::COUNTED), true);
             }
-        }
-        if matches!(slot.kind, Kind::Reads(_)) {
-            return state.judge_run(index, &part, &self.counts);
         }
         if !matches!(slot.kind, Kind::Plain) {
             slot.partial.extend_from_slice(part.bytes);

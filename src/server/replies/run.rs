@@ -127,7 +127,21 @@ impl State {
             }
         };
         let (mut at, mut found) = (0, 0);
-        while let Some(judged) = run.reads.judge(replies, at) {
+        loop {
+            let (end, count) = run.reads.judge_found(replies, at);
+            if count > 0 {
+                let last = run.reads.last_judged();
+                counts.count_all(last.command, false, count);
+                note_hits(&mut self.news.get_or_insert_default().hits, last.route, false, count);
+                if !slot.muted {
+                    let first = if index == 0 { &mut self.output } else { &mut slot.output };
+                    run.next(first).extend(&replies[at..end]);
+                    slot.came += end - at;
+                }
+                (at, found) = (end, found + count);
+                self.reads -= count;
+            }
+            let Some(judged) = run.reads.judge(replies, at) else { break };
             at = judged.end;
             self.reads -= 1;
             let reply = &replies[judged.reply.clone()];
@@ -143,7 +157,7 @@ impl State {
             found += 1;
             let read = run.reads.get(judged.number);
             counts.count(read.command, matches!(reply.first(), Some(b'-' | b'!')));
-            note_hit(&mut self.news.get_or_insert_default().hits, read.route, stale);
+            note_hits(&mut self.news.get_or_insert_default().hits, read.route, stale, 1);
             if read.drawn {
                 self.news.get_or_insert_default().drawn.push((read.route, key_of(&run.reads, judged.number)));
             }
@@ -216,7 +230,7 @@ impl State {
             } else {
                 let read = run.reads.get(judged.number);
                 counts.count(read.command, reply.starts_with(b"-"));
-                note_hit(&mut self.news.get_or_insert_default().hits, read.route, false);
+                note_hits(&mut self.news.get_or_insert_default().hits, read.route, false, 1);
                 if !slot.muted {
                     run.next(first).extend(reply);
                 }
@@ -246,11 +260,11 @@ impl State {
     }
 }
 
-/// Counts one more hit of a route; those that follow each other are mostly of one.
-fn note_hit(hits: &mut Vec<(usize, bool, u64)>, route: usize, stale: bool) {
+/// Counts more hits of a route; those that follow each other are mostly of one.
+fn note_hits(hits: &mut Vec<(usize, bool, u64)>, route: usize, stale: bool, more: usize) {
     match hits.last_mut() {
-        Some((last, was_stale, count)) if *last == route && *was_stale == stale => *count += 1,
-        _ => hits.push((route, stale, 1)),
+        Some((last, was_stale, count)) if *last == route && *was_stale == stale => *count += more as u64,
+        _ => hits.push((route, stale, more as u64)),
     }
 }
 
