@@ -71,25 +71,9 @@ impl Gathering {
         self.reads.is_empty()
     }
 
-    /// One more: `command` as it is, which reads `name`; and what is asked behind it.
-    pub fn push(&mut self, command: &[u8], name: &[u8], read: Routed, asked: Option<Asked>) {
-        self.push_command(command, read, asked, |bytes| write::bulk(bytes, name));
-    }
-
-    /// One more, whose only argument is its key: that is written as its client has written it.
+    /// One more: `command` as it is. Nothing is asked behind it.
     #[inline]
-    pub fn push_get(&mut self, command: &[u8], argument: Range<usize>, read: Routed, asked: Option<Asked>) {
-        self.push_command(command, read, asked, |bytes| bytes.extend_from_slice(&command[argument]));
-    }
-
-    #[inline]
-    fn push_command(
-        &mut self,
-        command: &[u8],
-        read: Routed,
-        asked: Option<Asked>,
-        write_name: impl FnOnce(&mut Vec<u8>),
-    ) {
+    pub fn push(&mut self, command: &[u8], read: Routed) {
         if self.reads.is_empty() {
             let (bytes, reads) = self.last;
             self.bytes.reserve(bytes.min(ROOM.0));
@@ -99,12 +83,15 @@ impl Gathering {
         self.bytes.extend_from_slice(command);
         let Routed { key, route, command, drawn, shows } = read;
         let at = begin..self.bytes.len() as u32;
-        self.reads.push(OneRead { at, key, route, command, drawn, shows, is_asked: asked.is_some() });
-        if let Some(asked) = asked {
-            self.bytes.extend_from_slice(b"*2\r\n$4\r\nPTTL\r\n");
-            write_name(&mut self.bytes);
-            self.asked.push(asked);
-        }
+        self.reads.push(OneRead { at, key, route, command, drawn, shows, is_asked: false });
+    }
+
+    /// This is asked behind the last one, which reads `name`.
+    pub fn ask(&mut self, name: &[u8], asked: Asked) {
+        let Some(last) = self.reads.last_mut() else { return };
+        last.is_asked = true;
+        write::command(&mut self.bytes, [b"PTTL", name]);
+        self.asked.push(asked);
     }
 
     /// All of them, about to be sent on this way.

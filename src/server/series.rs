@@ -119,7 +119,6 @@ impl Conn {
         (command, spec): (u16, &'static Spec),
     ) -> Done {
         let worker = self.worker.clone();
-        let argument_at = series.argument_at();
         let gets = Gets::new(series.take(self.replies.room(self.gathered())), |key| far_route(&worker.app.routes, key));
         if gets.len() == 0 {
             return Done::new(&gets, start, 0);
@@ -134,14 +133,12 @@ impl Conn {
         let mut at = start;
         for get in gets.all() {
             let route = worker.app.routes.get(get.route);
-            let (schedule, remembers) = schedules.of(get.route, route, || self.schedule(spec, route));
-            let asked = match remembers {
-                Some(than) if lives.has_more(get.hash, db, than, now) => None,
-                _ => asked(1, get.route, route, *schedule, None),
-            };
             let (drawn, shows) = (worker.engine.draws(route.checks.hits), Some(Shows::String));
-            let read = Routed { key: get.hash, route: get.route, command, drawn, shows };
-            reads.push_get(&bytes[at..get.end], argument_at..get.end - at, read, asked);
+            reads.push(&bytes[at..get.end], Routed { key: get.hash, route: get.route, command, drawn, shows });
+            let (schedule, remembers) = schedules.of(get.route, route, || self.schedule(spec, route));
+            if !remembers.is_some_and(|than| lives.has_more(get.hash, db, than, now)) {
+                asked(1, get.route, route, *schedule, None).into_iter().for_each(|asked| reads.ask(get.key, asked));
+            }
             at = get.end;
         }
         self.batch().reads = reads;

@@ -74,7 +74,9 @@ impl Conn {
         let (drawn, shows) = (self.worker.engine.draws(key.route.checks.hits), Shows::of(spec.name));
         let asked = self.ask_behind(shows, spec, &key);
         let read = Routed { key: key.hash, route: key.index, command: self.command_index(), drawn, shows };
-        self.batch().reads.push(&request.bytes[request.start..request.end], key.key, read, asked);
+        let reads = &mut self.batch().reads;
+        reads.push(&request.bytes[request.start..request.end], read);
+        asked.into_iter().for_each(|asked| reads.ask(key.key, asked));
         Some(Flow::Next)
     }
 

@@ -39,11 +39,6 @@ impl<'a> Series<'a> {
     pub fn name(&self) -> &'a [u8] {
         &self.bytes[self.at + 8..self.at + self.head - 2]
     }
-
-    /// Where in each of its commands the argument begins, with its `$length`.
-    pub fn argument_at(&self) -> usize {
-        self.head
-    }
 }
 
 impl<'a> Iterator for Series<'a> {
