@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use weir::cache::near::{Bar, Closed, Key, Marker, Near};
+use weir::cache::near::{Bar, Closed, Key, Marker, Near, TOGETHER};
 use weir::store::redis::tracking::Hears;
 use weir::value::Value;
 
@@ -123,7 +123,8 @@ impl Story {
     }
 
     fn begin_read(&mut self, place: Place) -> Result<(), String> {
-        if let Some(value) = self.near.look(key(place), self.near.moment(self.now), |value| value.to_value()) {
+        let alone = self.random.bool();
+        if let Some(value) = look(&self.near, key(place), self.now, alone) {
             self.hits += 1;
             return self.judge(place, &value);
         }
@@ -309,7 +310,7 @@ fn on_threads_no_read_is_older_than_what_was_acknowledged_before_it() {
                     let floor = floors[at].load(SeqCst);
                     let (key, now) = (key((0, NAMES[at])), Instant::now());
                     asked.fetch_add(1, SeqCst);
-                    if let Some(Value::String(text)) = near.look(key, near.moment(now), |value| value.to_value()) {
+                    if let Some(Value::String(text)) = look(near, key, now, random.bool()) {
                         hits.fetch_add(1, SeqCst);
                         let version: u64 = std::str::from_utf8(&text).unwrap().parse().unwrap();
                         assert!(version >= floor, "{} answered {version} after {floor}", NAMES[at]);
@@ -417,23 +418,51 @@ fn a_push_meets_a_name_in_every_database_and_every_guard_gives_its_room_back() {
     assert_eq!((read(0), gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_open")), (None, 0, 0));
 }
 
+/// What is kept for a key: looked up alone, or twice together.
+fn look(near: &Near, key: Key<'_>, now: Instant, alone: bool) -> Option<Value> {
+    let now = near.moment(now);
+    if alone {
+        return near.look(key, now, |value| value.to_value());
+    }
+    let mut values = Vec::new();
+    near.look_each([key, key].into_iter(), now, |value| {
+        values.push(value.to_value());
+        true
+    });
+    assert!(values.len() != 2 || values[0] == values[1]);
+    values.into_iter().next()
+}
+
+fn unowned(name: &String) -> Key<'_> {
+    Key::new(0, None, name.as_bytes())
+}
+
 #[test]
-fn warming_changes_nothing_whoever_is_at_work() {
+fn what_is_looked_up_together_is_what_would_be_found_alone() {
     let near = Arc::new(Near::new(64 << 20));
     near.hears();
     let names: Vec<String> = (0..20_000).map(|number| format!("key:{number}")).collect();
-    names.iter().for_each(|name| keep(&near, name, 300));
-    assert!(gauge(&near, "weir_near_bytes") > 8 << 20, "too little to be warmed");
-    let hashes: Vec<u64> = names.iter().map(|name| weir::hash::hash(name.as_bytes())).collect();
-    let before = (gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries"));
-    // A whole batch, and parts that are too few, with names that are not there.
-    near.warm(&hashes);
-    near.warm(&[]);
-    near.warm(&[0, 1, u64::MAX, 3, 4]);
-    assert_eq!((gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries")), before);
+    names.iter().filter(|name| !name.ends_with("99")).for_each(|name| keep(&near, name, 300));
+    let (mut random, now) = (fastrand::Rng::with_seed(seed()), near.moment(Instant::now()));
+    for _ in 0..2_000 {
+        let asked: Vec<_> = (0..random.usize(0..40)).map(|_| unowned(&names[random.usize(..names.len())])).collect();
+        let (taken, mut values) = (random.usize(..40), 0);
+        let found = near.look_each(asked.iter().copied(), now, |value| {
+            assert_eq!(value.len(), 300);
+            values += 1;
+            values <= taken
+        });
+        let alone = asked.iter().take(TOGETHER).take_while(|key| near.look(**key, now, |_| ()).is_some()).count();
+        assert_eq!((found, values), (alone.min(taken), alone.min(taken + 1)));
+    }
+    // Nobody waits for anybody for ever, and nothing is left locked.
     std::thread::scope(|threads| {
         for _ in 0..2 {
-            threads.spawn(|| (0..5).for_each(|_| near.warm(&hashes)));
+            threads.spawn(|| {
+                for together in names.chunks(TOGETHER).cycle().take(6_000) {
+                    near.look_each(together.iter().map(unowned), now, |_| true);
+                }
+            });
             threads.spawn(|| names.iter().for_each(|name| drop(near.bar([name.as_bytes()]))));
         }
     });

@@ -1,11 +1,11 @@
 //! Some keys whose values are looked up together: of GETs that follow each other, or of one MGET.
 
-use crate::cache::near::Key;
+use crate::cache::near::{Key, TOGETHER};
 use crate::hash::hash;
 use crate::store::Identity;
 
-/// So many are looked up together. For those of them that are not found this is done in vain.
-pub const MOST: usize = 16;
+/// So many are looked up together.
+pub const MOST: usize = TOGETHER;
 
 /// One of them.
 #[derive(Clone, Copy, Default)]

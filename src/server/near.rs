@@ -188,17 +188,15 @@ fn look_at_strings(
     write::array(out, keys.len());
     while keys.len() > 0 {
         let wanted = keys.len().min(MOST);
-        let gets = Gets::new(keys.by_ref().map(|key| (key, 0)), |key| near_route(routes, key));
-        if gets.len() < wanted {
+        let gets = Gets::new(keys.by_ref().take(wanted).map(|key| (key, 0)), |key| near_route(routes, key));
+        let found = near.look_each(gets.all().iter().map(|get| get.near(who)), now, |value| {
+            element(value, who.protocol, out);
+            true
+        });
+        if found < wanted {
             return false;
         }
-        near.warm(gets.hashes());
-        for get in gets.all() {
-            if near.look(get.near(who), now, |value| element(value, who.protocol, out)).is_none() {
-                return false;
-            }
-            add_key(hits, get.route, 1);
-        }
+        gets.all().iter().for_each(|get| add_key(hits, get.route, 1));
     }
     true
 }

@@ -149,16 +149,12 @@ impl Conn {
     fn answer_near(&mut self, near: &Near, series: Series<'_>, start: usize, command: u16) -> Done {
         let worker = self.worker.clone();
         let gets = Gets::new(series, |key| near_route(&worker.app.routes, key));
-        near.warm(gets.hashes());
         let (now, who) = (self.moment(near), &self.way.identity);
         let count = self.replies.now(|out| {
             let begin = out.len();
-            let answered = gets.all().iter().take_while(|get| {
-                let key = get.near(who);
-                out.len() - begin <= MOST_BYTES
-                    && near.look(key, now, |value| show(Some(Shows::String), value, who.protocol, out)) == Some(true)
-            });
-            answered.count()
+            near.look_each(gets.all().iter().map(|get| get.near(who)), now, |value| {
+                out.len() - begin <= MOST_BYTES && show(Some(Shows::String), value, who.protocol, out)
+            })
         });
         for get in gets.first(count) {
             self.batch().near_hits.add_one(get.route);

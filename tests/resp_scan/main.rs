@@ -29,6 +29,11 @@ fn command() -> impl Strategy<Value = Vec<u8>> {
             write::command(&mut out, &args);
             out
         }),
+        2 => vec(proptest::sample::select(vec![0, 1, 3, 3, 3, 16, 16, 16, 120]), 10..30).prop_map(|lengths| {
+            let mut out = Vec::new();
+            write::command(&mut out, lengths.into_iter().map(|length| vec![b'1'; length]).collect::<Vec<_>>());
+            out
+        }),
         1 => "[a-z\"' \\\\x0-9\t]{0,30}\r?\n".prop_map(String::into_bytes),
         1 => proptest::sample::select(vec!["*0\r\n", "*-1\r\n", "\r\n", "\n", "*", "$", "*1\r\n:1\r\n"])
             .prop_map(|odd| odd.as_bytes().to_vec()),
@@ -182,6 +187,27 @@ fn a_command_is_bounded_in_bytes_arguments_and_lines() {
     assert_eq!(scan(&[&b"*"[..], &[b'1'; 200]].concat()), Err(ProtocolError::CountLineTooBig));
     assert_eq!(scan(&[&b"*1\r\n"[..], &[b'$'; 201]].concat()), Err(ProtocolError::LengthLineTooBig));
     assert_eq!(scan(b"*1\r\n$1987\r\n"), Ok(Scanned::Incomplete { needed: 2000 }));
+}
+
+#[test]
+fn arguments_are_as_long_as_their_own_lines_say() {
+    let lengths = [3, 3, 3, 4, 3, 12, 12, 13, 99_999, 99_999, 100_000, 100_000, 100_001, 10_000_000, 10_000_000, 1, 1];
+    let args: Vec<_> = lengths.iter().map(|&length| vec![b'\r'; length]).collect();
+    let mut bytes = Vec::new();
+    write::command(&mut bytes, &args);
+    let mut scanner = CommandScanner::new(ScanLimits::default());
+    assert_eq!(scanner.scan(&bytes), Ok(Scanned::Complete { len: bytes.len(), inline: false }));
+    let found = scanner.args(&bytes);
+    assert!(found.iter().map(<[u8]>::len).eq(lengths) && found.iter().all(|arg| arg.iter().all(|byte| *byte == b'\r')));
+    // The same line with something else behind it.
+    for (at, byte) in [(1, b'4'), (2, b'x'), (3, b'x')] {
+        let mut bytes = b"*12\r\n".to_vec();
+        (0..12).for_each(|_| bytes.extend(b"$3\r\nabc\r\n"));
+        let last = bytes.len() - 9;
+        bytes[last + at] = byte;
+        let whole = Scanned::Complete { len: bytes.len(), inline: false };
+        assert_ne!(CommandScanner::new(ScanLimits::default()).scan(&bytes), Ok(whole));
+    }
 }
 
 #[test]

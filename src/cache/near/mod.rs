@@ -29,7 +29,7 @@
 //! - Keys, values and what holding them costs take no more than `[limits] max_near`.
 //!
 //! On a hit one of the shards is locked, for readers, for the time that it takes to copy the value out; nothing is allocated,
-//! and but for that lock nothing is written that other cores write to. Look-ups that come together may be warmed ([`Near::warm`]).
+//! and but for that lock nothing is written that other cores write to. Look-ups that come together are made together ([`Near::look_each`]).
 //!
 //! An MGET that is answered from here is no snapshot: of two keys that another process sets together it may show one old
 //! and one new, for as long as the push of the one that was read earlier takes.
@@ -50,11 +50,11 @@ pub use self::moment::Moment;
 
 use self::shard::{MOST_ASKED, Shard};
 use crate::hash::hash;
-use crate::memory::warm::warm;
 use crate::store::Credentials;
 use crate::store::redis::tracking::Hears;
 use crate::value::View;
 use parking_lot::RwLock;
+use std::array;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -104,8 +104,8 @@ impl<'a> Key<'a> {
 const SHARDS: usize = 64;
 /// A value may take this share of all the room.
 const LARGEST: usize = 8;
-/// While no more than so many bytes are taken, all is near enough to the core as it is.
-const COLD: usize = 1 << 20;
+/// So many keys are looked up together, at most. For those of them that are not found that is done in vain.
+pub const TOGETHER: usize = 16;
 
 impl Near {
     /// An empty one, of at most `most` bytes. It is closed until [`Hears::hears`] is called.
@@ -127,12 +127,30 @@ impl Near {
         shard.value(key, now).map(answer)
     }
 
-    /// Look-ups of names with these [`hash`]es are about to come: see [`warm`](crate::memory::warm). Whatever is being changed just now
-    /// is left out.
-    pub fn warm(&self, hashes: &[u64]) {
-        if self.taken.load(Relaxed) >= COLD {
-            warm(hashes, |hash| self.home(hash), |home| self.shards[home].try_read(), |shard, hash| shard.touch(hash));
+    /// The same of several keys, up to [`TOGETHER`] of them, that are looked up together: none waits for what another reads from memory
+    /// (see [`crate::memory::warm`]), and each is locked once. Ends at the first of which no value is found, or that is
+    /// being changed just now, or whose value `answer` refuses; answers how many were before it.
+    pub fn look_each<'k>(
+        &self,
+        keys: impl Iterator<Item = Key<'k>> + Clone,
+        now: Moment,
+        mut answer: impl FnMut(View<'_>) -> bool,
+    ) -> usize {
+        // Without waiting: those who held some shards and waited for others might wait for each other.
+        let mut homes = keys.clone().map(|key| self.shard(key.hash));
+        let shards: [_; TOGETHER] = array::from_fn(|_| homes.next()?.try_read());
+        let mut hashes = keys.clone().map(|key| key.hash);
+        let seats: [_; TOGETHER] = array::from_fn(|at| {
+            hashes.next().zip(shards[at].as_ref()).and_then(|(hash, shard)| shard.probable_seat(hash))
+        });
+        let mut found = keys.zip(shards.iter().zip(seats));
+        let mut count = 0;
+        while let Some((key, (Some(shard), Some(seat)))) = found.next()
+            && shard.value_at(seat, key, now).is_some_and(&mut answer)
+        {
+            count += 1;
         }
+        count
     }
 
     /// How long the value that is kept for `key` may yet be served; `None` if there is none. It counts as no use.

@@ -10,6 +10,7 @@ use crate::memory::Blob;
 use crate::memory::warm::beginning;
 use crate::value::{Value, View};
 use hashbrown::HashTable;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 /// See the module's page.
@@ -79,17 +80,13 @@ impl Shard {
     /// The value that is kept for a key.
     #[inline]
     pub fn value(&self, key: Key<'_>, now: Moment) -> Option<View<'_>> {
-        let name = self.name(self.find(key.hash, key.name)?)?;
-        let (value, until) = name.copies.of(key)?.value()?;
-        if until <= now {
-            return None;
-        }
-        let asked = name.asked.load(Relaxed);
-        if asked < MOST_ASKED {
-            // Two at once may count as one.
-            name.asked.store(asked + 1, Relaxed);
-        }
-        Some(value)
+        self.name(self.find(key.hash, key.name)?)?.value(key, now)
+    }
+
+    /// The same of a key whose name sits there, or nobody.
+    #[inline]
+    pub fn value_at(&self, number: u32, key: Key<'_>, now: Moment) -> Option<View<'_>> {
+        self.name(number).filter(|name| name.name.bytes() == key.name)?.value(key, now)
     }
 
     /// Until when it is kept.
@@ -197,15 +194,15 @@ impl Shard {
         copies.filter(|copy| copy.value().is_some()).count()
     }
 
-    /// Reads what a look-up of a name with this hash will read, but for the name: its place in the index, its seat, and the beginning
-    /// of a string; hashes are left out.
+    /// Where the name with this hash sits, or another that has the same 32 bits of it. What [`Shard::value_at`] will read is read, so
+    /// that it is near then: the seat, and the beginning of a string.
     #[inline]
-    pub fn touch(&self, hash: u64) -> u8 {
-        let link = self.index.find(spread(hash as u32), |link| link.hash == hash as u32);
-        match link.and_then(|link| self.name(link.number)) {
-            Some(Name { copies: Copies::One(Copy::String { text, .. }), .. }) => beginning(text),
-            _ => 0,
+    pub fn probable_seat(&self, hash: u64) -> Option<u32> {
+        let number = self.index.find(spread(hash as u32), |link| link.hash == hash as u32)?.number;
+        if let Some(Name { copies: Copies::One(Copy::String { text, .. }), .. }) = self.name(number) {
+            black_box(beginning(text));
         }
+        Some(number)
     }
 
     #[inline]
@@ -258,6 +255,21 @@ impl Shard {
 }
 
 impl Name {
+    /// The value that is kept of it for a key.
+    #[inline]
+    fn value(&self, key: Key<'_>, now: Moment) -> Option<View<'_>> {
+        let (value, until) = self.copies.of(key)?.value()?;
+        if until <= now {
+            return None;
+        }
+        let asked = self.asked.load(Relaxed);
+        if asked < MOST_ASKED {
+            // Two at once may count as one.
+            self.asked.store(asked + 1, Relaxed);
+        }
+        Some(value)
+    }
+
     fn has_copies(&self) -> bool {
         !matches!(self.copies, Copies::None { .. })
     }

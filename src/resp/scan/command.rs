@@ -256,8 +256,17 @@ impl CommandScanner {
     fn whole_arguments(&mut self, buf: &[u8]) {
         let longest = if self.limits.authenticated { u32::MAX } else { UNAUTHENTICATED_LENGTH as u32 };
         let (mut at, mut left) = (self.at, self.left);
+        let mut last = LengthLine::default();
         while left > 0 && buf.get(at) == Some(&b'$') {
-            let Some((length, start)) = number::plain_line(buf, at + 1) else { break };
+            let length = match last.repeated(&buf[at..]) {
+                Some(length) => length,
+                None => {
+                    let Some((length, start)) = number::plain_line(buf, at + 1) else { break };
+                    last = LengthLine::new(&buf[at..start], length);
+                    length
+                }
+            };
+            let start = at + last.bytes;
             let end = start + length as usize;
             let Some([b'\r', b'\n', ..]) = buf.get(end..) else { break };
             if length > longest || end + 2 > self.limits.max_command {
@@ -333,6 +342,40 @@ impl CommandScanner {
         self.inline = true;
         inline::split(line, &mut self.unquoted, &mut self.spans)?;
         Ok(self.complete(end + 1))
+    }
+}
+
+/// An argument's `$length` line. The next argument is often as long: its line is then known by one comparison.
+#[derive(Default)]
+struct LengthLine {
+    /// So many bytes it has.
+    bytes: usize,
+    word: u64,
+    /// Which of eight bytes it has; 0: more than that, or there is none.
+    mask: u64,
+    length: u32,
+}
+
+impl LengthLine {
+    fn new(line: &[u8], length: u32) -> Self {
+        let mut word = [0; 8];
+        let Some(own) = word.get_mut(..line.len()) else {
+            return LengthLine { bytes: line.len(), ..LengthLine::default() };
+        };
+        own.copy_from_slice(line);
+        LengthLine {
+            bytes: line.len(),
+            word: u64::from_le_bytes(word),
+            mask: u64::MAX >> (64 - 8 * line.len()),
+            length,
+        }
+    }
+
+    /// Its length, if the same line stands here again.
+    #[inline]
+    fn repeated(&self, buf: &[u8]) -> Option<u32> {
+        let first: &[u8; 8] = buf.first_chunk()?;
+        (self.mask != 0 && u64::from_le_bytes(*first) & self.mask == self.word).then_some(self.length)
     }
 }
 
