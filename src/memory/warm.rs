@@ -9,8 +9,6 @@ use std::hint::black_box;
 
 /// For fewer it costs more than it saves.
 const FEWEST: usize = 4;
-/// So many are warmed at once: the shards are locked for no longer than that takes.
-const MOST: usize = 64;
 /// Shards of the tables that are warmed, at most.
 const SHARDS: usize = 64;
 
@@ -19,23 +17,24 @@ const SHARDS: usize = 64;
 /// `home` says which shard a hash falls to, below 64. `lock` locks one without waiting (those who held some and waited for others
 /// might wait for each other), or leaves it out. `touch` reads what a look-up will read, and answers something of it.
 pub fn warm<G>(
-    hashes: &[u64],
+    hashes: impl ExactSizeIterator<Item = u64> + Clone,
     home: impl Fn(u64) -> usize,
     lock: impl Fn(usize) -> Option<G>,
     touch: impl Fn(&G, u64) -> u8,
 ) {
-    for hashes in hashes.chunks(MOST).filter(|hashes| hashes.len() >= FEWEST) {
-        let mut shards: [Option<G>; SHARDS] = [const { None }; SHARDS];
-        for &hash in hashes {
-            let shard = &mut shards[home(hash)];
-            if shard.is_none() {
-                *shard = lock(home(hash));
-            }
+    if hashes.len() < FEWEST {
+        return;
+    }
+    let mut shards: [Option<G>; SHARDS] = [const { None }; SHARDS];
+    for hash in hashes.clone() {
+        let shard = &mut shards[home(hash)];
+        if shard.is_none() {
+            *shard = lock(home(hash));
         }
-        for &hash in hashes {
-            if let Some(shard) = &shards[home(hash)] {
-                black_box(touch(shard, hash));
-            }
+    }
+    for hash in hashes {
+        if let Some(shard) = &shards[home(hash)] {
+            black_box(touch(shard, hash));
         }
     }
 }

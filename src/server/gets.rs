@@ -31,7 +31,6 @@ impl<'a> Get<'a> {
 /// See the module's page.
 pub struct Gets<'a> {
     all: [Get<'a>; MOST],
-    hashes: [u64; MOST],
     len: usize,
 }
 
@@ -40,11 +39,10 @@ impl<'a> Gets<'a> {
     /// [`MOST`] at most.
     #[inline]
     pub fn new(keys: impl Iterator<Item = (&'a [u8], usize)>, route: impl Fn(&[u8]) -> Option<usize>) -> Self {
-        let mut gets = Gets { all: [Get::default(); MOST], hashes: [0; MOST], len: 0 };
-        for ((get, own), (key, end)) in gets.all.iter_mut().zip(&mut gets.hashes).zip(keys) {
+        let mut gets = Gets { all: [Get::default(); MOST], len: 0 };
+        for (get, (key, end)) in gets.all.iter_mut().zip(keys) {
             let Some(route) = route(key) else { break };
-            let hash = hash(key);
-            (*get, *own) = (Get { key, hash, end, route }, hash);
+            *get = Get { key, hash: hash(key), end, route };
             gets.len += 1;
         }
         gets
@@ -66,7 +64,7 @@ impl<'a> Gets<'a> {
     }
 
     /// The hashes of all.
-    pub fn hashes(&self) -> &[u64] {
-        &self.hashes[..self.len]
+    pub fn hashes(&self) -> impl ExactSizeIterator<Item = u64> + Clone {
+        self.all().iter().map(|get| get.hash)
     }
 }

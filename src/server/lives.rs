@@ -106,10 +106,10 @@ impl Lives {
     /// Keys with these hashes are about to be asked for: what is known of them is read, all together, so that each need not be waited
     /// for (see [`crate::memory::warm`]).
     #[inline]
-    pub fn warm(&self, keys: &[u64], db: u32) {
+    pub fn warm(&self, keys: impl Iterator<Item = u64>, db: u32) {
         let Some(sets) = self.sets.get() else { return };
-        let read = |key: &u64| set(sets, in_database(*key, db)).0[0].heard.load(Relaxed);
-        black_box(keys.iter().map(read).fold(0, |all, one| all ^ one));
+        let read = |key| set(sets, in_database(key, db)).0[0].heard.load(Relaxed);
+        black_box(keys.map(read).fold(0, |all, one| all ^ one));
     }
 }
 

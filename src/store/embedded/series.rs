@@ -21,7 +21,7 @@ pub struct Answers {
 
 impl Embedded {
     /// Look-ups of keys with these [`crate::hash::hash`]es are about to come: see [`crate::memory::warm`].
-    pub fn warm(&self, context: Context, hashes: &[u64]) {
+    pub fn warm(&self, context: Context, hashes: impl ExactSizeIterator<Item = u64> + Clone) {
         if self.used.load(Relaxed) >= COLD {
             let lock = |home: usize| self.shards[home].try_lock();
             warm(hashes, shard_of, lock, |shard, hash| shard.spaces[context.db as usize].warm(hash));
