@@ -1,9 +1,10 @@
 //! How fresh the values are that clients read of routes with `grace`, `early_refresh` or `sliding`, and what comes of it.
 //!
 //! What is left of a value's life in the store tells its freshness ([`crate::cache::refresh`]); so a read asks for it in the
-//! same write, as a timed read, unless that of the same key was heard a moment ago ([`super::lives`]). A stale or due value is answered like any other, and refreshed behind its reader; that of a
-//! `sliding` route is renewed there ([`crate::cache::sliding`]). TTL and its kin tell the fresh part of a key's life, and 0 in its
-//! grace; they and OBJECT ask about the key and not for its value, and renew nothing.
+//! same write, as a timed read, unless it was heard a moment ago ([`super::lives`]). A stale or due value is answered like any
+//! other, and refreshed behind its reader; that of a `sliding` route is renewed there ([`crate::cache::sliding`]). TTL and its kin
+//! tell the fresh part of a key's life, and 0 in its grace; they and OBJECT ask about the key and not for its value, and renew
+//! nothing.
 //!
 //! Not asked: reads of several keys but MGET, and in a cluster those of several slots; whatever a client does over a link of its own (MULTI, WATCH, TRACKING …), for there
 //! nothing is loaded, and TTL tells what the server does.

@@ -1,9 +1,9 @@
 //! How long keys have yet to live, as the store said a moment ago.
 //!
 //! A key that clients read all the time need not be asked about behind every read. What was heard of it [`LATELY`] is
-//! remembered, for all clients of the process, and by that it is told whether it is due. Only what is due is asked about
-//! again: so a value is never refreshed by memory alone. What clients change through this process is forgotten once that is
-//! answered ([`super::change`]); a life that others have shortened is found so so much later.
+//! remembered, for all clients of the process, and by that it is told whether it is due. What is due by that is asked about
+//! again: so a value is never refreshed by memory alone. What clients change through this process is forgotten
+//! ([`super::change`]); that others have shortened a life is found out so much later.
 //!
 //! It is a table that forgets: a set of a few keys for each place, one cache line, in which the newest takes the place of the
 //! oldest. A key is known by its hash alone. Another with the same hash, which is seeded anew in each process, would be

@@ -1,8 +1,9 @@
 //! Runs of routed reads.
 //!
-//! Reads of one routed key each that follow each other travel upstream as one slice, every one with the question behind it
-//! that its route needs ([`super::timed`]) unless that was answered a moment ago ([`super::lives`]), and wait as one slot. As their replies come they are judged one by one: a hit
-//! goes on to the client, a miss is handed to the engine, and what stands behind it in the run waits for its answer.
+//! Reads of one routed key each that follow each other travel upstream as one slice, and wait as one slot. Behind each stands
+//! the question that its route needs ([`super::timed`]), unless that was answered a moment ago ([`super::lives`]). As their
+//! replies come they are judged in turn: a hit goes on to the client, a miss is handed to the engine, and what stands behind it
+//! in the run waits for its answer.
 
 use super::lives::Moment;
 use super::timed::{Asked, Due, Life, Shows};

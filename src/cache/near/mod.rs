@@ -29,7 +29,8 @@
 //! - Keys, values and what holding them costs take no more than `[limits] max_near`.
 //!
 //! On a hit one of the shards is locked, for readers, for the time that it takes to copy the value out; nothing is allocated,
-//! and but for that lock nothing is written that other cores write to. Look-ups that come together are made together ([`Near::look_each`]).
+//! and but for that lock nothing is written that other cores write to. Look-ups that come together are made together
+//! ([`Near::look_each`]).
 //!
 //! An MGET that is answered from here is no snapshot: of two keys that another process sets together it may show one old
 //! and one new, for as long as the push of the one that was read earlier takes.
@@ -127,9 +128,9 @@ impl Near {
         shard.value(key, now).map(answer)
     }
 
-    /// The same of several keys, up to [`TOGETHER`] of them, that are looked up together: none waits for what another reads from memory
-    /// (see [`crate::memory::warm`]), and each is locked once. Ends at the first of which no value is found, or that is
-    /// being changed just now, or whose value `answer` refuses; answers how many were before it.
+    /// The same of several keys, up to [`TOGETHER`] of them, that are looked up together: none waits for what another reads from
+    /// memory (see [`crate::memory::warm`]). Ends at the first of which no value is found, or that is being changed just now, or
+    /// whose value `answer` refuses; answers how many were before it.
     pub fn look_each<'k>(
         &self,
         keys: impl Iterator<Item = Key<'k>> + Clone,
