@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import dataclass
+from threading import Timer
 
 from servers import fail
 
@@ -52,17 +53,28 @@ def finish(process):
 
 
 def measure(target, *words):
-    """What the commands cost the target, from when all are connected until all is answered."""
+    """What the commands cost the target, from when all are connected until all is answered; not what coming and going costs."""
     process = start(*words, "--port", target.port, "--wait")
-    if process.stdout.readline() != "ready\n":
-        finish(process)
-        fail(f"{target.name}: the load generator did not connect")
+    expect_line(process, "ready", target)
     before = target.cpu_seconds()
-    found = finish(process)
+    process.stdin.write("\n")
+    process.stdin.flush()
+    expect_line(process, "done", target)
     cpu = target.cpu_seconds() - before
+    found = finish(process)
     expect_no_errors(target, words[0], found)
     commands = found["commands"]
     return Measured(cpu * 1e6 / commands, commands / found["seconds"], found["p50_us"], found["p99_us"]), commands
+
+
+def expect_line(process, word, target):
+    limit = Timer(RUN_LIMIT_SECONDS, process.kill)
+    limit.start()
+    line = process.stdout.readline()
+    limit.cancel()
+    if line != f"{word}\n":
+        finish(process)
+        fail(f"{target.name}: the load generator was not {word}")
 
 
 def expect_no_errors(target, verb, found):

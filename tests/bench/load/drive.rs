@@ -40,7 +40,8 @@ pub struct Options {
     /// Keys by chance, and not one after another.
     #[arg(long)]
     random: bool,
-    /// Says `ready` when all are connected, and begins when it reads a line.
+    /// Says `ready` when all are connected and served, and begins when it reads a line. Says `done` when all is answered, and hangs
+    /// up when it reads another.
     #[arg(long)]
     wait: bool,
 }
@@ -95,9 +96,10 @@ async fn drive(options: &Options, batches: &[Batch]) -> anyhow::Result<Value> {
         streams.push(stream);
     }
     if options.wait {
-        println!("ready");
-        std::io::stdout().flush()?;
-        std::io::stdin().read_line(&mut String::new())?;
+        for stream in &mut streams {
+            greet(stream).await.context("PING")?;
+        }
+        wait_after("ready")?;
     }
     let wanted = options.commands.div_ceil(options.pipeline as u64);
     let shared = Rc::new(Shared {
@@ -117,10 +119,14 @@ async fn drive(options: &Options, batches: &[Batch]) -> anyhow::Result<Value> {
     let began = Instant::now();
     let tasks: Vec<_> =
         streams.into_iter().map(|stream| tokio::task::spawn_local(ask(stream, shared.clone()))).collect();
+    let mut asked = Vec::new();
     for task in tasks {
-        task.await?.context("a connection")?;
+        asked.push(task.await?.context("a connection")?);
     }
     let seconds = began.elapsed().as_secs_f64();
+    if options.wait {
+        wait_after("done")?;
+    }
     let mut times = shared.times.take();
     times.sort_unstable();
     Ok(json!({
@@ -133,8 +139,25 @@ async fn drive(options: &Options, batches: &[Batch]) -> anyhow::Result<Value> {
     }))
 }
 
-/// One connection's work.
-async fn ask(mut stream: TcpStream, shared: Rc<Shared>) -> anyhow::Result<()> {
+/// Says a word and reads a line.
+fn wait_after(word: &str) -> anyhow::Result<()> {
+    println!("{word}");
+    std::io::stdout().flush()?;
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
+/// A connection that stands may not be served yet.
+async fn greet(stream: &mut TcpStream) -> anyhow::Result<()> {
+    let mut reply = [0; 7];
+    stream.write_all(b"*1\r\n$4\r\nPING\r\n").await?;
+    stream.read_exact(&mut reply).await?;
+    ensure!(&reply == b"+PONG\r\n", "{}", reply.escape_ascii());
+    Ok(())
+}
+
+/// One connection's work. It stays open.
+async fn ask(mut stream: TcpStream, shared: Rc<Shared>) -> anyhow::Result<TcpStream> {
     let (mut out, mut buf, mut held) = (Vec::new(), vec![0; 64 * 1024], 0);
     while let Some(left) = shared.left.get().checked_sub(1) {
         shared.left.set(left);
@@ -160,7 +183,7 @@ async fn ask(mut stream: TcpStream, shared: Rc<Shared>) -> anyhow::Result<()> {
             *first = first.take().or(replies.first_wrong);
         }
     }
-    Ok(())
+    Ok(stream)
 }
 
 /// So many of a hundred are no greater, in microseconds; of times that are sorted.
