@@ -188,7 +188,7 @@ fn look_at_strings(
     write::array(out, keys.len());
     while keys.len() > 0 {
         let wanted = keys.len().min(MOST);
-        let gets = Gets::new(keys.by_ref().take(wanted).map(|key| (key, 0)), |key| near_route(routes, key));
+        let gets = Gets::new(keys.by_ref().take(wanted).map(|key| (key, 0)), |key| plain_route(routes, key, true));
         let found = near.look_each(gets.all().iter().map(|get| get.near(who)), now, |value| {
             element(value, who.protocol, out);
             true
@@ -201,18 +201,11 @@ fn look_at_strings(
     true
 }
 
-/// Index of the key's route, if that is one whose keys are kept, and a read of one waits for nobody but the store.
+/// Index of the key's route, if its keys are kept near, or are not, as asked for; and a read of one waits for nobody but the store.
 #[inline]
-pub(super) fn near_route(routes: &Routes, key: &[u8]) -> Option<usize> {
+pub(super) fn plain_route(routes: &Routes, key: &[u8], is_near: bool) -> Option<usize> {
     let (index, route) = routes.find_indexed(key)?;
-    (route.has_near() && route.config.wait_for_fill().is_zero()).then_some(index)
-}
-
-/// The same of a route that keeps nothing near.
-#[inline]
-pub(super) fn far_route(routes: &Routes, key: &[u8]) -> Option<usize> {
-    let (index, route) = routes.find_indexed(key)?;
-    (!route.has_near() && route.config.wait_for_fill().is_zero()).then_some(index)
+    (route.has_near() == is_near && route.config.wait_for_fill().is_zero()).then_some(index)
 }
 
 /// An element of MGET's answer; a hash is nil to it.

@@ -8,7 +8,7 @@ use super::conn::Conn;
 use super::freshness::{asked, remembers};
 use super::gets::{Gets, MOST};
 use super::lives::Milliseconds;
-use super::near::{far_route, near_route, show};
+use super::near::{plain_route, show};
 use super::reads::Routed;
 use super::timed::Shows;
 use crate::cache::near::Near;
@@ -119,7 +119,9 @@ impl Conn {
         (command, spec): (u16, &'static Spec),
     ) -> Done {
         let worker = self.worker.clone();
-        let gets = Gets::new(series.take(self.replies.room(self.gathered())), |key| far_route(&worker.app.routes, key));
+        let gets = Gets::new(series.take(self.replies.room(self.gathered())), |key| {
+            plain_route(&worker.app.routes, key, false)
+        });
         if gets.len() == 0 {
             return Done::new(&gets, start, 0);
         }
@@ -148,7 +150,7 @@ impl Conn {
     /// From the near cache.
     fn answer_near(&mut self, near: &Near, series: Series<'_>, start: usize, command: u16) -> Done {
         let worker = self.worker.clone();
-        let gets = Gets::new(series, |key| near_route(&worker.app.routes, key));
+        let gets = Gets::new(series, |key| plain_route(&worker.app.routes, key, true));
         let (now, who) = (self.moment(near), &self.way.identity);
         let count = self.replies.now(|out| {
             let begin = out.len();
