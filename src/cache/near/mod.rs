@@ -133,10 +133,14 @@ impl Near {
     /// whose value `answer` refuses; answers how many were before it.
     pub fn look_each<'k>(
         &self,
-        keys: impl Iterator<Item = Key<'k>> + Clone,
+        mut keys: impl ExactSizeIterator<Item = Key<'k>> + Clone,
         now: Moment,
         mut answer: impl FnMut(View<'_>) -> bool,
     ) -> usize {
+        if keys.len() == 1 {
+            let is_answered = keys.next().and_then(|key| self.look(key, now, answer));
+            return usize::from(is_answered == Some(true));
+        }
         // Without waiting: those who held some shards and waited for others might wait for each other.
         let mut homes = keys.clone().map(|key| self.shard(key.hash));
         let shards: [_; TOGETHER] = array::from_fn(|_| homes.next()?.try_read());
