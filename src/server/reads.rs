@@ -8,7 +8,7 @@
 use super::lives::Moment;
 use super::timed::{Asked, Due, Life, Shows};
 use super::worker::Worker;
-use crate::resp::scan::{found, may_be_absent, value_end};
+use crate::resp::scan::{Strings, found, may_be_absent, value_end};
 use crate::resp::write;
 use crate::store::Way;
 use std::ops::Range;
@@ -154,6 +154,11 @@ impl Reads {
         (self.reads.len() + self.asked.len()) as u32
     }
 
+    /// When they had come.
+    pub fn came(&self) -> Instant {
+        self.sent
+    }
+
     /// The read of this number.
     pub fn get(&self, number: usize) -> &OneRead {
         &self.reads[number]
@@ -176,21 +181,24 @@ impl Reads {
     }
 
     /// Judges the next reads by their replies, which begin at `at`, as long as they are found and nothing is to be done about them,
-    /// and they are alike: of one route, by one command. Answers where the next one's begin, and how many it were.
-    pub fn judge_found(&mut self, replies: &[u8], at: usize) -> (usize, usize) {
-        let begin = self.judged;
-        let mut end = at;
-        let Some(first) = self.reads.get(begin) else { return (at, 0) };
-        let (route, command) = (first.route, first.command);
-        for read in &self.reads[begin..] {
-            if read.is_asked || read.drawn || (read.route, read.command) != (route, command) {
-                break;
-            }
-            let Some(length) = found(&replies[end..]) else { break };
-            end += length;
-            self.judged += 1;
+    /// and they are alike: of one route, by one command. That they begin with `strings` is known from scanning them. Answers how many
+    /// were judged, and where the next one's begin.
+    pub fn judge_found(&mut self, replies: &[u8], at: usize, strings: Strings) -> Strings {
+        let unjudged = &self.reads[self.judged..];
+        let is_alike = |read: &&OneRead| {
+            let like = (unjudged[0].route, unjudged[0].command);
+            !read.is_asked && !read.drawn && (read.route, read.command) == like
+        };
+        let mut judged = Strings { count: 0, end: at };
+        if unjudged.iter().take(strings.count).take_while(is_alike).count() == strings.count {
+            judged = Strings { count: strings.count, end: at + strings.end };
         }
-        (end, self.judged - begin)
+        for _ in unjudged[judged.count..].iter().take_while(is_alike) {
+            let Some(length) = found(&replies[judged.end..]) else { break };
+            judged = Strings { count: judged.count + 1, end: judged.end + length };
+        }
+        self.judged += judged.count;
+        judged
     }
 
     /// Judges the next read by its replies, which begin at `at`. `None`: they are not all there, or there is none.

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use weir::resp::error::ProtocolError;
 use weir::resp::scan::{
-    Advanced, CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, may_be_absent, may_be_absent_among,
+    Advanced, CommandScanner, Progress, ReplyScanner, ScanLimits, Scanned, Strings, may_be_absent, may_be_absent_among,
     nil_elements,
 };
 use weir::resp::write::{self, Protocol};
@@ -304,21 +304,37 @@ fn a_push_inside_a_reply_is_no_element_of_it() {
 fn a_run_stops_before_a_push() {
     let mut scanner = ReplyScanner::new(4);
     let bytes = b"+OK\r\n$2\r\nab\r\n>2\r\n+x\r\n+y\r\n:1\r\n";
-    assert_eq!(scanner.advance_many(bytes, 9, |_, _| ()), Ok(advanced(13, 2, 13)));
+    assert_eq!(scanner.advance_many(bytes, 9, |_, _| ()), Ok(advanced(13, 2, 13, (0, 0))));
     assert!(!scanner.is_push());
-    assert_eq!(scanner.advance_many(&bytes[13..], 9, |_, _| ()), Ok(advanced(0, 0, 0)));
+    assert_eq!(scanner.advance_many(&bytes[13..], 9, |_, _| ()), Ok(advanced(0, 0, 0, (0, 0))));
     assert_eq!(scanner.advance(&bytes[13..]), Ok(Progress { consumed: 12, complete: true }));
     assert!(scanner.is_push());
-    assert_eq!(scanner.advance_many(&bytes[25..], 9, |_, _| ()), Ok(advanced(4, 1, 4)));
+    assert_eq!(scanner.advance_many(&bytes[25..], 9, |_, _| ()), Ok(advanced(4, 1, 4, (0, 0))));
     assert!(!scanner.is_push());
 }
 
 #[test]
 fn a_run_takes_no_more_than_its_replies() {
     let mut scanner = ReplyScanner::new(4);
-    assert_eq!(scanner.advance_many(b"+OK\r\n+OK\r\n+OK\r\n", 2, |_, _| ()), Ok(advanced(10, 2, 10)));
-    assert_eq!(scanner.advance_many(b"+OK\r\n$5\r\nab", 2, |_, _| ()), Ok(advanced(11, 1, 5)));
-    assert_eq!(scanner.advance_many(b"cde\r\n+OK\r\n", 1, |_, _| ()), Ok(advanced(5, 1, 5)));
+    assert_eq!(scanner.advance_many(b"+OK\r\n+OK\r\n+OK\r\n", 2, |_, _| ()), Ok(advanced(10, 2, 10, (0, 0))));
+    assert_eq!(scanner.advance_many(b"+OK\r\n$5\r\nab", 2, |_, _| ()), Ok(advanced(11, 1, 5, (0, 0))));
+    assert_eq!(scanner.advance_many(b"cde\r\n+OK\r\n", 1, |_, _| ()), Ok(advanced(5, 1, 5, (0, 0))));
+}
+
+#[test]
+fn the_strings_that_a_run_begins_with_are_told() {
+    let mut scanner = ReplyScanner::new(4);
+    let mut run = |bytes: &[u8], replies| scanner.advance_many(bytes, replies, |_, _| ()).unwrap();
+    assert_eq!(run(b"$1\r\na\r\n$2\r\nab\r\n", 9), advanced(15, 2, 15, (2, 15)));
+    assert_eq!(run(b"$1\r\na\r\n$2\r\nab\r\n", 1), advanced(7, 1, 7, (1, 7)));
+    // What is behind another reply is not looked at, for a string may be empty.
+    for other in ["$-1\r\n", "$0\r\n\r\n", ":1\r\n", "_\r\n", "-ERR x\r\n", "*1\r\n$1\r\na\r\n"] {
+        let (bytes, end) = (format!("$1\r\na\r\n{other}$1\r\na\r\n"), other.len() + 14);
+        assert_eq!(run(bytes.as_bytes(), 3), advanced(end, 3, end, (1, 7)), "{other}");
+    }
+    // The rest of one that began earlier is none.
+    assert_eq!(run(b"$1\r\na\r\n$2\r\na", 9), advanced(12, 1, 7, (1, 7)));
+    assert_eq!(run(b"b\r\n$1\r\na\r\n", 9), advanced(10, 2, 10, (0, 0)));
 }
 
 #[test]
@@ -413,6 +429,6 @@ fn many_small_reads_cost_no_more_than_the_bytes() {
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
-fn advanced(consumed: usize, completed: usize, whole: usize) -> Advanced {
-    Advanced { consumed, completed, whole }
+fn advanced(consumed: usize, completed: usize, whole: usize, (count, end): (usize, usize)) -> Advanced {
+    Advanced { consumed, completed, whole, strings: Strings { count, end } }
 }

@@ -14,7 +14,7 @@ pub use command::{CommandScanner, ScanLimits, Scanned};
 pub use elements::{
     Elements, bulk, elements, found, is_nil, may_be_absent, may_be_absent_among, nil_elements, value_end,
 };
-pub use reply::{Advanced, Progress, ReplyScanner};
+pub use reply::{Advanced, Progress, ReplyScanner, Strings};
 pub use series::Series;
 
 pub use crate::resp::error::ProtocolError;

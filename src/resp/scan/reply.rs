@@ -2,6 +2,7 @@
 
 use memchr::memchr_iter;
 
+use super::found;
 use crate::resp::error::ProtocolError;
 use crate::resp::number;
 
@@ -17,6 +18,17 @@ pub struct Advanced {
     pub completed: usize,
     /// Of the bytes used, those up to the end of the last reply that ended; the others belong to one that did not.
     pub whole: usize,
+    /// What it began with.
+    pub strings: Strings,
+}
+
+/// What most reads are answered: whole strings that are not empty, from the first reply of some bytes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Strings {
+    /// How many there are.
+    pub count: usize,
+    /// Where the last one ends.
+    pub end: usize,
 }
 
 /// How far [`ReplyScanner::advance`] came.
@@ -111,7 +123,9 @@ impl ReplyScanner {
         replies: usize,
         mut on_error: impl FnMut(usize, usize),
     ) -> Result<Advanced, ProtocolError> {
-        let Advanced { mut consumed, mut completed, mut whole } = Advanced::default();
+        let strings = self.take_strings(buf, replies);
+        let Strings { count: mut completed, end: mut consumed } = strings;
+        let mut whole = consumed;
         while completed < replies && consumed < buf.len() {
             let rest = &buf[consumed..];
             if self.is_idle()
@@ -143,7 +157,21 @@ impl ReplyScanner {
                 Err(_) => break,
             }
         }
-        Ok(Advanced { consumed, completed, whole })
+        Ok(Advanced { consumed, completed, whole, strings })
+    }
+
+    /// Consumes the first of these replies, as long as they are found strings.
+    #[inline]
+    fn take_strings(&mut self, buf: &[u8], most: usize) -> Strings {
+        let mut strings = Strings::default();
+        while strings.count < most
+            && self.is_idle()
+            && let Some(length) = found(&buf[strings.end..])
+        {
+            strings = Strings { count: strings.count + 1, end: strings.end + length };
+            (self.searched, self.push) = (0, false);
+        }
+        strings
     }
 
     /// One piece of payload, or one line; `None` if there is too little.

@@ -2,6 +2,7 @@
 
 use super::{DueRead, Kind, Missed, Place, Read, State};
 use crate::cache::error::upstream_error;
+use crate::resp::scan::Strings;
 use crate::resp::write;
 use crate::server::keys::KeyHashes;
 use crate::server::metrics::{CommandCounts, Path};
@@ -126,9 +127,11 @@ impl State {
                 &gathered[..whole]
             }
         };
+        // The link has not seen what had come before.
+        let mut strings = if gathered.is_empty() { part.strings } else { Strings::default() };
         let (mut at, mut found) = (0, 0);
         loop {
-            let (end, count) = run.reads.judge_found(replies, at);
+            let Strings { count, end } = run.reads.judge_found(replies, at, std::mem::take(&mut strings));
             if count > 0 {
                 let last = run.reads.last_judged();
                 counts.count_all(last.command, false, count);

@@ -19,7 +19,7 @@
 use super::frames::{Frame, Hearing, is_own_message};
 use super::handshake::{self, Upstream};
 use super::privates::Permit;
-use crate::resp::scan::{Advanced, ReplyScanner};
+use crate::resp::scan::{Advanced, ReplyScanner, Strings};
 use crate::resp::write::Protocol;
 use crate::store::{Identity, StoreError};
 use crate::transport::Transport;
@@ -89,6 +89,8 @@ pub struct Part<'a> {
     pub done: bool,
     /// Which of the entry's replies, counted from its first, begin here and are errors, and where in `bytes`.
     pub errors: &'a [(u32, usize)],
+    /// The first replies that begin here, as far as they were seen to be strings: there may be more.
+    pub strings: Strings,
 }
 
 /// Takes replies that nobody wants.
@@ -498,7 +500,7 @@ impl Inner {
         };
         let errors: &[(u32, usize)] = if is_error { &[(0, 0)] } else { &[] };
         private.erred.set(private.erred.get() || is_error);
-        sink.reply(id, Part { bytes, whole: bytes.len(), done, errors });
+        sink.reply(id, Part { bytes, whole: bytes.len(), done, errors, strings: Strings::default() });
         Ok(())
     }
 
@@ -517,7 +519,8 @@ impl Inner {
         if let (Some(private), false) = (&self.private, errors.is_empty()) {
             private.erred.set(true);
         }
-        sink.reply(id, Part { bytes, whole: advanced.whole, done, errors });
+        let Advanced { whole, strings, .. } = advanced;
+        sink.reply(id, Part { bytes, whole, done, errors, strings });
     }
 
     /// The instant at which the oldest entry that still waits will have waited too long.

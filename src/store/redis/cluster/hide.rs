@@ -48,7 +48,8 @@ impl Sink for Hide {
         bytes.extend_from_slice(&part.bytes[used..]);
         // Errors are whole, so what is not yet whole is the same as before.
         let whole = bytes.len() - (part.bytes.len() - part.whole);
-        self.to.reply(id, Part { bytes: &bytes, whole, done: part.done, errors: &errors });
+        let (done, strings) = (part.done, part.strings);
+        self.to.reply(id, Part { bytes: &bytes, whole, done, errors: &errors, strings });
     }
 
     fn failed(&self, id: u64, missing: u32, error: &StoreError) {
@@ -89,6 +90,7 @@ fn in_own_words(reply: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::config::ReadFrom;
+    use crate::resp::scan::Strings;
     use std::cell::RefCell;
 
     /// Bytes, how many of them are whole, and the errors.
@@ -109,7 +111,8 @@ mod tests {
         let heard = Rc::new(Heard::default());
         let hide = Hide::new(heard.clone(), Arc::new(Shared::new(Vec::new(), ReadFrom::Master)));
         let bytes = b"+OK\r\n-MOVED 1 a:1\r\n-ERR x\r\n:1\r\n$5\r\nab";
-        hide.reply(0, Part { bytes, whole: 31, done: false, errors: &[(1, 5), (2, 19)] });
+        let (errors, strings) = (&[(1, 5), (2, 19)], Strings::default());
+        hide.reply(0, Part { bytes, whole: 31, done: false, errors, strings });
         let moved = format!("-UPSTREAM refused: {MOVED}\r\n");
         let expected = format!("+OK\r\n{moved}-ERR x\r\n:1\r\n$5\r\nab");
         let errors = vec![(1, 5), (2, 5 + moved.len())];

@@ -18,7 +18,7 @@ use super::persist;
 use super::redirect::{Facts, Redirect};
 use super::topology::NodeIndex;
 use crate::config::Address;
-use crate::resp::scan::ReplyScanner;
+use crate::resp::scan::{ReplyScanner, Strings};
 use crate::resp::write;
 use crate::store::StoreError;
 use crate::store::redis::link::{Part, Sink};
@@ -261,8 +261,8 @@ impl Sink for Inner {
         sink.redirected(id);
         drop(entries);
         if at > 0 {
-            let errors = &part.errors[..position];
-            sink.reply(id, Part { bytes: &part.bytes[..at], whole: at, done: false, errors });
+            let (bytes, errors) = (&part.bytes[..at], &part.errors[..position]);
+            sink.reply(id, Part { bytes, whole: at, done: false, errors, strings: part.strings });
         }
         self.hold(id, &part.bytes[at..]);
     }
@@ -386,7 +386,8 @@ impl Inner {
         }
         let whole = bytes.len();
         if whole > 0 {
-            sink.reply(id, Part { bytes: &bytes, whole, done: failed.is_empty(), errors: &errors });
+            let (done, strings) = (failed.is_empty(), Strings::default());
+            sink.reply(id, Part { bytes: &bytes, whole, done, errors: &errors, strings });
         }
         if let Some(Err(error)) = failed.first() {
             sink.failed(id, failed.len() as u32, error);
