@@ -21,6 +21,12 @@ pub struct Get<'a> {
 }
 
 impl<'a> Get<'a> {
+    /// A key, where its command ends, and the index of its route.
+    #[inline]
+    pub fn new(key: &'a [u8], end: usize, route: usize) -> Self {
+        Get { key, hash: hash(key), end, route }
+    }
+
     /// As the near cache knows it.
     #[inline]
     pub fn near<'k>(&'k self, who: &'k Identity) -> Key<'k> {
@@ -42,7 +48,7 @@ impl<'a> Gets<'a> {
         let mut gets = Gets { all: [Get::default(); MOST], len: 0 };
         for (get, (key, end)) in gets.all.iter_mut().zip(keys) {
             let Some(route) = route(key) else { break };
-            *get = Get { key, hash: hash(key), end, route };
+            *get = Get::new(key, end, route);
             gets.len += 1;
         }
         gets
@@ -55,12 +61,7 @@ impl<'a> Gets<'a> {
 
     /// All of them.
     pub fn all(&self) -> &[Get<'a>] {
-        self.first(self.len)
-    }
-
-    /// So many of them.
-    pub fn first(&self, count: usize) -> &[Get<'a>] {
-        &self.all[..count]
+        &self.all[..self.len]
     }
 
     /// The hashes of all.

@@ -19,7 +19,7 @@ use super::gets::{Gets, MOST};
 use super::keys::{RoutedKey, RoutedKeys};
 use super::timed::Shows;
 use crate::cache::near::{Key, Moment, Near};
-use crate::cache::route::Routes;
+use crate::cache::route::{Route, Routes};
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
@@ -205,7 +205,13 @@ fn look_at_strings(
 #[inline]
 pub(super) fn plain_route(routes: &Routes, key: &[u8], is_near: bool) -> Option<usize> {
     let (index, route) = routes.find_indexed(key)?;
-    (route.has_near() == is_near && route.config.wait_for_fill().is_zero()).then_some(index)
+    is_plain(route, is_near).then_some(index)
+}
+
+/// The same of a key whose route is known.
+#[inline]
+pub(super) fn is_plain(route: &Route, is_near: bool) -> bool {
+    route.has_near() == is_near && route.config.wait_for_fill().is_zero()
 }
 
 /// An element of MGET's answer; a hash is nil to it.

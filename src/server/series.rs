@@ -6,9 +6,9 @@
 
 use super::conn::Conn;
 use super::freshness::{asked, remembers};
-use super::gets::{Gets, MOST};
+use super::gets::{Get, Gets, MOST};
 use super::lives::Milliseconds;
-use super::near::{plain_route, show};
+use super::near::{is_plain, plain_route, show};
 use super::reads::Routed;
 use super::timed::Shows;
 use crate::cache::near::Near;
@@ -33,8 +33,8 @@ pub struct Done {
 
 impl Done {
     /// So many of these, which began at `start`.
-    fn new(gets: &Gets<'_>, start: usize, count: usize) -> Self {
-        Done { end: gets.first(count).last().map_or(start, |get| get.end), goes_on: count == MOST }
+    fn new(gets: &[Get<'_>], start: usize, count: usize) -> Self {
+        Done { end: gets[..count].last().map_or(start, |get| get.end), goes_on: count == MOST }
     }
 }
 
@@ -79,14 +79,30 @@ impl Conn {
         };
         let worker = self.worker.clone();
         let is_first = self.gathered() == 0 && !self.replies.any_open();
+        let Some((key, end)) = series.clone().next() else { return nothing };
+        let (routes, is_alone) = (&worker.app.routes, end == bytes.len());
         if let Backend::Embedded(embedded) = &worker.backend {
-            return if is_first { self.answer_embedded(embedded, series, start, command) } else { nothing };
+            return match routes.find(key) {
+                None if is_first && is_alone => {
+                    self.answer_embedded(embedded, &[Get::new(key, end, 0)], start, command)
+                }
+                None if is_first => {
+                    let gets = Gets::new(series, |key| routes.find(key).is_none().then_some(0));
+                    self.answer_embedded(embedded, gets.all(), start, command)
+                }
+                _ => nothing,
+            };
         }
-        let Some((first, _)) = series.clone().next() else { return nothing };
-        match (worker.app.routes.find(first), &worker.app.near) {
+        match (routes.find_indexed(key), &worker.app.near) {
             (None, _) => self.pass_on(series, bytes, start, command),
             (Some(_), _) if worker.engine.has_doubts() => nothing,
-            (Some(route), Some(near)) if route.has_near() && is_first => self.answer_near(near, series, start, command),
+            (Some((index, route)), Some(near)) if is_first && is_alone && is_plain(route, true) => {
+                self.answer_near(near, &[Get::new(key, end, index)], start, command)
+            }
+            (Some((_, route)), Some(near)) if is_first && route.has_near() => {
+                let gets = Gets::new(series, |key| plain_route(routes, key, true));
+                self.answer_near(near, gets.all(), start, command)
+            }
             (Some(_), _) => self.send_behind(series, bytes, start, (command, spec)),
         }
     }
@@ -102,7 +118,11 @@ impl Conn {
         let room = self.replies.room(self.gathered()).min(MOST);
         let run = &mut self.batch().run;
         let (mut end, mut count) = (start, 0);
-        for (_, next) in series.take(room).take_while(|(name, _)| worker.app.routes.find(name).is_none()) {
+        for (name, next) in series.take(room) {
+            // Of the first one it is known.
+            if count > 0 && worker.app.routes.find(name).is_some() {
+                break;
+            }
             run.push(command, next, false);
             (end, count) = (next, count + 1);
         }
@@ -123,7 +143,7 @@ impl Conn {
             plain_route(&worker.app.routes, key, false)
         });
         if gets.len() == 0 {
-            return Done::new(&gets, start, 0);
+            return Done::new(gets.all(), start, 0);
         }
         // What has gathered before these is of another kind.
         self.send_plain(bytes);
@@ -144,39 +164,35 @@ impl Conn {
             at = get.end;
         }
         self.batch().reads = reads;
-        Done::new(&gets, start, gets.len())
+        Done::new(gets.all(), start, gets.len())
     }
 
     /// From the near cache.
-    fn answer_near(&mut self, near: &Near, series: Series<'_>, start: usize, command: u16) -> Done {
-        let worker = self.worker.clone();
-        let gets = Gets::new(series, |key| plain_route(&worker.app.routes, key, true));
+    fn answer_near(&mut self, near: &Near, gets: &[Get<'_>], start: usize, command: u16) -> Done {
         let (now, who) = (self.moment(near), &self.way.identity);
         let count = self.replies.now(|out| {
             let begin = out.len();
-            near.look_each(gets.all().iter().map(|get| get.near(who)), now, |value| {
+            near.look_each(gets.iter().map(|get| get.near(who)), now, |value| {
                 out.len() - begin <= MOST_BYTES && show(Some(Shows::String), value, who.protocol, out)
             })
         });
-        for get in gets.first(count) {
+        for get in &gets[..count] {
             self.batch().near_hits.add_one(get.route);
             self.draw_near_key(get.route, get.key);
         }
         self.note_answered(command, count, 0);
-        Done::new(&gets, start, count)
+        Done::new(gets, start, count)
     }
 
-    /// From the embedded store, if no route matches.
-    fn answer_embedded(&mut self, embedded: &Embedded, series: Series<'_>, start: usize, command: u16) -> Done {
-        let routes = &self.worker.app.routes;
-        let gets = Gets::new(series, |key| routes.find(key).is_none().then_some(0));
+    /// From the embedded store.
+    fn answer_embedded(&mut self, embedded: &Embedded, gets: &[Get<'_>], start: usize, command: u16) -> Done {
         let context = self.way.context();
-        embedded.warm(context, gets.hashes());
-        let keys = gets.all().iter().map(|get| (get.key, get.hash));
+        embedded.warm(context, gets.iter().map(|get| get.hash));
+        let keys = gets.iter().map(|get| (get.key, get.hash));
         let answers = self.replies.now(|out| embedded.get_each(context, keys, MOST_BYTES, out));
         self.batch().embedded.0 += answers.count;
         self.note_answered(command, answers.count, answers.errors);
-        Done::new(&gets, start, answers.count)
+        Done::new(gets, start, answers.count)
     }
 
     /// Counts commands that were answered together.

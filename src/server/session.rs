@@ -258,10 +258,11 @@ impl Session {
     fn act(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
         let begun = Instant::now();
         self.conn.set_time(begun);
-        let mut scanner = self.take_scanner();
+        // In the middle of a command it has one; most commands need none.
+        let mut scanner = self.scanner.take();
         let mut used = 0;
         self.waits = Waits::No;
-        let mut series_goes_on = scanner.is_between();
+        let mut series_goes_on = scanner.as_ref().is_none_or(|scanner| scanner.is_between());
         while !self.conn.closing && used < bytes.len() {
             if self.must_wait(cx) {
                 self.wait_for_room();
@@ -275,6 +276,7 @@ impl Session {
                     continue;
                 }
             }
+            let scanner = scanner.get_or_insert_with(|| self.borrow_scanner());
             match scanner.scan(&bytes[used..]) {
                 Ok(Scanned::Complete { len, inline }) => {
                     let args = scanner.args(&bytes[used..used + len]);
@@ -305,9 +307,9 @@ impl Session {
                 }
             }
         }
-        match scanner.is_done() {
-            true => self.conn.worker.give_scanner_back(scanner),
-            false => self.scanner = Some(scanner),
+        match scanner {
+            Some(scanner) if scanner.is_done() => self.conn.worker.give_scanner_back(scanner),
+            unfinished => self.scanner = unfinished,
         }
         self.paused &= used == 0;
         self.conn.end_batch(bytes, begun);
@@ -316,12 +318,9 @@ impl Session {
         used
     }
 
-    /// Its own, in the middle of a command, or the worker's.
+    /// The worker's, between two commands.
     #[inline]
-    fn take_scanner(&mut self) -> Box<CommandScanner> {
-        if let Some(scanner) = self.scanner.take() {
-            return scanner;
-        }
+    fn borrow_scanner(&self) -> Box<CommandScanner> {
         match self.conn.worker.take_scanner() {
             Some(scanner) if scanner.limits().authenticated == self.conn.authenticated => scanner,
             _ => Box::new(CommandScanner::new(self.conn.scan_limits())),
@@ -353,9 +352,21 @@ impl Session {
 
     /// Writes what is ready; pending if the client does not take all of it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (stream, taken) = (&mut self.stream, &mut self.progress.taken);
+        if !self.conn.is_private() {
+            return self.write_output(cx);
+        }
         let before = self.conn.replies.output(|output| output.len());
-        let written = self.conn.replies.output(|output| {
+        let written = self.write_output(cx);
+        if self.conn.replies.output(|output| output.len()) < before {
+            self.conn.way().link().inspect(|link| link.resume());
+        }
+        written
+    }
+
+    #[inline]
+    fn write_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (stream, taken) = (&mut self.stream, &mut self.progress.taken);
+        self.conn.replies.output(|output| {
             while !output.is_empty() {
                 let count = match output.single() {
                     Some(bytes) => ready!(Pin::new(&mut *stream).poll_write(cx, bytes))?,
@@ -370,11 +381,7 @@ impl Session {
             }
             // TLS takes more than it has sent.
             Pin::new(stream).poll_flush(cx)
-        });
-        if self.conn.is_private() && self.conn.replies.output(|output| output.len()) < before {
-            self.conn.way().link().inspect(|link| link.resume());
-        }
-        written
+        })
     }
 }
 
