@@ -26,7 +26,7 @@ use super::missed;
 use super::near::{KeysOfRoutes, NearHits};
 use super::private::{self, Hold};
 use super::reads::Gathering;
-use super::replies::{Missed, Read, Replies};
+use super::replies::{Commands, Missed, Read, Replies};
 use super::rights::Rights;
 use super::routed::{self, Modify};
 use super::sampling::DrawnKeys;
@@ -44,6 +44,7 @@ use crate::store::redis::cluster::lane::Target;
 use crate::store::redis::link::{Owed, Sink};
 use crate::store::{Backend, Identity, Way};
 use futures_util::FutureExt;
+use smallvec::smallvec;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::ops::Range;
@@ -162,7 +163,7 @@ pub enum Muting {
 #[derive(Default)]
 pub(super) struct Run {
     bytes: Range<usize>,
-    commands: Vec<u16>,
+    commands: Commands,
     /// In a cluster: where in the bytes of the run each command ends, and the node that all of them go to.
     ends: Vec<u32>,
     target: Target,
@@ -818,7 +819,7 @@ impl Conn {
     /// Sends `command` in a client's command's place.
     pub fn forward_instead(&mut self, request: Request<'_>, command: &[u8]) -> Flow {
         self.send_run(request.bytes);
-        let mut run = Run { bytes: 0..command.len(), commands: vec![self.command], ..Run::default() };
+        let mut run = Run { bytes: 0..command.len(), commands: smallvec![self.command], ..Run::default() };
         if self.way.lane().is_some() {
             (run.ends, run.target) = (vec![command.len() as u32], self.plain_target(request.args));
         }
@@ -830,7 +831,7 @@ impl Conn {
     /// Sends a command that answers in another way, or in another time, than others; `behind` goes with it. Answers its slot.
     pub fn send_owed(&mut self, request: Request<'_>, behind: &[u8], owed: Owed, patience: Option<Duration>) -> u64 {
         self.send_run(request.bytes);
-        let slot = self.replies.open_plain(vec![self.command]);
+        let slot = self.replies.open_plain(smallvec![self.command], self.now());
         if let Some(link) = self.way.link() {
             let bytes = [&request.command(), behind].concat();
             link.send_owed(&bytes, owed, patience, &self.sink, slot);
@@ -896,7 +897,7 @@ impl Conn {
         let Some(batch) = self.batch.as_mut().filter(|batch| !batch.run.commands.is_empty()) else { return };
         let Run { bytes: range, commands, ends, target, changes } = std::mem::take(&mut batch.run);
         let replies = commands.len() as u32;
-        let slot = self.replies.open_plain(commands);
+        let slot = self.replies.open_plain(commands, batch.now);
         if !changes.is_empty() {
             self.replies.hold(slot, changes);
         }
@@ -933,6 +934,7 @@ impl Conn {
     }
 
     /// What has become due since the last time, before anything new is acted on.
+    #[inline]
     pub fn catch_up(&mut self) {
         self.finish_errand();
         if self.replies.has_news() {

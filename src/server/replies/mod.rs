@@ -28,6 +28,7 @@ use crate::resp::write;
 use crate::store::redis::link::{Part, Sink};
 use crate::store::{StoreError, Way};
 use futures_util::FutureExt;
+use smallvec::{SmallVec, smallvec};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -102,6 +103,10 @@ pub struct DueRead {
     pub keys: Vec<Due>,
 }
 
+/// Commands that are answered together, by their indices for the counters. Of clients that do not send many at once they need no
+/// allocation.
+pub type Commands = SmallVec<[u16; 8]>;
+
 /// See the module's page.
 pub struct Replies {
     state: RefCell<State>,
@@ -165,8 +170,7 @@ impl News {
 
 struct Slot {
     kind: Kind,
-    /// Indices of its commands, for the counters.
-    commands: Vec<u16>,
+    commands: Commands,
     /// How many commands it answers.
     count: usize,
     opened: Instant,
@@ -194,7 +198,7 @@ enum Kind {
     /// Commands that were forwarded, or an answer that is ready.
     Plain,
     /// A routed read at the store: its reply is gathered whole before it is judged.
-    Read(Read),
+    Read(Box<Read>),
     /// Routed reads at the store: each is judged when its reply is whole.
     Reads(Box<Run>),
     /// A command that the engine works on.
@@ -261,9 +265,9 @@ impl Replies {
         is_known
     }
 
-    /// Opens a slot for commands that are forwarded, given by their indices.
-    pub fn open_plain(&self, commands: Vec<u16>) -> u64 {
-        self.state.borrow_mut().open(Kind::Plain, commands)
+    /// Opens a slot for commands that are forwarded, which had come by then.
+    pub fn open_plain(&self, commands: Commands, came: Instant) -> u64 {
+        self.state.borrow_mut().open(Kind::Plain, commands, came)
     }
 
     /// What the commands of a slot change is under way until they are answered.
@@ -297,14 +301,14 @@ impl Replies {
 
     /// Opens a slot for a routed read at the store.
     pub fn open_read(&self, read: Read, command: u16) -> u64 {
-        self.state.borrow_mut().open(Kind::Read(read), vec![command])
+        self.state.borrow_mut().open(Kind::Read(Box::new(read)), smallvec![command], Instant::now())
     }
 
     /// Opens a slot for routed reads at the store.
     pub fn open_reads(&self, reads: Reads) -> u64 {
         let mut state = self.state.borrow_mut();
-        let count = reads.len();
-        let slot = state.open(Kind::Reads(Box::new(Run::new(reads))), Vec::new());
+        let (count, came) = (reads.len(), reads.came());
+        let slot = state.open(Kind::Reads(Box::new(Run::new(reads))), Commands::new(), came);
         let index = (slot - state.first) as usize;
         state.slots[index].count = count;
         state.commands += count;
@@ -314,7 +318,7 @@ impl Replies {
 
     /// Opens a slot for a command that the engine works on.
     pub fn open_slow(&self, keys: KeyHashes, command: u16) -> u64 {
-        self.state.borrow_mut().open(Kind::Slow(keys), vec![command])
+        self.state.borrow_mut().open(Kind::Slow(keys), smallvec![command], Instant::now())
     }
 
     /// The answer to a slow command.
@@ -440,6 +444,7 @@ impl Replies {
     }
 
     /// Whether there is anything for the session to take.
+    #[inline]
     pub fn has_news(&self) -> bool {
         self.state.borrow().news.as_ref().is_some_and(|news| !news.is_empty())
     }
@@ -507,13 +512,13 @@ impl Replies {
 }
 
 impl Slot {
-    fn new(kind: Kind, commands: Vec<u16>) -> Self {
+    fn new(kind: Kind, commands: Commands, opened: Instant) -> Self {
         let (output, partial) = (Output::default(), Vec::new());
         Slot {
             kind,
             count: commands.len(),
             commands,
-            opened: Instant::now(),
+            opened,
             done: false,
             output,
             asked: 0,
@@ -541,7 +546,7 @@ impl State {
                 result
             }
             Some(&mut Slot { opened, .. }) => {
-                let mut slot = Slot { opened, done: true, ..Slot::new(Kind::Plain, Vec::new()) };
+                let mut slot = Slot { done: true, ..Slot::new(Kind::Plain, Commands::new(), opened) };
                 let result = slot.output.write(writer);
                 self.held += slot.output.len();
                 self.slots.push_back(slot);
@@ -554,14 +559,14 @@ impl State {
         self.output.len() + self.held
     }
 
-    fn open(&mut self, kind: Kind, commands: Vec<u16>) -> u64 {
+    fn open(&mut self, kind: Kind, commands: Commands, opened: Instant) -> u64 {
         match kind {
             Kind::Plain | Kind::Reads(_) => {}
             Kind::Read(_) => self.reads += 1,
             Kind::Slow(_) => self.slow += 1,
         }
         self.commands += commands.len();
-        self.slots.push_back(Slot { muted: self.muted, ..Slot::new(kind, commands) });
+        self.slots.push_back(Slot { muted: self.muted, ..Slot::new(kind, commands, opened) });
         self.first + self.slots.len() as u64 - 1
     }
 
@@ -685,7 +690,7 @@ impl State {
         self.slow += 1;
         self.news.get_or_insert_default().missed.push(Missed {
             place: (self.first + index as u64).into(),
-            read,
+            read: *read,
             reply,
         });
         self.wake();
@@ -756,8 +761,8 @@ impl Sink for Replies {
             return;
         }
         let index = (slot - state.first) as usize;
-        if let Kind::Read(Read { timed: Some(timed), .. }) = &mut state.slots[index].kind {
-            timed.keep_nothing();
+        if let Kind::Read(read) = &mut state.slots[index].kind {
+            read.timed.iter_mut().for_each(|timed| timed.keep_nothing());
         }
     }
 
