@@ -42,7 +42,15 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        on_stream!(self.get_mut(), stream => Pin::new(stream).poll_write(cx, bytes))
+        let transport = self.get_mut();
+        // Mostly there is room, and nobody has to be woken for it.
+        if let Transport::Tcp(stream) = transport {
+            match stream.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+        on_stream!(transport, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     #[inline]
