@@ -22,6 +22,7 @@ use crate::store::StoreKey;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Which routed keys a command may change.
 #[derive(Default)]
@@ -142,8 +143,9 @@ impl Change {
 
     /// Before it is sent, for those who read behind it; and once it is answered, for what was heard meanwhile.
     fn forget_lives(&self) {
+        let lives = &self.worker.app.lives;
         for key in self.loaded.iter().map(|loaded| hash(&loaded.key)) {
-            self.dbs.iter().for_each(|&db| self.worker.app.lives.forget(key, db));
+            self.dbs.iter().for_each(|&db| lives.forget(key, db, lives.moment(Instant::now())));
         }
     }
 

@@ -3,7 +3,8 @@
 //! A key that clients read all the time need not be asked about behind every read. What was heard of it [`LATELY`] is
 //! remembered, for all clients of the process, and by that it is told whether it is due. What is due by that is asked about
 //! again: so a value is never refreshed by memory alone. What clients change through this process is forgotten
-//! ([`super::change`]); that others have shortened a life is found out so much later.
+//! ([`super::change`]), and what was asked before that and is answered after it is not heard; that others have shortened a life is
+//! found out so much later.
 //!
 //! It is a table that forgets: a set of a few keys for each place, one cache line, in which the newest takes the place of the
 //! oldest. A key is known by its hash alone. Another with the same hash, which is seeded anew in each process, would be
@@ -19,8 +20,10 @@ use std::time::{Duration, Instant};
 /// What was heard longer ago is asked again. In ms: a second is little of most graces, and enough for a key that is read more
 /// often than that.
 const LATELY: u32 = 1000;
-/// Of four keys each: a quarter of a MiB, which stays near the core. It is not there before the first key is heard of.
+/// Of four keys each: a quarter of a MiB, which stays near the core. It is not there before the first key is noted.
 const SETS: usize = 4096;
+/// In ms, as what is heard: no reply takes so long, and points in time come round much later.
+const NEWER: u32 = 1 << 20;
 
 /// See the module's page. One for the process.
 pub struct Lives {
@@ -77,19 +80,26 @@ impl Lives {
 
     /// The key with this hash, of this database, had so much left when it was asked about.
     pub fn hear(&self, key: u64, db: u32, left: Duration, asked: Moment) {
-        let key = in_database(key, db);
         let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-        let set = set(self.sets.get_or_init(|| (0..SETS).map(|_| Set::default()).collect()), key);
-        let age = |entry: &&Entry| asked.0.wrapping_sub(entry.read().1.at);
-        let place = set.entry(key).or_else(|| set.0.iter().max_by_key(age));
-        place.inspect(|place| place.write(key, Heard { at: asked.0, left }));
+        self.note(in_database(key, db), Heard { at: asked.0, left });
     }
 
-    /// The life of the key with this hash, of this database, is another now.
-    pub fn forget(&self, key: u64, db: u32) {
-        let key = in_database(key, db);
-        let entry = self.sets.get().and_then(|sets| set(sets, key).entry(key));
-        entry.inspect(|entry| entry.write(0, Heard { at: 0, left: 0 }));
+    /// The life of the key with this hash, of this database, is another now: nothing is left of what was known.
+    pub fn forget(&self, key: u64, db: u32, now: Moment) {
+        self.note(in_database(key, db), Heard { at: now.0, left: 0 });
+    }
+
+    /// Unless something newer is known.
+    fn note(&self, key: u64, heard: Heard) {
+        let set = set(self.sets.get_or_init(|| (0..SETS).map(|_| Set::default()).collect()), key);
+        match set.entry(key) {
+            Some(known) if heard.left > 0 && known.read().1.at.wrapping_sub(heard.at) < NEWER => {}
+            Some(known) => known.write(key, heard),
+            None => {
+                let age = |entry: &&Entry| heard.at.wrapping_sub(entry.read().1.at);
+                set.0.iter().max_by_key(age).into_iter().for_each(|oldest| oldest.write(key, heard));
+            }
+        }
     }
 
     /// Whether more is left of its life than so much, by what was heard lately.
@@ -173,10 +183,14 @@ mod tests {
         assert!(!has_more(7, 1, none, 10) && !has_more(8, 0, none, 10), "these are others");
         lives.hear(7, 0, Duration::from_millis(20), at(300));
         assert!(has_more(7, 0, none, 310) && !has_more(7, 0, none, 320));
-        lives.forget(8, 0);
+        lives.forget(8, 0, at(310));
         assert!(has_more(7, 0, none, 310));
-        lives.forget(7, 0);
+        lives.forget(7, 0, at(310));
         assert!(!has_more(7, 0, none, 310), "it was told to forget it");
+        lives.hear(7, 0, LEFT, at(310));
+        assert!(!has_more(7, 0, none, 320), "that was asked before it changed");
+        lives.hear(7, 0, LEFT, at(311));
+        assert!(has_more(7, 0, none, 320));
         lives.hear(7, 0, Duration::MAX, at(400));
         assert!(has_more(7, 0, Duration::from_secs(86_400 * 49), 410));
         assert!(!has_more(7, 0, Duration::from_secs(86_400 * 50), 410));
