@@ -143,9 +143,13 @@ impl Change {
 
     /// Before it is sent, for those who read behind it; and once it is answered, for what was heard meanwhile.
     fn forget_lives(&self) {
+        if self.loaded.is_empty() {
+            return;
+        }
         let lives = &self.worker.app.lives;
+        let now = lives.moment(Instant::now());
         for key in self.loaded.iter().map(|loaded| hash(&loaded.key)) {
-            self.dbs.iter().for_each(|&db| lives.forget(key, db, lives.moment(Instant::now())));
+            self.dbs.iter().for_each(|&db| lives.forget(key, db, now));
         }
     }
 
