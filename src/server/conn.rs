@@ -888,7 +888,7 @@ impl Conn {
         let replies = reads.replies();
         // A link that is down fails them at once, which finds their slot open.
         let bytes = reads.bytes();
-        let slot = self.replies.open_reads(reads);
+        let slot = self.replies.open_reads(reads, batch.now);
         self.way.send(&bytes, replies, &self.sink, slot);
     }
 

@@ -154,11 +154,6 @@ impl Reads {
         (self.reads.len() + self.asked.len()) as u32
     }
 
-    /// When they had come.
-    pub fn came(&self) -> Instant {
-        self.sent
-    }
-
     /// The read of this number.
     pub fn get(&self, number: usize) -> &OneRead {
         &self.reads[number]

@@ -304,10 +304,10 @@ impl Replies {
         self.state.borrow_mut().open(Kind::Read(Box::new(read)), smallvec![command], Instant::now())
     }
 
-    /// Opens a slot for routed reads at the store.
-    pub fn open_reads(&self, reads: Reads) -> u64 {
+    /// Opens a slot for routed reads at the store, which had come by then.
+    pub fn open_reads(&self, reads: Reads, came: Instant) -> u64 {
         let mut state = self.state.borrow_mut();
-        let (count, came) = (reads.len(), reads.came());
+        let count = reads.len();
         let slot = state.open(Kind::Reads(Box::new(Run::new(reads))), Commands::new(), came);
         let index = (slot - state.first) as usize;
         state.slots[index].count = count;
