@@ -136,7 +136,7 @@ class Servers:
         file = self.folder / f"weir-{len(self.started)}.toml"
         server = f'[server]\nlisten = ["127.0.0.1:{port}"]\nadmin = "127.0.0.1:{admin}"\nworkers = {workers}\n'
         file.write_text(f"{server}max_clients = {most_descriptors()}\n{config}")
-        process, log = self.spawn("weir", [*wrapper, binary, "serve", "--config", str(file)])
+        process, log = self.spawn("weir", [*wrapper, binary, "serve", "--config", str(file)], ending=signal.SIGTERM)
         ready = f"http://127.0.0.1:{admin}/readyz"
         wait_until("weir is ready", lambda: urllib.request.urlopen(ready, timeout=5).status == 200, process, log, pause)
         weir = Weir(name, port, process, log)
