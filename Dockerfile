@@ -7,18 +7,22 @@
 # password (or users, or auth), without which Weir serves nobody from outside.
 
 FROM rust:1.89-slim-bookworm AS build
-RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+# Beside the compiler, what deploy/build needs to see how Weir is used.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev python3 redis-server postgresql \
+    && rm -rf /var/lib/apt/lists/* && rustup component add llvm-tools
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
 COPY config config
-RUN cargo build --release --locked && strip target/release/weir
+COPY tests tests
+COPY deploy/build deploy/build
+RUN deploy/build && strip target/pgo/weir
 
 FROM debian:bookworm-slim
 # The databases' certificates are checked against the system's own.
 RUN apt-get update && apt-get install --yes --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /var/lib/weir --create-home --shell /usr/sbin/nologin weir
-COPY --from=build /src/target/release/weir /usr/local/bin/weir
+COPY --from=build /src/target/pgo/weir /usr/local/bin/weir
 COPY LICENSE /usr/share/doc/weir/LICENSE
 USER 10001:10001
 WORKDIR /var/lib/weir

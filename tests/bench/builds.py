@@ -10,11 +10,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def programs(weir, load):
-    """(Weir, load generator): those that were given, and else what a release build makes."""
-    # The load generator first: cargo builds Weir along with it, but with what only tests need of its libraries (such as a
-    # clock that can be stopped). The second build puts the one that is shipped in its place.
-    load = load or build("load", "--release", "--bench", "load")
-    weir = weir or build("weir", "--release", "--bin", "weir")
+    """(Weir, load generator): those that were given, and else what deploy/build makes, and one that asks fast."""
+    load = load or build("load", "--profile", "load", "--bench", "load")
+    weir = weir or shipped()
     return str(Path(weir).resolve()), str(Path(load).resolve())
 
 
@@ -26,6 +24,13 @@ def programs_to_count(weir, load):
     weir = weir or build("weir", *targets, *options)
     load = load or build("load", *targets, *options)
     return str(Path(weir).resolve()), str(Path(load).resolve())
+
+
+def shipped():
+    built = subprocess.run([ROOT / "deploy/build"], stdout=subprocess.PIPE, text=True)
+    if built.returncode != 0:
+        fail("deploy/build failed; --weir takes a binary that is built already", built.returncode)
+    return built.stdout.strip()
 
 
 def build(name, *options):
