@@ -7,10 +7,9 @@
 //! found out so much later.
 //!
 //! It is a table that forgets: a set of a few keys for each place, one cache line, in which the newest takes the place of the
-//! oldest. A key is known by its hash alone. Another with the same hash, which is seeded anew in each process, would be
-//! taken for it for as long. Nobody waits for anybody: an entry that two threads write at once is nobody's (each of its words
-//! says what the other must be, as Hyatt and Mann have it in "A Lockless Transposition-Table Implementation for Parallel
-//! Search", ICGA Journal 2002).
+//! oldest. All that is known of a key is one word, so that nobody waits for anybody; the key itself is known by no more than
+//! its hash, which is seeded anew in each process. Of ten million look-ups some eighty take another key for theirs, and ask about
+//! it a second later.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
@@ -20,9 +19,9 @@ use std::time::{Duration, Instant};
 /// What was heard longer ago is asked again. In ms: a second is little of most graces, and enough for a key that is read more
 /// often than that.
 const LATELY: u32 = 1000;
-/// Of four keys each: a quarter of a MiB, which stays near the core. It is not there before the first key is noted.
-const SETS: usize = 4096;
-/// In ms, as what is heard: no reply takes so long, and points in time come round much later.
+/// Of eight keys each: an eighth of a MiB, which stays near the core. It is not there before the first key is noted.
+const SETS: usize = 2048;
+/// What was heard so much later, or less, is newer: no reply takes so long, and points in time come round much later. In ms.
 const NEWER: u32 = 1 << 20;
 
 /// See the module's page. One for the process.
@@ -34,23 +33,12 @@ pub struct Lives {
 
 #[derive(Default)]
 #[repr(align(64))]
-struct Set([Entry; 4]);
+struct Set([AtomicU64; 8]);
 
-#[derive(Default)]
-struct Entry {
-    /// The key, xor what was heard of it.
-    check: AtomicU64,
-    heard: AtomicU64,
-}
-
-/// What was heard of a key; all zero: nothing. Times are in ms.
+/// What was heard of a key: from above, 20 bits of its hash, 24 of when that was (in ms; it comes round after 4.6 hours), and
+/// 20 of how much was left (in units of 1,024 ms, twelve days at most). Zero: nothing.
 #[derive(Clone, Copy)]
-struct Heard {
-    /// When, since the beginning, and never 0. It comes round after 49 days.
-    at: u32,
-    /// So much was left then, or more.
-    left: u32,
-}
+struct Heard(u64);
 
 /// A point in time, reckoned once for all that are asked about together.
 #[derive(Clone, Copy)]
@@ -75,42 +63,39 @@ impl Lives {
 
     /// This point in time.
     pub fn moment(&self, at: Instant) -> Moment {
-        Moment((at.saturating_duration_since(self.beginning).as_millis() as u32).max(1))
+        Moment(at.saturating_duration_since(self.beginning).as_millis() as u32)
     }
 
     /// The key with this hash, of this database, had so much left when it was asked about.
     pub fn hear(&self, key: u64, db: u32, left: Duration, asked: Moment) {
         let left = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-        self.note(in_database(key, db), Heard { at: asked.0, left });
+        self.note(in_database(key, db), left, asked);
     }
 
     /// The life of the key with this hash, of this database, is another now: nothing is left of what was known.
     pub fn forget(&self, key: u64, db: u32, now: Moment) {
-        self.note(in_database(key, db), Heard { at: now.0, left: 0 });
+        self.note(in_database(key, db), 0, now);
     }
 
     /// Unless something newer is known.
-    fn note(&self, key: u64, heard: Heard) {
+    fn note(&self, key: u64, left: u32, at: Moment) {
         let set = set(self.sets.get_or_init(|| (0..SETS).map(|_| Set::default()).collect()), key);
-        match set.entry(key) {
-            Some(known) if heard.left > 0 && known.read().1.at.wrapping_sub(heard.at) < NEWER => {}
-            Some(known) => known.write(key, heard),
-            None => {
-                let age = |entry: &&Entry| heard.at.wrapping_sub(entry.read().1.at);
-                set.0.iter().max_by_key(age).into_iter().for_each(|oldest| oldest.write(key, heard));
-            }
-        }
+        let place = match set.find(key) {
+            Some((_, known)) if left > 0 && known.is_newer(at) => return,
+            Some((place, _)) => Some(place),
+            None => set.heard().max_by_key(|(_, heard)| heard.age(at)).map(|(place, _)| place),
+        };
+        place.into_iter().for_each(|place| place.store(Heard::new(key, at, left).0, Relaxed));
     }
 
     /// Whether more is left of its life than so much, by what was heard lately.
     #[inline]
     pub fn has_more(&self, key: u64, db: u32, than: Milliseconds, now: Moment) -> bool {
         let key = in_database(key, db);
-        let Some(entry) = self.sets.get().and_then(|sets| set(sets, key).entry(key)) else { return false };
-        let (known, Heard { at, left }) = entry.read();
-        let age = now.0.wrapping_sub(at);
+        let Some((_, heard)) = self.sets.get().and_then(|sets| set(sets, key).find(key)) else { return false };
+        let age = heard.age(now);
         // Either point in time was rounded.
-        known == key && at != 0 && age < LATELY && left.saturating_sub(age + 1) > than.0
+        age < LATELY && heard.left().saturating_sub(age + 1) > than.0
     }
 
     /// Keys with these hashes are about to be asked for: what is known of them is read, all together, so that each need not be waited
@@ -118,30 +103,58 @@ impl Lives {
     #[inline]
     pub fn warm(&self, keys: impl Iterator<Item = u64>, db: u32) {
         let Some(sets) = self.sets.get() else { return };
-        let read = |key| set(sets, in_database(key, db)).0[0].heard.load(Relaxed);
+        let read = |key| set(sets, in_database(key, db)).0[0].load(Relaxed);
         black_box(keys.map(read).fold(0, |all, one| all ^ one));
     }
 }
 
 impl Set {
     #[inline]
-    fn entry(&self, key: u64) -> Option<&Entry> {
-        self.0.iter().find(|entry| entry.read().0 == key)
+    fn heard(&self) -> impl Iterator<Item = (&AtomicU64, Heard)> {
+        self.0.iter().map(|place| (place, Heard(place.load(Relaxed))))
+    }
+
+    #[inline]
+    fn find(&self, key: u64) -> Option<(&AtomicU64, Heard)> {
+        self.heard().find(|(_, heard)| heard.is_of(key))
     }
 }
 
-impl Entry {
-    /// The key, and what was heard of it.
-    #[inline]
-    fn read(&self) -> (u64, Heard) {
-        let heard = self.heard.load(Relaxed);
-        (self.check.load(Relaxed) ^ heard, Heard { at: (heard >> 32) as u32, left: heard as u32 })
+impl Heard {
+    const AT: u32 = (1 << 24) - 1;
+    const LEFT: u32 = (1 << 20) - 1;
+    const UNIT: u32 = 1024;
+
+    fn new(key: u64, Moment(at): Moment, left: u32) -> Self {
+        let left = (left / Self::UNIT).min(Self::LEFT);
+        Heard(key >> 44 << 44 | u64::from(at & Self::AT) << 20 | u64::from(left))
     }
 
-    fn write(&self, key: u64, Heard { at, left }: Heard) {
-        let heard = u64::from(at) << 32 | u64::from(left);
-        self.heard.store(heard, Relaxed);
-        self.check.store(key ^ heard, Relaxed);
+    #[inline]
+    fn is_of(self, key: u64) -> bool {
+        (self.0 ^ key) >> 44 == 0
+    }
+
+    #[inline]
+    fn at(self) -> u32 {
+        (self.0 >> 20) as u32 & Self::AT
+    }
+
+    /// In ms, or more.
+    #[inline]
+    fn left(self) -> u32 {
+        (self.0 as u32 & Self::LEFT) * Self::UNIT
+    }
+
+    /// In ms.
+    #[inline]
+    fn age(self, now: Moment) -> u32 {
+        now.0.wrapping_sub(self.at()) & Self::AT
+    }
+
+    /// It was asked about then, or later. Nothing never was.
+    fn is_newer(self, than: Moment) -> bool {
+        self.0 != 0 && self.at().wrapping_sub(than.0) & Self::AT < NEWER
     }
 }
 
@@ -174,15 +187,19 @@ mod tests {
         let (lives, at) = lives();
         let has_more = |key, db, than, now| lives.has_more(key, db, Milliseconds::at_least(than), at(now));
         let none = Duration::ZERO;
+        let seconds = Duration::from_secs;
         assert!(!has_more(7, 0, none, 1), "nothing was heard");
         lives.hear(7, 0, LEFT, at(10));
         assert!(has_more(7, 0, none, 10));
-        assert!(has_more(7, 0, LEFT - Duration::from_millis(60), 60));
+        assert!(has_more(7, 0, LEFT - seconds(2), 60));
         assert!(!has_more(7, 0, LEFT - Duration::from_millis(50), 60));
         assert!(has_more(7, 0, none, 1_009) && !has_more(7, 0, none, 1_010), "that is long ago");
         assert!(!has_more(7, 1, none, 10) && !has_more(8, 0, none, 10), "these are others");
-        lives.hear(7, 0, Duration::from_millis(20), at(300));
-        assert!(has_more(7, 0, none, 310) && !has_more(7, 0, none, 320));
+        lives.hear(7, 0, Duration::from_millis(1_200), at(300));
+        assert!(has_more(7, 0, none, 320) && !has_more(7, 0, seconds(2), 320));
+        lives.hear(7, 0, seconds(1), at(301));
+        assert!(!has_more(7, 0, none, 301), "less than a unit is nothing");
+        lives.hear(7, 0, LEFT, at(302));
         lives.forget(8, 0, at(310));
         assert!(has_more(7, 0, none, 310));
         lives.forget(7, 0, at(310));
@@ -192,19 +209,33 @@ mod tests {
         lives.hear(7, 0, LEFT, at(311));
         assert!(has_more(7, 0, none, 320));
         lives.hear(7, 0, Duration::MAX, at(400));
-        assert!(has_more(7, 0, Duration::from_secs(86_400 * 49), 410));
-        assert!(!has_more(7, 0, Duration::from_secs(86_400 * 50), 410));
+        assert!(has_more(7, 0, seconds(86_400 * 12), 410));
+        assert!(!has_more(7, 0, seconds(86_400 * 13), 410));
+    }
+
+    #[test]
+    fn points_in_time_come_round() {
+        let (lives, at) = lives();
+        let round = 1 << 24;
+        let has_more = |now| lives.has_more(7, 0, Milliseconds::at_least(Duration::ZERO), at(now));
+        lives.hear(7, 0, LEFT, at(round - 10));
+        assert!(has_more(round - 10) && has_more(round + 10));
+        lives.hear(7, 0, LEFT, at(round + 500));
+        assert!(has_more(round + 1_499) && !has_more(round + 1_500));
+        lives.hear(7, 0, LEFT, at(round - 1));
+        assert!(has_more(round + 1_499), "that was asked before");
     }
 
     #[test]
     fn the_oldest_makes_way() {
         let (lives, at) = lives();
-        let key = |number: u64| 5 + number * SETS as u64;
-        for number in 0..5 {
+        // In one set, and told from each other by the bits that are kept.
+        let key = |number: u64| number << 44 | 5;
+        for number in 0..9 {
             lives.hear(key(number), 0, LEFT, at(10 + number));
             lives.hear(key(1), 0, LEFT, at(10 + number));
         }
-        let known = (0..5).map(|number| lives.has_more(key(number), 0, Milliseconds::at_least(Duration::ZERO), at(20)));
-        assert_eq!(known.collect::<Vec<_>>(), [false, true, true, true, true]);
+        let known = (0..9).map(|number| lives.has_more(key(number), 0, Milliseconds::at_least(Duration::ZERO), at(20)));
+        assert_eq!(known.collect::<Vec<_>>(), [false, true, true, true, true, true, true, true, true]);
     }
 }
