@@ -23,12 +23,13 @@ pub struct Gathering {
     reads: Vec<OneRead>,
     /// What is asked behind some of them, in order.
     asked: Vec<Asked>,
-    /// How many bytes and reads there were the last time: those that come next are mostly alike.
-    last: (usize, usize),
 }
 
-/// No more room than this, for so many reads, is made ahead.
-const ROOM: (usize, usize) = (8 << 10, 64);
+/// Room for the reads of a run, which those of another have left.
+pub type Room = (Rc<Vec<u8>>, Vec<OneRead>);
+
+/// Room for more bytes, or for more reads, is not kept.
+const MOST_ROOM: (usize, usize) = (16 << 10, 256);
 
 /// What a read of one routed key is.
 pub struct Routed {
@@ -75,11 +76,6 @@ impl Gathering {
     /// One more: `command` as it is. Nothing is asked behind it.
     #[inline]
     pub fn push(&mut self, command: &[u8], read: Routed) {
-        if self.reads.is_empty() {
-            let (bytes, reads) = self.last;
-            self.bytes.reserve(bytes.min(ROOM.0));
-            self.reads.reserve(reads.min(ROOM.1));
-        }
         let begin = self.bytes.len() as u32;
         self.bytes.extend_from_slice(command);
         let Routed { key, route, command, drawn, shows } = read;
@@ -97,11 +93,12 @@ impl Gathering {
 
     /// All of them, about to be sent on this way.
     pub fn take(&mut self, way: &Way, sent: Instant, worker: &Rc<Worker>) -> Reads {
-        self.last = (self.bytes.len(), self.reads.len());
         let asked = std::mem::take(&mut self.asked);
-        let (bytes, reads) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.reads));
+        let (mut bytes, mut reads) = worker.take_room();
+        std::mem::swap(Rc::make_mut(&mut bytes), &mut self.bytes);
+        std::mem::swap(&mut reads, &mut self.reads);
         let (way, worker, moment) = (way.clone(), worker.clone(), worker.app.lives.moment(sent));
-        Reads { bytes: Rc::new(bytes), reads, judged: 0, asked, answered: 0, way, sent, moment, worker }
+        Reads { bytes, reads, judged: 0, asked, answered: 0, way, sent, moment, worker }
     }
 }
 
@@ -237,5 +234,19 @@ impl Reads {
             self.answered += 1;
         }
         Some(())
+    }
+}
+
+impl Drop for Reads {
+    /// Leaves its room to others, unless that is large, or the link has not let go of it.
+    fn drop(&mut self) {
+        let Some(bytes) = Rc::get_mut(&mut self.bytes) else { return };
+        if bytes.capacity() > MOST_ROOM.0 || self.reads.capacity() > MOST_ROOM.1 {
+            return;
+        }
+        bytes.clear();
+        let mut reads = std::mem::take(&mut self.reads);
+        reads.clear();
+        self.worker.give_room_back((self.bytes.clone(), reads));
     }
 }

@@ -5,6 +5,7 @@ use super::clients::Client;
 use super::conn::Batch;
 use super::learned::Learned;
 use super::metrics::CommandCounts;
+use super::reads::Room;
 use super::replies::Replies;
 use crate::cache::Engine;
 use crate::clock::SystemClock;
@@ -21,6 +22,9 @@ use std::time::Instant;
 
 /// Size of one read from a client.
 const READ: usize = 64 << 10;
+
+/// For so many runs of reads room is kept.
+const MOST_ROOMS: usize = 16;
 
 /// One worker thread's own state.
 pub struct Worker {
@@ -43,6 +47,8 @@ pub struct Worker {
     batch: Cell<Option<Box<Batch>>>,
     /// Scans the commands of every client that is not in the middle of one.
     scanner: Cell<Option<Box<CommandScanner>>>,
+    /// For runs of reads, left by others.
+    rooms: RefCell<Vec<Room>>,
     /// How many clients it has been assigned that have not ended.
     assigned: Arc<AtomicUsize>,
     /// The time, as of the last tick.
@@ -72,6 +78,7 @@ impl Worker {
             draining: Cell::new(false),
             batch: Cell::default(),
             scanner: Cell::default(),
+            rooms: RefCell::default(),
             assigned,
             clock: Cell::new(Instant::now()),
             seats: RefCell::default(),
@@ -105,6 +112,19 @@ impl Worker {
     /// It is between two commands again.
     pub fn give_scanner_back(&self, scanner: Box<CommandScanner>) {
         self.scanner.set(Some(scanner));
+    }
+
+    /// Room for the reads of a run.
+    pub fn take_room(&self) -> Room {
+        self.rooms.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Nothing is in it.
+    pub fn give_room_back(&self, room: Room) {
+        let mut rooms = self.rooms.borrow_mut();
+        if rooms.len() < MOST_ROOMS {
+            rooms.push(room);
+        }
     }
 
     /// All of it is sent and counted.
