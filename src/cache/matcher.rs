@@ -91,11 +91,11 @@ pub fn is_segment(text: &[u8]) -> bool {
         (colons.wrapping_sub(ONES) & !colons | word) & HIGH != 0
     };
     let is_plain = match (text.first_chunk(), text.last_chunk()) {
-        // In the middle some may be looked at twice.
         (Some(first), Some(last)) => {
-            let middle = text.get(8..text.len() - 8).unwrap_or_default().chunks(8).map(first_eight);
-            let ends = [*first, *last].map(u64::from_le_bytes);
-            !ends.into_iter().chain(middle).any(needs_care)
+            let ends = needs_care(u64::from_le_bytes(*first)) | needs_care(u64::from_le_bytes(*last));
+            // Where they overlap, nothing is between them.
+            let between = text.get(8..text.len() - 8).unwrap_or_default();
+            !ends && (between.is_empty() || !between.chunks(8).map(first_eight).any(needs_care))
         }
         _ => !needs_care(first_eight(text)),
     };
