@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def programs(weir, load):
-    """(Weir, load generator): those that were given, and else what deploy/build makes, and one that asks fast."""
-    load = load or build("load", "--profile", "load", "--bench", "load")
+    """(Weir, load generator): those that were given, and else what deploy/build and a release build make."""
+    load = load or build("load", "--release", "--bench", "load")
     weir = weir or shipped()
     return str(Path(weir).resolve()), str(Path(load).resolve())
 
