@@ -97,7 +97,7 @@ max_near = "1GiB"
 [[route]]
 key = "near:{id}"
 ttl = "1d"
-near = "NEAR"
+near = "1h"
 """
 
 ROUTED = """
@@ -179,7 +179,7 @@ class Stack:
         self.direct = Role(self.redis)
         self.peers = [Role(peer, server=self.redis) for peer in servers.peers(self.redis)]
         self.passing = Role(weir("passing through", upstream(self.redis)), server=self.redis)
-        near = weir("near hits", upstream(self.own_redis) + NEAR.replace("NEAR", "60s"))
+        near = weir("near hits", upstream(self.own_redis) + NEAR)
         self.near = Near(near, "near:", self.own_redis)
         routed = weir("hits with grace and tags", upstream(self.own_redis) + ROUTED + cold)
         self.routed = Routed(routed, "item:", self.own_redis)
