@@ -42,8 +42,10 @@ fn is_refused(command: &Command) -> bool {
     spec.is_some_and(|spec| matches!(spec.handling_of(args.as_args()), Handling::Refused(_)))
 }
 
+/// HELLO is queued where it names nobody. But what it answers has a number that differs, and a push in the middle of EXEC's array
+/// (of a PUBLISH to the client itself) takes the place of an element, so that the last one cannot be told from a reply.
 fn is_not_queued(command: &Command) -> bool {
-    NOT_QUEUED.iter().any(|name| command.is(name)) || (command.is("HELLO") && command.words().len() > 2)
+    NOT_QUEUED.iter().any(|name| command.is(name)) || command.is("HELLO")
 }
 
 /// The sequence without them.
