@@ -42,40 +42,52 @@ fn is_refused(command: &Command) -> bool {
     spec.is_some_and(|spec| matches!(spec.handling_of(args.as_args()), Handling::Refused(_)))
 }
 
-/// HELLO is queued where it names nobody. But what it answers has a number that differs, and a push in the middle of EXEC's array
-/// (of a PUBLISH to the client itself) takes the place of an element, so that the last one cannot be told from a reply.
-fn is_not_queued(command: &Command) -> bool {
-    NOT_QUEUED.iter().any(|name| command.is(name)) || command.is("HELLO")
+/// What a client has queued.
+#[derive(Clone, Copy, Default)]
+struct Transaction {
+    /// Its commands are.
+    queues: bool,
+    /// A PUBLISH is among them: to the client itself, it would be a push in the middle of EXEC's array, which takes the place of
+    /// an element. The last element then cannot be told from a reply.
+    publishes: bool,
+}
+
+impl Transaction {
+    fn leaves_out(self, command: &Command) -> bool {
+        // A number in HELLO's answer differs, and where that stands must be known.
+        let is_unsure = command.is("HELLO") && (self.publishes || command.words().len() > 2);
+        self.queues && (is_unsure || NOT_QUEUED.iter().any(|name| command.is(name)))
+    }
+
+    /// After this command.
+    fn follow(&mut self, command: &Command) {
+        match command.words() {
+            [_] if command.is("MULTI") => self.queues = true,
+            _ if command.is("EXEC") => *self = Self::default(),
+            [_] if ["DISCARD", "RESET"].iter().any(|name| command.is(name)) => *self = Self::default(),
+            _ => self.publishes |= self.queues && (command.is("PUBLISH") || command.is("SPUBLISH")),
+        }
+    }
 }
 
 /// The sequence without them.
 pub fn without(mut sequence: Sequence) -> Sequence {
-    let mut queues = [false; CLIENTS];
+    let mut transactions = [Transaction::default(); CLIENTS];
     for turn in &mut sequence.turns {
-        let queues = &mut queues[turn.client];
+        let transaction = &mut transactions[turn.client];
         turn.steps.retain(|step| {
-            let mut queues_behind = *queues;
+            let mut behind = *transaction;
             let left_out = step.0.iter().any(|command| {
-                let left_out = is_left_out(command) || (queues_behind && is_not_queued(command));
-                follow(&mut queues_behind, command);
+                let left_out = is_left_out(command) || behind.leaves_out(command);
+                behind.follow(command);
                 left_out
             });
             if !left_out {
-                *queues = queues_behind;
+                *transaction = behind;
             }
             !left_out
         });
     }
     sequence.turns.retain(|turn| !turn.steps.is_empty());
     sequence.settled()
-}
-
-/// Whether commands are queued after this one.
-fn follow(queues: &mut bool, command: &Command) {
-    match command.words() {
-        [_] if command.is("MULTI") => *queues = true,
-        _ if command.is("EXEC") => *queues = false,
-        [_] if ["DISCARD", "RESET"].iter().any(|name| command.is(name)) => *queues = false,
-        _ => {}
-    }
 }
