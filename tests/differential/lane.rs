@@ -127,7 +127,8 @@ impl Lane<'_> {
 
     fn report(&self, index: u64, stack: &mut Stack, last: Vec<Sequence>, difference: Difference) -> (String, String) {
         let head = format!("{:?}, lane {}, sequence {index}, WEIR_TEST_SEED={}", self.tested, self.number, self.seed);
-        eprintln!("{head}: a difference; shrinking");
+        let shown = format!("{head}\n{}", script::difference(&difference));
+        eprintln!("found: {shown}shrinking");
         stack.pair.patience = SHRINK_PATIENCE;
         let alone = last.last().cloned().into_iter().collect::<Vec<_>>();
         let mut in_place = |sequences: &[Sequence]| {
@@ -143,7 +144,8 @@ impl Lane<'_> {
                 sequences.iter().find_map(|sequence| stack.pair.run(sequence).err())
             }),
         };
-        let report = format!("{head}\n{}{}", script::difference(&difference), script::script(&sequences));
-        (script::names(&sequences), report)
+        // The script may be long: what it shows stands at the end, where a log that was cut still has it.
+        let shown = format!("{head}\n{}", script::difference(&difference));
+        (script::names(&sequences), format!("{}{shown}", script::script(&sequences)))
     }
 }

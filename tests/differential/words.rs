@@ -87,6 +87,8 @@ fn word(rng: &mut Rng, token: &str) -> Vec<u8> {
         "huge" => vec![b'y'; rng.usize(16_000..40_000)],
         "restore" => RESTORED.to_vec(),
         "no-functions" => NO_FUNCTIONS.to_vec(),
+        // Never twice the same: whether GT takes a life as long as the last one depends on the clock's milliseconds.
+        "life-once" => rng.u32(200_000..9_000_000).to_string().into_bytes(),
         "v" if rng.u8(..12) == 0 => {
             let odd = pick(rng, &["$bytes", "$long"]);
             word(rng, odd)
@@ -148,7 +150,7 @@ fn choices(name: &str) -> Option<&'static [&'static str]> {
         "D" => &["1.5", "-0.1", "1e10", "0", "3", "abc", "nan", "inf", "1e400", ""],
         "bit" => &["0", "1"],
         "off" => &["0", "1", "7", "8", "20", "100"],
-        "ttl" => &["1000", "100000", "100000", "0", "-1", "abc", "9223372036854775807"],
+        "ttl" => &["60000", "100000", "100000", "0", "-1", "abc", "9223372036854775807"],
         "life" => &["1000", "100000"],
         "at" => &["9999999999", "9999999998", "1", "0"],
         "at-ms" => &["9999999999000", "9999999998000", "1", "0"],
