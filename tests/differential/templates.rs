@@ -83,7 +83,7 @@ pub const LISTS: &[&str] = &[
     "SORT $l [ DESC ] [ STORE $0 ]",
     "SORT $l! BY nosort GET # GET h1->f1 GET s*",
     "SORT_RO $l! ALPHA [ LIMIT 1 $count ]",
-    "SORT_RO $l BY s*",
+    "SORT_RO $l! BY s*",
 ];
 
 pub const SETS: &[&str] = &[
