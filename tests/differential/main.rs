@@ -93,6 +93,7 @@ fn two_redis_do_not_differ() {
 #[test]
 fn one_altered_byte_is_found_and_shown_small() {
     let found = run(&[Tested::Altered], 10_000).err().expect("MULTI comes soon");
-    let commands = found.lines().filter(|line| line.starts_with("# ")).count();
-    assert!(found.contains("QUEUE?") && commands <= 3, "{found}");
+    let commands = found.lines().filter(|line| line.starts_with("# ") && !line.starts_with("# Usage")).count();
+    // MULTI and a step, which is three commands if what is random among them is to come to the same.
+    assert!(found.contains("QUEUE?") && (2..=4).contains(&commands), "{found}");
 }
