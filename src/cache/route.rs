@@ -335,6 +335,12 @@ impl Route {
     pub fn has_near(&self) -> bool {
         !self.config.near.is_zero()
     }
+
+    /// Where its values are kept, if a read of one waits for nobody but the store.
+    pub fn kept(&self) -> Option<Kept> {
+        let kept = if self.has_near() { Kept::Near } else { Kept::Store };
+        self.config.wait_for_fill().is_zero().then_some(kept)
+    }
 }
 
 impl RouteMetrics {
@@ -381,6 +387,17 @@ struct Head {
     mask: u64,
     /// There are no more of them, and behind them stands one segment: so many it are.
     segment_at: Option<usize>,
+    /// Where its values are kept, for a read that waits for nobody but the store; `None`: one may have to wait for a client.
+    kept: Option<Kept>,
+}
+
+/// Where a route's values are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// At the store, and in this process too.
+    Near,
+    /// At the store alone.
+    Store,
 }
 
 impl Head {
@@ -390,16 +407,17 @@ impl Head {
             _ => &[],
         };
         let segment_at = route.matcher.simple().filter(|length| *length <= 8);
-        Head { bytes: first_eight(text), mask: first_eight(&[0xff; 8][..text.len().min(8)]), segment_at }
+        let (bytes, mask) = (first_eight(text), first_eight(&[0xff; 8][..text.len().min(8)]));
+        Head { bytes, mask, segment_at, kept: route.kept() }
     }
 
     /// Whether the key, of which these are the first eight bytes, is one of the route's.
     #[inline]
-    fn leads_to(&self, route: &Route, key: &[u8], first: u64) -> bool {
+    fn leads_to(&self, route: impl FnOnce() -> bool, key: &[u8], first: u64) -> bool {
         first & self.mask == self.bytes
             && match self.segment_at {
                 Some(length) => key.get(length..).is_some_and(is_segment),
-                None => route.matches(key),
+                None => route(),
             }
     }
 }
@@ -418,9 +436,26 @@ impl Routes {
     /// The same, with its index for [`Routes::get`].
     #[inline]
     pub fn find_indexed(&self, key: &[u8]) -> Option<(usize, &Arc<Route>)> {
+        self.find_index(key).map(|index| (index, &self.routes[index]))
+    }
+
+    #[inline]
+    fn find_index(&self, key: &[u8]) -> Option<usize> {
         let first = first_eight(key);
-        let mut candidates = self.heads.iter().zip(&self.routes).enumerate();
-        candidates.find_map(|(index, (head, route))| head.leads_to(route, key, first).then_some((index, route)))
+        let mut heads = self.heads.iter().enumerate();
+        heads.find(|(index, head)| head.leads_to(|| self.matches(*index, key), key, first)).map(|(index, _)| index)
+    }
+
+    /// Apart, for most routes are decided by their heads.
+    #[inline(never)]
+    fn matches(&self, index: usize, key: &[u8]) -> bool {
+        self.routes[index].matches(key)
+    }
+
+    /// Index of the key's route, if its values are kept there, and a read of one waits for nobody but the store.
+    #[inline]
+    pub fn find_kept(&self, kept: Kept, key: &[u8]) -> Option<usize> {
+        self.find_index(key).filter(|index| self.heads[*index].kept == Some(kept))
     }
 
     /// By index.

@@ -6,10 +6,10 @@
 //! ([`super::change`]), and what was asked before that and is answered after it is not heard; that others have shortened a life is
 //! found out so much later.
 //!
-//! It is a table that forgets: a set of a few keys for each place, one cache line, in which the newest takes the place of the
-//! oldest. All that is known of a key is one word, so that nobody waits for anybody; the key itself is known by no more than
-//! its hash, which is seeded anew in each process. Of ten million look-ups some eighty take another key for theirs, and ask about
-//! it a second later.
+//! It is a table that forgets: sets of a few keys, a cache line each, in which the newest goes to its home, or, if what stands there
+//! was heard lately, takes the place of the oldest. All that is known of a key is one word, so that nobody waits for anybody; the
+//! key itself is known by no more than its hash, which is seeded anew in each process. Of ten million look-ups some eighty take
+//! another key for theirs, and ask about it a second later.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 const LATELY: u32 = 1000;
 /// Of eight keys each: an eighth of a MiB, which stays near the core. It is not there before the first key is noted.
 const SETS: usize = 2048;
+/// A key's home in its set is told by the bits of its hash from this one on: above those that tell the set.
+const HOME: u32 = SETS.ilog2();
 /// What was heard so much later, or less, is newer: no reply takes so long, and points in time come round much later. In ms.
 const NEWER: u32 = 1 << 20;
 
@@ -83,7 +85,7 @@ impl Lives {
         let place = match set.find(key) {
             Some((_, known)) if left > 0 && known.is_newer(at) => return,
             Some((place, _)) => Some(place),
-            None => set.heard().max_by_key(|(_, heard)| heard.age(at)).map(|(place, _)| place),
+            None => set.make_way(key, at),
         };
         place.into_iter().for_each(|place| place.store(Heard::new(key, at, left).0, Relaxed));
     }
@@ -114,9 +116,29 @@ impl Set {
         self.0.iter().map(|place| (place, Heard(place.load(Relaxed))))
     }
 
+    /// Where a key stands if nobody else stood there: so most are found at the first look.
+    #[inline]
+    fn home(&self, key: u64) -> (&AtomicU64, Heard) {
+        let place = &self.0[(key >> HOME) as usize % self.0.len()];
+        (place, Heard(place.load(Relaxed)))
+    }
+
     #[inline]
     fn find(&self, key: u64) -> Option<(&AtomicU64, Heard)> {
+        let home = self.home(key);
+        if home.1.is_of(key) {
+            return Some(home);
+        }
         self.heard().find(|(_, heard)| heard.is_of(key))
+    }
+
+    /// The place of a key that is not there.
+    fn make_way(&self, key: u64, now: Moment) -> Option<&AtomicU64> {
+        let (home, heard) = self.home(key);
+        if heard.0 == 0 || heard.age(now) >= LATELY {
+            return Some(home);
+        }
+        self.heard().max_by_key(|(_, heard)| heard.age(now)).map(|(place, _)| place)
     }
 }
 

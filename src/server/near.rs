@@ -19,7 +19,7 @@ use super::gets::{Gets, MOST};
 use super::keys::{RoutedKey, RoutedKeys};
 use super::timed::Shows;
 use crate::cache::near::{Key, Moment, Near};
-use crate::cache::route::{Route, Routes};
+use crate::cache::route::{Kept, Routes};
 use crate::resp::args::Args;
 use crate::resp::command::Spec;
 use crate::resp::write::{self, Protocol};
@@ -188,7 +188,7 @@ fn look_at_strings(
     write::array(out, keys.len());
     while keys.len() > 0 {
         let wanted = keys.len().min(MOST);
-        let gets = Gets::new(keys.by_ref().take(wanted).map(|key| (key, 0)), |key| plain_route(routes, key, true));
+        let gets = Gets::new(keys.by_ref().take(wanted).map(|key| (key, 0)), |key| routes.find_kept(Kept::Near, key));
         let found = near.look_each(gets.all().iter().map(|get| get.near(who)), now, |value| {
             element(value, who.protocol, out);
             true
@@ -199,19 +199,6 @@ fn look_at_strings(
         gets.all().iter().for_each(|get| add_key(hits, get.route, 1));
     }
     true
-}
-
-/// Index of the key's route, if its keys are kept near, or are not, as asked for; and a read of one waits for nobody but the store.
-#[inline]
-pub(super) fn plain_route(routes: &Routes, key: &[u8], is_near: bool) -> Option<usize> {
-    let (index, route) = routes.find_indexed(key)?;
-    is_plain(route, is_near).then_some(index)
-}
-
-/// The same of a key whose route is known.
-#[inline]
-pub(super) fn is_plain(route: &Route, is_near: bool) -> bool {
-    route.has_near() == is_near && route.config.wait_for_fill().is_zero()
 }
 
 /// An element of MGET's answer; a hash is nil to it.

@@ -8,12 +8,12 @@ use super::conn::Conn;
 use super::freshness::{asked, remembers};
 use super::gets::{Get, Gets, MOST};
 use super::lives::Milliseconds;
-use super::near::{is_plain, plain_route, show};
+use super::near::show;
 use super::reads::Routed;
 use super::timed::Shows;
 use crate::cache::near::Near;
 use crate::cache::refresh::Schedule;
-use crate::cache::route::Route;
+use crate::cache::route::{Kept, Route};
 use crate::resp::command::{Spec, lookup_indexed};
 use crate::resp::scan::Series;
 use crate::store::Backend;
@@ -96,11 +96,11 @@ impl Conn {
         match (routes.find_indexed(key), &worker.app.near) {
             (None, _) => self.pass_on(series, bytes, start, command),
             (Some(_), _) if worker.engine.has_doubts() => nothing,
-            (Some((index, route)), Some(near)) if is_first && is_alone && is_plain(route, true) => {
+            (Some((index, route)), Some(near)) if is_first && is_alone && route.kept() == Some(Kept::Near) => {
                 self.answer_near(near, &[Get::new(key, end, index)], start, command)
             }
             (Some((_, route)), Some(near)) if is_first && route.has_near() => {
-                let gets = Gets::new(series, |key| plain_route(routes, key, true));
+                let gets = Gets::new(series, |key| routes.find_kept(Kept::Near, key));
                 self.answer_near(near, gets.all(), start, command)
             }
             (Some(_), _) => self.send_behind(series, bytes, start, (command, spec)),
@@ -140,7 +140,7 @@ impl Conn {
     ) -> Done {
         let worker = self.worker.clone();
         let gets = Gets::new(series.take(self.replies.room(self.gathered())), |key| {
-            plain_route(&worker.app.routes, key, false)
+            worker.app.routes.find_kept(Kept::Store, key)
         });
         if gets.len() == 0 {
             return Done::new(gets.all(), start, 0);
@@ -152,17 +152,21 @@ impl Conn {
         let now = lives.moment(self.now());
         lives.warm(gets.hashes(), db);
         let (mut schedules, mut reads) = (Schedules::default(), std::mem::take(&mut self.batch().reads));
-        let mut at = start;
+        reads.reserve(gets.len());
+        let (mut at, mut copied) = (start, start);
         for get in gets.all() {
             let route = worker.app.routes.get(get.route);
             let (drawn, shows) = (worker.engine.draws(route.checks.hits), Some(Shows::String));
-            reads.push(&bytes[at..get.end], Routed { key: get.hash, route: get.route, command, drawn, shows });
+            reads.push(get.end - at, Routed { key: get.hash, route: get.route, command, drawn, shows });
+            at = get.end;
             let (schedule, remembers) = schedules.of(get.route, route, || self.schedule(spec, route));
             if !remembers.is_some_and(|than| lives.has_more(get.hash, db, than, now)) {
+                reads.copy(&bytes[copied..at]);
+                copied = at;
                 asked(1, get.route, route, *schedule, None).into_iter().for_each(|asked| reads.ask(get.key, asked));
             }
-            at = get.end;
         }
+        reads.copy(&bytes[copied..at]);
         self.batch().reads = reads;
         Done::new(gets.all(), start, gets.len())
     }

@@ -75,7 +75,8 @@ impl Conn {
         let asked = self.ask_behind(shows, spec, &key);
         let read = Routed { key: key.hash, route: key.index, command: self.command_index(), drawn, shows };
         let reads = &mut self.batch().reads;
-        reads.push(&request.bytes[request.start..request.end], read);
+        reads.push(request.end - request.start, read);
+        reads.copy(&request.bytes[request.start..request.end]);
         asked.into_iter().for_each(|asked| reads.ask(key.key, asked));
         Some(Flow::Next)
     }
