@@ -9,6 +9,7 @@
 //!   answered nil at once; and so they are if a command that came with them cannot be done before they are answered
 //!   (a write of the same key, MULTI, SELECT, one more than may be under way …).
 
+use super::conn::{Conn, Muting};
 use super::lifetime::Leaves;
 use super::output::Output;
 use super::replies::Read;
@@ -149,6 +150,27 @@ pub fn release(worker: &Worker, route: &Arc<Route>, key: &[u8], way: &Way, leave
     });
     if released.as_mut().now_or_never().is_none() {
         tokio::task::spawn_local(released);
+    }
+}
+
+impl Conn {
+    /// How a read of a key of this route waits for another client to fill it.
+    pub(super) fn patience(&self, route: &Route) -> Option<Patience> {
+        let waits = !route.config.wait_for_fill().is_zero() && !self.is_private() && self.muting == Muting::Off;
+        waits.then(|| Patience::new(self.worker.engine.reader(self.client.id), self.batches.get_or_init(Rc::default)))
+    }
+
+    /// The client has sent more.
+    pub fn begin_batch(&self) {
+        self.batches.get().inspect(|batches| batches.begin());
+    }
+
+    /// What it has sent cannot be done yet: it must not be other clients that this waits for.
+    pub fn hurry(&self) {
+        let Some(batches) = self.batches.get() else { return };
+        if batches.waiting() > 0 && batches.waiting() == self.replies.unanswered() {
+            batches.begin();
+        }
     }
 }
 

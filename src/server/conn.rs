@@ -1,57 +1,37 @@
 //! What one client's commands do: each goes to the store as it is, to the engine, or is answered here.
 //!
-//! Plain commands that follow each other travel upstream as one slice and wait as one slot (a *run*), and most of them come by a
-//! shorter way ([`super::short_cut`]). A command on a routed key ends the run:
-//! - a read goes to the store too, and comes back to the engine only if its reply could be an absent key's; reads of one key each
-//!   that follow each other make a run of their own ([`super::reads`]);
-//! - a write first drops the key's lease (the fence), and says no longer TTL than the route's ([`super::lifetime`]); of a key
-//!   that applications fill themselves the lease goes afterwards ([`super::aside`]);
-//! - a command that needs the old value makes the key present first.
+//! Most commands come by a shorter way ([`super::series`], [`super::short_cut`]). The others are told apart here: commands on data
+//! ([`super::data`]), Weir's own ([`super::own`]), and those that a server remembers something of, which go over a link of the
+//! client's own ([`super::private`]). What is to be sent gathers until all that came together is acted on ([`super::batch`]).
 //!
 //! A later command of the same client on a key that an earlier one still works on waits for it (G3): [`Flow::Wait`].
-//! Commands that a server remembers something of go over a link of the client's own, see [`super::private`].
 
 use super::access::User;
 use super::as_user::Verdict;
-use super::aside::{Batches, Patience};
-use super::change::Change;
+use super::aside::Batches;
+use super::batch::Batch;
 use super::clients::Client;
 use super::clustered::Pending;
-use super::keys::{KeyHashes, RoutedKey, RoutedKeys};
-use super::lasting::Lasting;
+use super::errand::Errand;
+use super::keys::KeyHashes;
 use super::learned::Word;
-use super::lifetime::{self, Bounds, Leaves};
-use super::metrics::{self, CommandCounts, Path};
-use super::missed;
-use super::near::{KeysOfRoutes, NearHits};
+use super::metrics::{self, CommandCounts};
+use super::own;
 use super::private::{self, Hold};
-use super::reads::Gathering;
-use super::replies::{Commands, Missed, Read, Replies};
+use super::replies::Replies;
 use super::rights::Rights;
-use super::routed::{self, Modify};
-use super::sampling::DrawnKeys;
+use super::transaction;
 use super::worker::Worker;
-use super::{embedded_server, own};
-use crate::cache::consistency::Source;
-use crate::cache::near::{Moment, Near};
-use crate::cache::route::{Fence, Route};
-use crate::config::OnModify;
-use crate::resp::args::{Args, OwnedArgs};
-use crate::resp::command::{Access, Flags, Handling, Spec, lookup, lookup_indexed};
-use crate::resp::scan::{ScanLimits, may_be_absent_among};
+use crate::resp::args::Args;
+use crate::resp::command::{Flags, Handling, Spec, lookup, lookup_indexed};
+use crate::resp::scan::ScanLimits;
 use crate::resp::write::{self, Protocol};
-use crate::store::redis::cluster::lane::Target;
-use crate::store::redis::link::{Owed, Sink};
+use crate::store::redis::link::Sink;
 use crate::store::{Backend, Identity, Way};
-use futures_util::FutureExt;
-use smallvec::smallvec;
 use std::borrow::Cow;
-use std::cell::{Cell, OnceCell, RefCell};
-use std::ops::Range;
-use std::panic::AssertUnwindSafe;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// What comes after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,65 +67,21 @@ pub struct Conn {
     /// The server has forgotten this client: see [`Conn::has_let_go`].
     pub(super) let_go: bool,
     pub(super) way: Way,
-    errand: Option<Errand>,
+    pub(super) errand: Option<Errand>,
     /// What an errand has found out about the command that waited for it.
-    verdict: Option<Box<Verdict>>,
+    pub(super) verdict: Option<Box<Verdict>>,
     pub(super) sink: Rc<dyn Sink>,
     /// What gathers while bytes are acted on: the worker's, for it acts on one client at a time. `None`: nothing has.
-    batch: Option<Box<Batch>>,
+    pub(super) batch: Option<Box<Batch>>,
     /// Slot of the command being acted on, if the upstream is a cluster and the command has keys.
     pub(super) slot: Option<u16>,
     /// In a cluster: a transaction that has no node yet.
     pub(super) pending: Option<Box<Pending>>,
     /// Which of its commands came together, once one of them might wait for another client.
-    batches: OnceCell<Rc<Batches>>,
+    pub(super) batches: OnceCell<Rc<Batches>>,
     /// Index of the command being acted on, for the counters.
-    command: u16,
+    pub(super) command: u16,
 }
-
-/// What gathers of the commands that came together until they are all acted on.
-pub struct Batch {
-    pub(super) run: Run,
-    /// Routed reads that wait for their run to be sent. Of it and `run` one at most is not empty.
-    pub(super) reads: Gathering,
-    /// When the bytes that are being acted on had come.
-    now: Instant,
-    /// The same as the near cache reckons it, once it was asked.
-    moment: Cell<Option<Moment>>,
-    /// Commands that the embedded store has answered: plain ones, and routed reads.
-    pub(super) embedded: (usize, usize),
-    /// Reads that the near cache has answered.
-    pub(super) near_hits: NearHits,
-    /// Room to count the keys of one command in.
-    pub(super) near_keys: KeysOfRoutes,
-}
-
-impl Default for Batch {
-    /// Nothing, as of now.
-    fn default() -> Self {
-        Batch {
-            run: Run::default(),
-            reads: Gathering::default(),
-            now: Instant::now(),
-            moment: Cell::default(),
-            embedded: (0, 0),
-            near_hits: NearHits::default(),
-            near_keys: KeysOfRoutes::default(),
-        }
-    }
-}
-
-impl Batch {
-    /// Commands that wait for their run to be sent.
-    fn gathered(&self) -> usize {
-        self.run.commands.len() + self.reads.len()
-    }
-}
-
-/// Something that the client's next command waits for, and what is to be done to the client then.
-type Errand = Rc<RefCell<Option<After>>>;
-/// What an errand comes to.
-pub type After = Box<dyn FnOnce(&mut Conn)>;
 
 /// Whether replies are sent at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,39 +93,6 @@ pub enum Muting {
     Next,
     /// None.
     All,
-}
-
-/// Plain commands that stand together in the bytes being acted on.
-#[derive(Default)]
-pub(super) struct Run {
-    bytes: Range<usize>,
-    commands: Commands,
-    /// In a cluster: where in the bytes of the run each command ends, and the node that all of them go to.
-    ends: Vec<u32>,
-    target: Target,
-    /// What they change.
-    changes: Vec<Change>,
-}
-
-impl Run {
-    /// Whether a command to this target that begins here is the next of it.
-    pub(super) fn goes_on(&self, at: usize, target: &Target) -> bool {
-        !self.commands.is_empty() && self.bytes.end == at && self.target == *target
-    }
-
-    /// An empty one, of commands to the upstream itself, begins here.
-    pub(super) fn begin(&mut self, at: usize) {
-        (self.bytes, self.target) = (at..at, Target::default());
-    }
-
-    /// One more, which ends there.
-    pub(super) fn push(&mut self, command: u16, end: usize, is_cluster: bool) {
-        self.bytes.end = end;
-        self.commands.push(command);
-        if is_cluster {
-            self.ends.push((end - self.bytes.start) as u32);
-        }
-    }
 }
 
 /// One command, where it stands among the bytes that came with it.
@@ -345,7 +248,7 @@ impl Conn {
             return self.answer(request, |out| write::error(out, "NOAUTH Authentication required."));
         }
         if let Some(text) = self.rights.as_ref().and_then(|rights| rights.refusal(known, request.args)) {
-            return private::deny(self, known.map(|(_, spec)| spec), request, text);
+            return transaction::deny(self, known.map(|(_, spec)| spec), request, text);
         }
         let spec = match known {
             Some((_, spec)) => Some(spec),
@@ -369,18 +272,6 @@ impl Conn {
         self.rights.is_none()
     }
 
-    /// The command that a client's command becomes on a route, by its TTL; `None`: it is as it should be.
-    fn shortened(&self, spec: &Spec, args: Args<'_>) -> Option<OwnedArgs> {
-        if !lifetime::says(spec) {
-            return None;
-        }
-        let route = self.worker.app.routes.find(args.get(1)?)?;
-        let share = self.worker.engine.share(&route.config);
-        let finely = !self.is_upstream_user();
-        let bounds = Bounds { most: route.config.ttl, share, finely, grace: route.grace() };
-        lifetime::shortened(spec, args, bounds)
-    }
-
     /// Acts on a command that its client may give.
     fn proceed(&mut self, spec: Option<&'static Spec>, request: Request<'_>) -> Flow {
         // Before anything of it is sent, whichever way it goes.
@@ -394,14 +285,6 @@ impl Conn {
             change.into_iter().for_each(|change| self.hold_until_answered(change));
         }
         flow
-    }
-
-    /// What the newest command changes is under way until it is answered.
-    fn hold_until_answered(&mut self, change: Change) {
-        match &mut self.batch {
-            Some(batch) if !batch.run.commands.is_empty() => batch.run.changes.push(change),
-            _ => self.replies.hold_last(change),
-        }
     }
 
     fn carry_out(&mut self, spec: Option<&'static Spec>, request: Request<'_>) -> Flow {
@@ -457,17 +340,6 @@ impl Conn {
         self.replies.any_open() || self.gathered() > 0
     }
 
-    /// Commands that wait for their run to be sent.
-    pub fn gathered(&self) -> usize {
-        self.batch.as_ref().map_or(0, |batch| batch.gathered())
-    }
-
-    /// What gathers now.
-    #[inline]
-    pub(super) fn batch(&mut self) -> &mut Batch {
-        self.batch.get_or_insert_with(|| self.worker.take_batch())
-    }
-
     /// Where replies to this client go.
     pub fn sink(&self) -> Rc<dyn Sink> {
         self.sink.clone()
@@ -476,48 +348,6 @@ impl Conn {
     /// Its commands take this way from here on. Nothing of it may be under way.
     pub fn set_way(&mut self, way: Way) {
         self.way = way;
-    }
-
-    /// The client's next command waits until `errand` is over; what that comes to is then done first.
-    pub fn run_errand<A: FnOnce(&mut Conn) + 'static>(&mut self, errand: impl Future<Output = A> + 'static) {
-        let cell = Errand::default();
-        self.errand = Some(cell.clone());
-        let replies = self.replies.clone();
-        tokio::task::spawn_local(async move {
-            let after: After = match AssertUnwindSafe(errand).catch_unwind().await {
-                Ok(after) => Box::new(after),
-                Err(_) => Box::new(|conn| conn.closing = true),
-            };
-            *cell.borrow_mut() = Some(after);
-            replies.wake();
-        });
-    }
-
-    /// What an errand finds out about the command being acted on: one question a command. `None`: the command waits for the
-    /// answer, and is acted on again.
-    pub fn ask(&mut self, question: impl Future<Output = Verdict> + 'static) -> Option<Verdict> {
-        if let Some(verdict) = &self.verdict {
-            return Some((**verdict).clone());
-        }
-        self.run_errand(async move {
-            let verdict = question.await;
-            move |conn: &mut Conn| conn.verdict = Some(Box::new(verdict))
-        });
-        None
-    }
-
-    /// Whether an errand is not over yet.
-    pub fn errand_is_open(&self) -> bool {
-        self.errand.is_some()
-    }
-
-    /// Does what an errand has come to.
-    fn finish_errand(&mut self) {
-        let after = self.errand.as_ref().and_then(|errand| errand.borrow_mut().take());
-        if let Some(after) = after {
-            self.errand = None;
-            after(self);
-        }
     }
 
     /// A slot for an answer that takes its time and has to do with no key.
@@ -589,350 +419,6 @@ impl Conn {
         self.forward(request)
     }
 
-    /// A command on data.
-    fn data(&mut self, spec: &'static Spec, request: Request<'_>) -> Flow {
-        let app = &self.worker.app;
-        if app.routes.is_empty() && self.way.lane().is_none() && !app.has_own_keys() {
-            return self.forward(request);
-        }
-        let access = spec.access_of(request.args);
-        if access == Access::None {
-            // FLUSHALL, KEYS, SCRIPT …: it may see or change every key.
-            let wide = spec.flags.contains(Flags::WRITE) || spec.flags.contains(Flags::READONLY);
-            let waits = wide && self.replies.any_routed_open();
-            return if waits { Flow::Wait } else { self.without_own_keys(spec, request) };
-        }
-        if let Some(refusal) = self.refuse_on_own_keys(spec, access, request) {
-            return refusal;
-        }
-        let worker = self.worker.clone();
-        let Some(keys) = RoutedKeys::find(&worker, spec, request.args) else {
-            let waits = self.replies.any_routed_open()
-                && KeyHashes::of(spec, request.args)
-                    .is_some_and(|hashes| self.replies.is_open(&hashes, access != Access::Read));
-            return if waits { Flow::Wait } else { self.forward(request) };
-        };
-        if self.replies.is_open(&keys.hashes, access != Access::Read) || !self.lane_is_free_for(access, request) {
-            return Flow::Wait;
-        }
-        match access {
-            Access::Read if self.read_in_doubt(spec, request, &keys) => {}
-            Access::Read if self.prolongs(spec, request, &keys) => self.read_prolonging(request, keys),
-            Access::Read if !self.loads() => return self.forward(request),
-            Access::Read if self.read_near(spec, request, &keys) => {}
-            Access::Read if keys.tells_life_without_grace(spec) => self.read_life(spec, request, keys),
-            Access::Read => self.read(spec, request, keys),
-            Access::Modify if self.loads() && keys.iter().any(|key| key.route.on_modify() != OnModify::Pass) => {
-                self.modify(spec, request, keys)
-            }
-            _ if self.is_upstream_user() => {
-                let routed = keys.iter().map(|key| (key.key.to_vec(), key.route.clone())).collect();
-                return self.write_as_user(request, routed, keys.hashes, Leaves::of(spec, request.args));
-            }
-            _ => self.write(spec, request, keys),
-        }
-        Flow::Next
-    }
-
-    /// A routed read: at the store first.
-    fn read(&mut self, spec: &Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
-        self.send_run(request.bytes);
-        let command = request.command();
-        let (way, RoutedKey { key, index, route, .. }) = (self.way.clone(), *keys.first());
-        let caps = (spec.name == "getex" && request.args.len() > 2)
-            .then(|| (route.clone(), key.to_vec(), Leaves::of(spec, request.args)));
-        let patience = self.patience(route);
-        let other_routes: Box<[usize]> = keys.others().iter().map(|key| key.index).collect();
-        let all_keys = if spec.first == spec.last { 1 } else { spec.key_positions(request.args).count() };
-        let count_hits = || {
-            route.metrics.lookups.hit.increment(1);
-            keys.others().iter().for_each(|key| key.route.metrics.lookups.hit.increment(1));
-        };
-        let (seen, opts_in) = (self.is_private(), self.opts_in());
-        let timed = self.time(spec, request.args, &keys);
-        let drawn = self.draw(&keys);
-        let command_of = || command.to_vec();
-        let read = |keys, timed, drawn| Read {
-            command: command_of(),
-            keys,
-            route: index,
-            other_routes,
-            all_keys,
-            way,
-            seen,
-            opts_in,
-            timed,
-            drawn,
-            patience,
-        };
-        match &self.worker.backend {
-            Backend::Redis(_) => {
-                let drawn = (!drawn.is_empty()).then(|| Box::new(DrawnKeys(drawn)));
-                let asked = timed.as_ref().map(|timed| timed.commands(&command, request.args));
-                let slot = self.replies.open_read(read(keys.hashes, timed, drawn), self.command);
-                match asked {
-                    None => self.send(&command, &[command.len() as u32], slot),
-                    Some((commands, ends)) => self.send(&commands, &ends, slot),
-                }
-                if let Some((route, key, leaves)) = caps {
-                    routed::cap(&self.worker, &route, &key, &self.way, leaves);
-                }
-            }
-            Backend::Embedded(embedded) => {
-                let mut reply = Vec::new();
-                if !embedded.execute_known(self.command, self.way.context(), request.args, &mut reply) {
-                    embedded.execute(self.way.context(), request.args, &mut reply);
-                }
-                let due = timed.map(|timed| self.refresh_embedded(embedded, request.args, &timed));
-                if may_be_absent_among(&reply, all_keys) {
-                    let slot = self.replies.open_slow(keys.hashes.clone(), self.command);
-                    return self.start_read(Missed {
-                        place: slot.into(),
-                        read: read(keys.hashes, None, None),
-                        reply: Ok(reply),
-                    });
-                }
-                if let Some((route, key, leaves)) = caps {
-                    routed::cap(&self.worker, &route, &key, &self.way, leaves);
-                }
-                match due {
-                    None => count_hits(),
-                    Some(due) => self.count_timed(&keys, &due),
-                }
-                for (route, key) in drawn {
-                    self.worker.engine.check_hit(self.worker.app.routes.get(route), key, Source::Store);
-                }
-                self.batch().embedded.1 += 1;
-                self.answer_now(|out| out.extend_from_slice(&reply));
-            }
-        }
-    }
-
-    /// A routed command that needs the old value: the engine's work.
-    fn modify(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
-        self.send_run(request.bytes);
-        let modify = Modify {
-            keys: keys.iter().map(|key| (key.key.to_vec(), key.route.clone())).collect(),
-            lone: spec.key_positions(request.args).count() == 1,
-            command: request.command().into_owned(),
-            leaves: Leaves::of(spec, request.args),
-            way: self.way.clone(),
-        };
-        let slot = self.replies.open_slow(keys.hashes, self.command);
-        let worker = self.worker.clone();
-        self.replies.finish_with(slot, async move { routed::modify(&worker, modify).await });
-    }
-
-    /// A routed write: fenced, as it is, and capped.
-    fn write(&mut self, spec: &'static Spec, request: Request<'_>, keys: RoutedKeys<'_>) {
-        self.send_run(request.bytes);
-        let leaves = Leaves::of(spec, request.args);
-        let lasting = match keys.iter().any(|key| key.route.keeps_notes()) {
-            true => Lasting::of(&self.worker.app.routes, spec, request.args, leaves),
-            false => Lasting::default(),
-        };
-        let waits = leaves.a_value() && missed::in_doubt(&self.worker, &self.way, spec, request.args);
-        if lasting.waits() || waits || self.way.lane().is_some() {
-            return self.write_in_steps(request, keys, leaves);
-        }
-        for key in keys.iter() {
-            self.worker.note_invalidation(key.route, self.way.identity.db, key.key);
-            if key.route.fence(leaves.a_value()) == Fence::Ahead {
-                self.way.fence(key.key);
-            }
-        }
-        lasting.send_ahead(&self.way);
-        self.forward(request);
-        self.send_run(request.bytes);
-        keys.iter().for_each(|key| routed::settle(&self.worker, key.key, key.route, leaves, &self.way));
-    }
-
-    /// How a read of a key of this route waits for another client to fill it.
-    pub(super) fn patience(&self, route: &Route) -> Option<Patience> {
-        let waits = !route.config.wait_for_fill().is_zero() && !self.is_private() && self.muting == Muting::Off;
-        waits.then(|| Patience::new(self.worker.engine.reader(self.client.id), self.batches.get_or_init(Rc::default)))
-    }
-
-    /// What comes next is acted on as of this moment.
-    pub fn set_time(&mut self, now: Instant) {
-        let batch = self.batch();
-        batch.now = now;
-        batch.moment.set(None);
-    }
-
-    /// When the bytes that are being acted on had come.
-    pub(super) fn now(&self) -> Instant {
-        self.batch.as_ref().map_or_else(Instant::now, |batch| batch.now)
-    }
-
-    /// The same as the near cache reckons it.
-    #[inline]
-    pub(super) fn moment(&self, near: &Near) -> Moment {
-        let Some(batch) = &self.batch else { return near.moment(self.now()) };
-        batch.moment.get().unwrap_or_else(|| {
-            let moment = near.moment(batch.now);
-            batch.moment.set(Some(moment));
-            moment
-        })
-    }
-
-    /// The client has sent more.
-    pub fn begin_batch(&self) {
-        self.batches.get().inspect(|batches| batches.begin());
-    }
-
-    /// What it has sent cannot be done yet: it must not be other clients that this waits for.
-    pub fn hurry(&self) {
-        let Some(batches) = self.batches.get() else { return };
-        if batches.waiting() > 0 && batches.waiting() == self.replies.unanswered() {
-            batches.begin();
-        }
-    }
-
-    /// The routed keys of a command, and their routes.
-    pub fn routed_keys(&self, spec: &Spec, args: Args<'_>) -> Vec<(Vec<u8>, Arc<Route>)> {
-        let keys = RoutedKeys::find(&self.worker, spec, args);
-        keys.iter().flat_map(RoutedKeys::iter).map(|key| (key.key.to_vec(), key.route.clone())).collect()
-    }
-
-    /// Drops the leases of a command's routed keys, ahead of it. `None`: the command waits for that.
-    pub fn fence_routed(&mut self, spec: &Spec, request: Request<'_>) -> Option<Verdict> {
-        self.send_run(request.bytes);
-        let keys = self.routed_keys(spec, request.args);
-        if self.is_upstream_user() && !keys.is_empty() {
-            return self.fence_as_weir(&keys);
-        }
-        for (key, route) in keys {
-            self.worker.note_invalidation(&route, self.way.identity.db, &key);
-            self.way.fence(&key);
-        }
-        Some(Ok(()))
-    }
-
-    /// Sends a command of Weir's own over the client's link; nobody wants its reply.
-    pub fn send_alone(&self, command: &[u8]) {
-        if let Some(link) = self.way.link() {
-            link.send_and_forget(command, 1);
-        }
-    }
-
-    /// Sends `command` in a client's command's place.
-    pub fn forward_instead(&mut self, request: Request<'_>, command: &[u8]) -> Flow {
-        self.send_run(request.bytes);
-        let mut run = Run { bytes: 0..command.len(), commands: smallvec![self.command], ..Run::default() };
-        if self.way.lane().is_some() {
-            (run.ends, run.target) = (vec![command.len() as u32], self.plain_target(request.args));
-        }
-        self.batch().run = run;
-        self.send_run(command);
-        Flow::Next
-    }
-
-    /// Sends a command that answers in another way, or in another time, than others; `behind` goes with it. Answers its slot.
-    pub fn send_owed(&mut self, request: Request<'_>, behind: &[u8], owed: Owed, patience: Option<Duration>) -> u64 {
-        self.send_run(request.bytes);
-        let slot = self.replies.open_plain(smallvec![self.command], self.now());
-        if let Some(link) = self.way.link() {
-            let bytes = [&request.command(), behind].concat();
-            link.send_owed(&bytes, owed, patience, &self.sink, slot);
-        }
-        slot
-    }
-
-    /// Hands a command to the store as it is.
-    pub fn forward(&mut self, request: Request<'_>) -> Flow {
-        match &self.worker.backend {
-            Backend::Embedded(embedded) => {
-                let (context, args) = (self.way.context(), request.args);
-                self.answer_now(|out| {
-                    let is_done = embedded.execute_known(self.command, context, args, out)
-                        || embedded_server::answer(&self.worker.app, context, args, out);
-                    if !is_done {
-                        embedded.execute(context, args, out);
-                    }
-                });
-                self.batch().embedded.0 += 1;
-            }
-            Backend::Redis(_) if request.inline => {
-                let command = request.command();
-                return self.forward_instead(request, &command);
-            }
-            Backend::Redis(_) => {
-                let is_cluster = self.way.lane().is_some();
-                let target = if is_cluster { self.plain_target(request.args) } else { Target::default() };
-                let command = self.command;
-                let run = &mut self.batch().run;
-                if run.goes_on(request.start, &target) {
-                    run.push(command, request.end, is_cluster);
-                } else {
-                    self.send_run(request.bytes);
-                    let run = &mut self.batch().run;
-                    (run.bytes.start, run.target) = (request.start, target);
-                    run.push(command, request.end, is_cluster);
-                }
-            }
-        }
-        Flow::Next
-    }
-
-    /// Sends what has gathered.
-    pub fn send_run(&mut self, bytes: &[u8]) {
-        self.send_plain(bytes);
-        self.send_reads();
-    }
-
-    /// Sends the routed reads that have gathered, as one slice with one slot.
-    pub(super) fn send_reads(&mut self) {
-        let Some(batch) = self.batch.as_mut().filter(|batch| !batch.reads.is_empty()) else { return };
-        let reads = batch.reads.take(&self.way, batch.now, &self.worker);
-        let replies = reads.replies();
-        // A link that is down fails them at once, which finds their slot open.
-        let bytes = reads.bytes();
-        let slot = self.replies.open_reads(reads, batch.now);
-        self.way.send(&bytes, replies, &self.sink, slot);
-    }
-
-    /// Sends the run of plain commands that has gathered, as one slice with one slot.
-    pub(super) fn send_plain(&mut self, bytes: &[u8]) {
-        let Some(batch) = self.batch.as_mut().filter(|batch| !batch.run.commands.is_empty()) else { return };
-        let Run { bytes: range, commands, ends, target, changes } = std::mem::take(&mut batch.run);
-        let replies = commands.len() as u32;
-        let slot = self.replies.open_plain(commands, batch.now);
-        if !changes.is_empty() {
-            self.replies.hold(slot, changes);
-        }
-        match self.way.lane() {
-            None => self.way.send(&bytes[range], replies, &self.sink, slot),
-            Some(lane) => lane.send(target, &bytes[range], ends, &self.sink, slot),
-        }
-    }
-
-    /// Sends the commands of a slot that is open already, which end at `ends`.
-    fn send(&self, commands: &[u8], ends: &[u32], slot: u64) {
-        match self.way.lane() {
-            None => self.way.send(commands, ends.len() as u32, &self.sink, slot),
-            Some(lane) => {
-                let target = lane.target(self.slot, false);
-                lane.send(target, commands, ends.to_vec(), &self.sink, slot);
-            }
-        }
-    }
-
-    /// All whole commands that came together, at `begun`, are acted on.
-    pub fn end_batch(&mut self, bytes: &[u8], begun: Instant) {
-        self.send_run(bytes);
-        self.client.note_command(self.command, begun);
-        let Some(mut batch) = self.batch.take() else { return };
-        let (plain, reads) = std::mem::take(&mut batch.embedded);
-        let near = batch.near_hits.count(&self.worker.app.routes);
-        self.worker.give_batch_back(batch);
-        for (path, commands) in [(Path::Pass, plain), (Path::Upstream, reads), (Path::Near, near)] {
-            if commands > 0 {
-                self.worker.counts.observe(path, begun, commands);
-            }
-        }
-    }
-
     /// What has become due since the last time, before anything new is acted on.
     #[inline]
     pub fn catch_up(&mut self) {
@@ -957,11 +443,6 @@ impl Conn {
         for missed in self.replies.take_missed() {
             self.start_read(missed);
         }
-    }
-
-    pub(super) fn start_read(&self, missed: Missed) {
-        let worker = self.worker.clone();
-        self.replies.finish_with(missed.place, async move { routed::read(&worker, missed.read, missed.reply).await });
     }
 
     /// The newest command, where it was not acted on by itself.

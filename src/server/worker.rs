@@ -1,8 +1,8 @@
 //! What all clients of one worker thread share. Nothing here is shared with another thread but [`App`].
 
 use super::app::App;
+use super::batch::Batch;
 use super::clients::Client;
-use super::conn::Batch;
 use super::learned::Learned;
 use super::metrics::CommandCounts;
 use super::reads::Room;

@@ -1,32 +1,30 @@
 //! One client's replies, in the order of its requests (G3), whatever order they are found in.
 //!
 //! Each request, or run of plain requests, that is not answered at once opens a *slot*. The first slot writes straight
-//! into the client's output; later ones keep their bytes until they are first. The upstream's link delivers here as a
-//! [`Sink`]; a routed read whose reply could be that of an absent key is not passed on but handed to the session as
+//! into the client's output; later ones keep their bytes until they are first. The upstream's link delivers here
+//! ([`mod@sink`]); a routed read whose reply could be that of an absent key is not passed on but handed to the session as
 //! [`Missed`], and its slot stays open until the engine has answered.
 //!
 //! Holds no socket and starts nothing: it only keeps order, and wakes the session when there is something to do.
 
+mod order;
+mod read;
 mod run;
+mod sink;
+
+pub use self::read::{DueRead, Missed, Place, Read};
 
 use self::run::Run;
-use super::aside::Patience;
 use super::change::Change;
 use super::keys::KeyHashes;
 use super::metrics::{CommandCounts, Path};
 use super::output::Output;
 use super::patience::Wait;
 use super::reads::Reads;
-use super::sampling::{Drawn, DrawnKeys};
-use super::timed::{Due, Settled, Timed};
-use super::unstored::may_do_without;
+use super::sampling::Drawn;
 use super::window::Window;
-use crate::cache::error::upstream_error;
 use crate::config::Limits;
-use crate::resp::scan::may_be_absent_among;
 use crate::resp::write;
-use crate::store::redis::link::{Part, Sink};
-use crate::store::{StoreError, Way};
 use futures_util::FutureExt;
 use smallvec::{SmallVec, smallvec};
 use std::cell::RefCell;
@@ -36,72 +34,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Instant;
-
-/// A routed read that went to the store as it is.
-pub struct Read {
-    /// The whole command, not inline.
-    pub command: Vec<u8>,
-    /// Its keys, routed or not.
-    pub keys: KeyHashes,
-    /// Index of the first routed one's route.
-    pub route: usize,
-    /// Indices of the others' routes.
-    pub other_routes: Box<[usize]>,
-    /// How many keys it has, routed or not: EXISTS counts those that are there.
-    pub all_keys: usize,
-    /// Where it runs.
-    pub way: Way,
-    /// The server must see the read itself, for it remembers what this client has read.
-    pub seen: bool,
-    /// … and only if CLIENT CACHING YES stands before it.
-    pub opts_in: bool,
-    /// What was asked with it, and is answered behind its own reply.
-    pub timed: Option<Box<Timed>>,
-    /// Which of its keys are to be checked, if it is a hit.
-    pub drawn: Option<Box<DrawnKeys>>,
-    /// How it waits for another client to fill its key; `None`: not at all.
-    pub patience: Option<Patience>,
-}
-
-impl Read {
-    /// Whether it may be answered without the store that has failed it so: see [`super::unstored`].
-    pub fn may_do_without(&self, failure: &StoreError) -> bool {
-        !self.seen && may_do_without(&self.way, failure)
-    }
-}
-
-/// Where a reply goes: a slot, and if that is a run of reads, the number of one of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    slot: u64,
-    read: usize,
-}
-
-impl From<u64> for Place {
-    fn from(slot: u64) -> Self {
-        Place { slot, read: 0 }
-    }
-}
-
-/// A routed read that found nothing, or not even the store, and where its answer is waited for.
-pub struct Missed {
-    /// There.
-    pub place: Place,
-    /// The read.
-    pub read: Read,
-    /// What the store answered.
-    pub reply: Result<Vec<u8>, StoreError>,
-}
-
-/// A read of which keys are to be refreshed.
-pub struct DueRead {
-    /// The whole command, not inline.
-    pub command: Vec<u8>,
-    /// The database that it was run in.
-    pub db: u32,
-    /// Which keys.
-    pub keys: Vec<Due>,
-}
 
 /// Commands that are answered together, by their indices for the counters. Of clients that do not send many at once they need no
 /// allocation.
@@ -190,9 +122,6 @@ struct Slot {
     /// What its commands change: under way until they are answered.
     changes: Vec<Change>,
 }
-
-/// From this size on a reply streams through, byte by byte as it comes.
-const STREAMED: usize = 64 << 10;
 
 enum Kind {
     /// Commands that were forwarded, or an answer that is ready.
@@ -508,319 +437,5 @@ impl Replies {
     /// Why the client must be let go, if it must: label `reason` of `weir_clients_closed_total`.
     pub fn closed(&self) -> Option<&'static str> {
         self.state.borrow().closed
-    }
-}
-
-impl Slot {
-    fn new(kind: Kind, commands: Commands, opened: Instant) -> Self {
-        let (output, partial) = (Output::default(), Vec::new());
-        Slot {
-            kind,
-            count: commands.len(),
-            commands,
-            opened,
-            done: false,
-            output,
-            asked: 0,
-            came: 0,
-            partial,
-            streams: false,
-            muted: false,
-            changes: Vec::new(),
-        }
-    }
-}
-
-impl State {
-    fn now<T>(&mut self, writer: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        if self.muted {
-            return writer(&mut Vec::new());
-        }
-        match self.slots.back_mut() {
-            None => self.output.write(writer),
-            Some(Slot { kind: Kind::Plain, done: true, muted: false, output, .. }) => {
-                let before = output.len();
-                let result = output.write(writer);
-                let added = output.len() - before;
-                self.held += added;
-                result
-            }
-            Some(&mut Slot { opened, .. }) => {
-                let mut slot = Slot { done: true, ..Slot::new(Kind::Plain, Commands::new(), opened) };
-                let result = slot.output.write(writer);
-                self.held += slot.output.len();
-                self.slots.push_back(slot);
-                result
-            }
-        }
-    }
-
-    fn queued(&self) -> usize {
-        self.output.len() + self.held
-    }
-
-    fn open(&mut self, kind: Kind, commands: Commands, opened: Instant) -> u64 {
-        match kind {
-            Kind::Plain | Kind::Reads(_) => {}
-            Kind::Read(_) => self.reads += 1,
-            Kind::Slow(_) => self.slow += 1,
-        }
-        self.commands += commands.len();
-        self.slots.push_back(Slot { muted: self.muted, ..Slot::new(kind, commands, opened) });
-        self.first + self.slots.len() as u64 - 1
-    }
-
-    /// Ends a slot, and lets out every answer that is now in turn.
-    fn close(&mut self, index: usize) {
-        let next = self.first + self.slots.len() as u64;
-        let slot = &mut self.slots[index];
-        slot.done = true;
-        slot.changes = Vec::new();
-        if let Kind::Reads(run) = &mut slot.kind {
-            run.gather_into(&mut slot.output);
-        }
-        self.commands -= slot.count;
-        self.asked -= slot.asked;
-        self.window.answered(self.first + index as u64, next, slot.came, slot.count);
-        match slot.kind {
-            Kind::Plain | Kind::Reads(_) => {}
-            Kind::Read(_) => self.reads -= 1,
-            Kind::Slow(_) => self.slow -= 1,
-        }
-        while self.slots.front().is_some_and(|slot| slot.done) {
-            let slot = self.slots.pop_front().expect("there is a first slot");
-            self.first += 1;
-            self.held -= slot.output.len();
-            self.output.append(slot.output);
-        }
-        if let Some(Slot { kind: kind @ (Kind::Plain | Kind::Reads(_)), output, .. }) = self.slots.front_mut() {
-            let mut begun = std::mem::take(output);
-            if let Kind::Reads(run) = kind {
-                run.let_out(&mut begun);
-            }
-            self.held -= begun.len();
-            self.output.append(begun);
-        }
-        self.wake();
-    }
-
-    /// What the commands of a slot were to change, the store has perhaps not changed.
-    fn note_missed(&mut self, index: usize) {
-        self.slots[index].changes.iter().for_each(Change::was_missed);
-        self.missed_last = self.missed_last.max(self.first + index as u64 + 1);
-    }
-
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Bytes of forwarded commands' replies: whole replies go on to the client if it is their turn.
-    fn pass_on(&mut self, index: usize, part: &Part<'_>) {
-        let slot = &mut self.slots[index];
-        if slot.muted {
-            return;
-        }
-        let held_before = slot.output.len();
-        let output = if index == 0 { &mut self.output } else { &mut slot.output };
-        let (whole, begun) = part.bytes.split_at(part.whole);
-        if !whole.is_empty() {
-            output.extend(&slot.partial);
-            output.extend(whole);
-            slot.partial.clear();
-            slot.streams = false;
-        }
-        slot.partial.extend_from_slice(begun);
-        if slot.streams || slot.partial.len() > STREAMED {
-            output.extend(&slot.partial);
-            slot.partial = Vec::new();
-            slot.streams = true;
-        }
-        self.held += slot.output.len() - held_before;
-    }
-
-    /// A read's reply is whole: it is a hit and goes on, or a miss and is handed to the session.
-    fn judge(&mut self, index: usize, counts: &CommandCounts) {
-        let slot = &mut self.slots[index];
-        let Kind::Read(read) = &mut slot.kind else { return };
-        let mut reply = std::mem::take(&mut slot.partial);
-        let mut settled = Settled::default();
-        if let Some(timed) = read.timed.take() {
-            let came = reply.len();
-            settled = timed.settle(&reply);
-            reply.truncate(settled.own);
-            let answers = came - reply.len();
-            slot.came = slot.came.saturating_sub(answers);
-            self.held -= answers;
-        }
-        // Also of an MGET that has missed others of its keys.
-        if !settled.due.is_empty() {
-            let (command, db, keys) = (read.command.clone(), read.way.identity.db, settled.due.clone());
-            self.news.get_or_insert_default().due.push(DueRead { command, db, keys });
-        }
-        if !may_be_absent_among(&reply, read.all_keys) {
-            if slot.muted {
-                self.held -= reply.len();
-            } else {
-                slot.output = Output::whole(reply);
-            }
-            let news = self.news.get_or_insert_default();
-            news.drawn.extend(read.drawn.take().into_iter().flat_map(|drawn| drawn.0));
-            let stale = |route: &usize| settled.due.iter().any(|due| due.is_stale() && due.route == *route);
-            let routes = std::iter::once(&read.route).chain(&read.other_routes);
-            news.hits.extend(routes.map(|route| (*route, stale(route), 1)));
-            counts.count(slot.commands[0], false);
-            counts.observe(Path::Upstream, slot.opened, 1);
-            return self.close(index);
-        }
-        self.held -= reply.len();
-        self.miss(index, Ok(reply));
-    }
-
-    /// Hands a read to the session, for the engine to answer.
-    fn miss(&mut self, index: usize, reply: Result<Vec<u8>, StoreError>) {
-        let slot = &mut self.slots[index];
-        let Kind::Read(read) = &slot.kind else { return };
-        let keys = read.keys.clone();
-        let Kind::Read(mut read) = std::mem::replace(&mut slot.kind, Kind::Slow(keys)) else { return };
-        read.timed = None;
-        self.held -= std::mem::take(&mut slot.partial).len();
-        self.reads -= 1;
-        self.slow += 1;
-        self.news.get_or_insert_default().missed.push(Missed {
-            place: (self.first + index as u64).into(),
-            read: *read,
-            reply,
-        });
-        self.wake();
-    }
-}
-
-impl Replies {
-    fn count_plain(&self, slot: &mut Slot) {
-        self.counts.observe(Path::Pass, slot.opened, slot.commands.len());
-        slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
-    }
-}
-
-impl Sink for Replies {
-    fn reply(&self, slot: u64, part: Part<'_>) {
-        let mut state = self.state.borrow_mut();
-        if state.closed.is_some() {
-            return;
-        }
-        let index = (slot - state.first) as usize;
-        let slot = &mut state.slots[index];
-        if matches!(slot.kind, Kind::Reads(_)) {
-            return state.judge_run(index, &part, &self.counts);
-        }
-        slot.came += if slot.muted { 0 } else { part.bytes.len() };
-        for &(error, _) in part.errors {
-            // Behind a read's own reply stand others that no client has asked for.
-            if let Some(command) = slot.commands.get_mut(error as usize) {
-                self.counts.count(std::mem::replace(command, CommandCounts::COUNTED), true);
-            }
-        }
-        if !matches!(slot.kind, Kind::Plain) {
-            slot.partial.extend_from_slice(part.bytes);
-            state.held += part.bytes.len();
-            return if part.done {
-                state.judge(index, &self.counts)
-            };
-        }
-        if part.done {
-            self.count_plain(slot);
-        }
-        state.pass_on(index, &part);
-        if part.done { state.close(index) } else { state.wake() }
-    }
-
-    fn push(&self, frame: &[u8]) {
-        let mut state = self.state.borrow_mut();
-        if state.closed.is_some() {
-            return;
-        }
-        state.pushed = state.pushed.min(state.output.len()) + frame.len();
-        state.output.extend(frame);
-        if state.pushed > state.most_pushed {
-            state.closed = Some("max_subscriber_output");
-        }
-        state.wake();
-    }
-
-    /// What was pushed does not count, for it has a limit of its own.
-    fn is_full(&self) -> bool {
-        let state = self.state.borrow();
-        state.queued() > state.most + state.pushed.min(state.output.len())
-    }
-
-    fn redirected(&self, slot: u64) {
-        let mut state = self.state.borrow_mut();
-        if state.closed.is_some() {
-            return;
-        }
-        let index = (slot - state.first) as usize;
-        if let Kind::Read(read) = &mut state.slots[index].kind {
-            read.timed.iter_mut().for_each(|timed| timed.keep_nothing());
-        }
-    }
-
-    fn connected(&self) {
-        self.wake();
-    }
-
-    fn lost(&self) {
-        let mut state = self.state.borrow_mut();
-        state.lost = true;
-        state.wake();
-    }
-
-    fn failed(&self, slot: u64, missing: u32, error: &StoreError) {
-        let mut state = self.state.borrow_mut();
-        if state.closed.is_some() {
-            return;
-        }
-        let index = (slot - state.first) as usize;
-        let slot = &mut state.slots[index];
-        if slot.streams {
-            // The client has the beginning of a reply that will have no end.
-            state.closed = Some("cut_reply");
-            return state.wake();
-        }
-        if state.as_user && error.denies_user() {
-            // A server hangs up on those whose user has gone; they connect again with what they know by then.
-            state.closed = Some("upstream_auth");
-            return state.wake();
-        }
-        if matches!(state.slots[index].kind, Kind::Reads(_)) {
-            return state.fail_run(index, error, &self.counts);
-        }
-        let slot = &mut state.slots[index];
-        let timed = if let Kind::Read(read) = &slot.kind { read.timed.as_ref() } else { None };
-        if timed.is_some_and(|timed| missing as usize <= timed.questions()) {
-            // The client's own reply is whole.
-            return state.judge(index, &self.counts);
-        }
-        let missing = if matches!(slot.kind, Kind::Read(_)) { 1 } else { missing };
-        if matches!(&slot.kind, Kind::Read(read) if read.may_do_without(error)) {
-            return state.miss(index, Err(error.clone()));
-        }
-        if error.is_outage() {
-            state.note_missed(index);
-        }
-        let slot = &mut state.slots[index];
-        let first_missing = slot.commands.len() - missing as usize;
-        slot.commands.drain(first_missing..).for_each(|command| self.counts.count(command, true));
-        slot.commands.drain(..).for_each(|command| self.counts.count(command, false));
-        let held_before = slot.output.len() + if matches!(slot.kind, Kind::Read(_)) { slot.partial.len() } else { 0 };
-        let mut text = String::new();
-        upstream_error(&mut text, error).expect("a string takes every text");
-        for _ in 0..if slot.muted { 0 } else { missing } {
-            slot.output.write(|out| write::error(out, &text));
-        }
-        let held = slot.output.len();
-        state.held = state.held + held - held_before;
-        state.close(index);
     }
 }

@@ -16,27 +16,25 @@
 //! halt its reading; and it ends with its last handle, at once.
 //! Everything here stays on one thread. tests/serve_upstream.rs holds it to this with a stopped and a restarted Redis.
 
+mod drive;
+mod wire;
+
 use super::frames::{Frame, Hearing, is_own_message};
-use super::handshake::{self, Upstream};
+use super::handshake::Upstream;
 use super::privates::Permit;
 use crate::resp::scan::{Advanced, ReplyScanner, Strings};
 use crate::resp::write::Protocol;
 use crate::store::{Identity, StoreError};
-use crate::transport::Transport;
-use futures_util::FutureExt;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 pub use super::frames::Subscriptions;
+pub(super) use drive::{FIRST_PAUSE, LONGEST_PAUSE};
 
 /// Who is owed replies. Called on the link's thread, while nothing of the link is borrowed.
 pub trait Sink {
@@ -205,16 +203,6 @@ enum State {
 
 /// Above this many unwritten bytes clients stop being read.
 const ROOM: usize = 8 << 20;
-/// First pause before connecting again; doubles up to [`LONGEST_PAUSE`].
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// A Redis that is back is found within this, or a third more.
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// A stalled link is given up after this many timeouts without a byte.
-const STALLED_TIMEOUTS: u32 = 4;
-/// Size of one read.
-const READ: usize = 64 << 10;
-/// Nesting that a reply may have: deeper than any Redis makes.
-const MOST_DEPTH: usize = 128;
 
 impl Link {
     /// A link that connects as soon as its worker's runtime gets to it.
@@ -245,7 +233,7 @@ impl Link {
             progress: Cell::new(Instant::now()),
             waiting_for_room: RefCell::default(),
         }));
-        tokio::task::spawn_local(drive(link.0.clone()));
+        tokio::task::spawn_local(drive::drive(link.0.clone()));
         link
     }
 
@@ -613,238 +601,6 @@ impl Inner {
     }
 }
 
-/// Connects, carries bytes until the link breaks, and begins again, for as long as anybody holds a handle.
-async fn drive(inner: Rc<Inner>) {
-    if let Some(private) = &inner.private {
-        return drive_private(&inner, private).await;
-    }
-    let mut pause = FIRST_PAUSE;
-    let mut moves = inner.upstream.moves();
-    while !inner.is_abandoned() {
-        let error = match in_time(&inner, handshake::connect(&inner.upstream, &inner.identity, &mut moves)).await {
-            Ok(stream) => {
-                pause = FIRST_PAUSE;
-                if inner.upstream.trust().epoch().is_none() {
-                    // What waits was meant for a server that could be trusted.
-                    inner.fail_all(&StoreError::InDoubt);
-                }
-                inner.state.set(State::Up);
-                inner.upstream.note_link(true);
-                tracing::debug!(protocol = ?inner.identity.protocol, db = inner.identity.db, "upstream link is up");
-                // A fault of our own must not leave a link behind that looks alive and carries nothing.
-                let carried = async {
-                    tokio::select! {
-                        biased;
-                        error = carry(&inner, stream) => error,
-                        error = moves.next() => error,
-                    }
-                };
-                let ended = AssertUnwindSafe(carried).catch_unwind().await;
-                inner.upstream.note_link(false);
-                ended.unwrap_or_else(|_| StoreError::Unavailable("the link's task failed".into()))
-            }
-            Err(error) => error,
-        };
-        inner.state.set(State::Down);
-        if inner.is_abandoned() {
-            return;
-        }
-        match inner.identity.user {
-            // Not Weir's own affair: the clients are hung up on.
-            Some(_) if error.denies_user() => {
-                tracing::debug!(%error, "the upstream does not know a client's user any more")
-            }
-            _ => inner.upstream.note_failure(&error),
-        }
-        inner.fail_all(&error);
-        if inner.is_abandoned() {
-            return;
-        }
-        tokio::select! {
-            () = tokio::time::sleep(pause.mul_f64(1.0 + fastrand::f64() / 3.0)) => pause = (pause * 2).min(LONGEST_PAUSE),
-            _ = moves.next() => pause = FIRST_PAUSE,
-        }
-    }
-}
-
-/// Connects and carries bytes, once.
-async fn drive_private(inner: &Rc<Inner>, private: &Private) {
-    let mut moves = inner.upstream.moves();
-    let permitted = private.permit.borrow().is_some();
-    let connected = match permitted {
-        // The shared links knock again in their time; clients by the thousand must not.
-        true if inner.upstream.is_known_down() => Err(StoreError::Unavailable("no link is up".into())),
-        true => in_time(inner, handshake::connect_private(&inner.upstream, &inner.identity, &mut moves)).await,
-        false => Err(StoreError::Full),
-    };
-    let error = match connected {
-        Ok((stream, connection)) => {
-            private.connection.set(connection);
-            inner.state.set(State::Up);
-            let owner = private.owner.borrow().clone();
-            owner.inspect(|owner| owner.connected());
-            let carried = async {
-                tokio::select! {
-                    biased;
-                    error = carry(inner, stream) => error,
-                    error = moves.next() => error,
-                    error = inner.upstream.leaves() => error,
-                }
-            };
-            let ended = AssertUnwindSafe(carried).catch_unwind().await;
-            ended.unwrap_or_else(|_| StoreError::Unavailable("the link's task failed".into()))
-        }
-        Err(error) => error,
-    };
-    inner.state.set(State::Down);
-    private.permit.take();
-    inner.fail_all(&error);
-    let owner = private.owner.borrow_mut().take();
-    owner.inspect(|owner| owner.lost());
-}
-
-/// Waits for a connection. Commands that have waited for it too long are told so, and will not be sent.
-async fn in_time<T>(inner: &Inner, connect: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    let mut connect = pin!(connect);
-    loop {
-        let deadline = inner.next_deadline().unwrap_or_else(|| Instant::now() + inner.upstream.timeout);
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(deadline) => {}
-            connected = &mut connect => return connected,
-        }
-        if inner.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-            if inner.private.is_some() {
-                return Err(StoreError::Timeout);
-            }
-            inner.state.set(State::Down);
-            inner.fail_all(&StoreError::Timeout);
-        }
-    }
-}
-
-/// Carries bytes in both directions; returns why the link ended.
-async fn carry(inner: &Rc<Inner>, mut stream: Transport) -> StoreError {
-    let mut wire = Wire {
-        scanner: ReplyScanner::new(MOST_DEPTH),
-        scratch: vec![0; READ].into_boxed_slice(),
-        tail: Vec::new(),
-        writing: Vec::new(),
-        written: 0,
-    };
-    let mut timer = pin!(tokio::time::sleep(inner.upstream.timeout));
-    poll_fn(|cx| {
-        inner.driver.set(Some(cx.waker().clone()));
-        if inner.is_abandoned() {
-            return Poll::Ready(StoreError::Unavailable("nobody uses the link any more".into()));
-        }
-        if let Poll::Ready(error) = wire.poll_write(inner, &mut stream, cx) {
-            return Poll::Ready(error);
-        }
-        if let Poll::Ready(error) = wire.poll_read(inner, &mut stream, cx) {
-            return Poll::Ready(error);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            inner.time_out(now);
-            let given_up =
-                inner.private.is_some() || inner.progress.get() + inner.upstream.timeout * STALLED_TIMEOUTS <= now;
-            if inner.state.get() == State::Stalled && given_up {
-                return Poll::Ready(StoreError::Timeout);
-            }
-            inner.probe_if_others_fail();
-            let next = inner.next_deadline().unwrap_or(now + inner.upstream.timeout).max(now + TICK);
-            timer.as_mut().reset(next);
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// The finest step in which timeouts are looked at.
-const TICK: Duration = Duration::from_millis(1);
-
-/// One connection's buffers.
-struct Wire {
-    scanner: ReplyScanner,
-    scratch: Box<[u8]>,
-    /// Bytes that the scanner could not use yet: part of one header line.
-    tail: Vec<u8>,
-    writing: Vec<u8>,
-    written: usize,
-}
-
-impl Wire {
-    fn poll_write(&mut self, inner: &Inner, stream: &mut Transport, cx: &mut Context<'_>) -> Poll<StoreError> {
-        loop {
-            if self.written == self.writing.len() {
-                self.writing.clear();
-                self.written = 0;
-                if self.writing.capacity() > READ {
-                    self.writing = Vec::new();
-                }
-                std::mem::swap(&mut self.writing, &mut inner.out.borrow_mut());
-                if self.writing.is_empty() {
-                    // TLS may have taken bytes that it has not sent yet.
-                    return match ready!(Pin::new(&mut *stream).poll_flush(cx)) {
-                        Ok(()) => Poll::Pending,
-                        Err(error) => Poll::Ready(lost(&error)),
-                    };
-                }
-                inner.taken.set(inner.taken.get() + self.writing.len() as u64);
-                inner.wake_waiting_for_room();
-            }
-            match ready!(Pin::new(&mut *stream).poll_write(cx, &self.writing[self.written..])) {
-                Ok(count) => {
-                    self.written += count;
-                    inner.progress.set(Instant::now());
-                }
-                Err(error) => return Poll::Ready(lost(&error)),
-            }
-        }
-    }
-
-    fn poll_read(&mut self, inner: &Inner, stream: &mut Transport, cx: &mut Context<'_>) -> Poll<StoreError> {
-        loop {
-            if inner.is_halted() {
-                return Poll::Pending;
-            }
-            let mut buffer = ReadBuf::new(&mut self.scratch);
-            if let Err(error) = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
-                return Poll::Ready(lost(&error));
-            }
-            let count = buffer.filled().len();
-            if count == 0 {
-                return Poll::Ready(StoreError::Unavailable("the upstream closed the connection".into()));
-            }
-            inner.progress.set(Instant::now());
-            if inner.state.get() == State::Stalled {
-                inner.state.set(State::Up);
-            }
-            if let Err(error) = self.take(inner, count) {
-                return Poll::Ready(error);
-            }
-        }
-    }
-
-    fn take(&mut self, inner: &Inner, count: usize) -> Result<(), StoreError> {
-        let fresh = &self.scratch[..count];
-        if self.tail.is_empty() {
-            let used = inner.deliver(&mut self.scanner, fresh)?;
-            self.tail.extend_from_slice(&fresh[used..]);
-        } else {
-            self.tail.extend_from_slice(fresh);
-            let used = inner.deliver(&mut self.scanner, &self.tail)?;
-            self.tail.drain(..used);
-        }
-        Ok(())
-    }
-}
-
 fn broken(error: crate::resp::scan::ProtocolError) -> StoreError {
     StoreError::Protocol(error.to_string())
-}
-
-fn lost(error: &std::io::Error) -> StoreError {
-    StoreError::Unavailable(format!("the link broke: {error}"))
 }
