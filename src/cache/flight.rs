@@ -9,8 +9,8 @@ use crate::store::Token;
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
 
 /// How a flight ended.
 #[derive(Clone, Debug)]
@@ -21,52 +21,72 @@ pub struct Landed {
     pub answer: Result<Found, LoadError>,
 }
 
-type Outcome = Option<Landed>;
+/// What is known of a flight.
+#[derive(Default)]
+struct Flight {
+    /// How it ended, once it has; `None` in it: nobody will ever know.
+    end: OnceLock<Option<Landed>>,
+    /// Told then.
+    ended: Notify,
+}
+
+impl Flight {
+    fn end(&self, landed: Option<Landed>) {
+        // The first word counts.
+        if self.end.set(landed).is_ok() {
+            self.ended.notify_waiters();
+        }
+    }
+}
+
+type Registry = Arc<Mutex<HashMap<Token, Arc<Flight>, RandomState>>>;
 
 /// The registry.
 #[derive(Default)]
 pub struct Flights {
-    by_token: Arc<Mutex<HashMap<Token, watch::Receiver<Outcome>, RandomState>>>,
+    by_token: Registry,
 }
 
 /// The one who must end a flight.
 pub struct Pilot {
     token: Token,
-    outcome: watch::Sender<Outcome>,
-    registry: Arc<Mutex<HashMap<Token, watch::Receiver<Outcome>, RandomState>>>,
+    flight: Arc<Flight>,
+    registry: Registry,
 }
 
 /// A place among those who wait for a flight.
 pub struct Ticket {
-    outcome: watch::Receiver<Outcome>,
+    flight: Arc<Flight>,
     leader: bool,
 }
 
 impl Flights {
     /// Registers a flight that begins if the store grants `token`.
     pub fn announce(&self, token: Token) -> (Pilot, Ticket) {
-        let (sender, receiver) = watch::channel(None);
-        self.by_token.lock().insert(token, receiver.clone());
-        (Pilot { token, outcome: sender, registry: self.by_token.clone() }, Ticket { outcome: receiver, leader: false })
+        let flight = Arc::new(Flight::default());
+        self.by_token.lock().insert(token, flight.clone());
+        let ticket = Ticket { flight: flight.clone(), leader: false };
+        (Pilot { token, flight, registry: self.by_token.clone() }, ticket)
     }
 
     /// A place on the flight whose lease the store has just shown; `None` if it is not of this process, or has ended.
     pub fn board(&self, token: Token) -> Option<Ticket> {
-        let outcome = self.by_token.lock().get(&token)?.clone();
-        Some(Ticket { outcome, leader: false })
+        let flight = self.by_token.lock().get(&token)?.clone();
+        Some(Ticket { flight, leader: false })
     }
 }
 
 impl Pilot {
     /// Tells everybody who waits.
     pub fn land(self, landed: Landed) {
-        self.outcome.send_replace(Some(landed));
+        self.flight.end(Some(landed));
     }
 }
 
 impl Drop for Pilot {
     fn drop(&mut self) {
         self.registry.lock().remove(&self.token);
+        self.flight.end(None);
     }
 }
 
@@ -77,8 +97,13 @@ impl Ticket {
     }
 
     /// Waits for the flight's end: its outcome, and whether this ticket is its leader's. `None` if its task is gone.
-    pub async fn landed(mut self) -> Option<(Landed, bool)> {
-        let landed = self.outcome.wait_for(Option::is_some).await.ok()?.clone();
-        landed.map(|landed| (landed, self.leader))
+    pub async fn landed(self) -> Option<(Landed, bool)> {
+        // Hears of an end from here on, so none falls between this and the look.
+        let ended = self.flight.ended.notified();
+        if self.flight.end.get().is_none() {
+            ended.await;
+        }
+        let landed = self.flight.end.get()?.clone()?;
+        Some((landed, self.leader))
     }
 }

@@ -52,6 +52,15 @@ pub fn bulk(out: &mut Vec<u8>, payload: impl AsRef<[u8]>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The same of a payload that stands in parts.
+pub fn bulk_of(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    out.reserve(length + 24);
+    head(out, b'$', length as i64);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(b"\r\n");
+}
+
 /// The nil that stands for an absent value.
 pub fn nil(out: &mut Vec<u8>, protocol: Protocol) {
     out.extend_from_slice(match protocol {

@@ -347,8 +347,10 @@ impl Redis {
     }
 
     /// A lease of this process, as the scripts write it.
-    fn lease_text(&self, Token(token): Token) -> String {
-        format!("{token:016x}{}", self.upstream.process())
+    fn lease_text(&self, Token(token): Token) -> Vec<u8> {
+        let digits: [u8; 16] =
+            std::array::from_fn(|place| b"0123456789abcdef"[(token >> (60 - 4 * place)) as usize & 15]);
+        [&digits, self.upstream.process().as_bytes()].concat()
     }
 
     async fn take_lease(
@@ -360,7 +362,7 @@ impl Redis {
     ) -> Result<Acquired, StoreError> {
         let since = self.upstream.ends().since();
         let (mine, time) = (self.lease_text(token), milliseconds(lease));
-        let word = self.call_for_word(&ACQUIRE, key, &[mine.as_bytes(), time.as_bytes(), purpose]).await?;
+        let word = self.call_for_word(&ACQUIRE, key, &[&mine, time.as_bytes(), purpose]).await?;
         self.acquired(&word, since)
     }
 
@@ -390,7 +392,7 @@ impl Redis {
         };
         let tags: &[Bytes] = if let Fill::Value { tags, .. } = &fill { tags } else { &[] };
         let (ttl, count) = (milliseconds(ttl), tags.len().to_string());
-        let mut arguments: Vec<&[u8]> = vec![lease.as_bytes(), way, kind, ttl.as_bytes(), count.as_bytes()];
+        let mut arguments: Vec<&[u8]> = vec![&lease, way, kind, ttl.as_bytes(), count.as_bytes()];
         arguments.extend(tags.iter().map(|tag| &tag[..]));
         match &fill {
             Fill::Value { value: Value::String(bytes), .. } => arguments.push(bytes),

@@ -3,7 +3,7 @@
 //! A side key is `weir:{tag}kind:key`. The tag comes from a table with one short string for each of the 16,384 slots,
 //! so that a key with braces, or with none, keeps lease and value in one slot and one script may touch both.
 
-use std::io::Write;
+use crate::resp::write;
 use std::sync::OnceLock;
 
 /// Everything that Weir itself stores begins with this.
@@ -52,11 +52,7 @@ impl<'a> Beside<'a> {
 
     /// Appends one as a bulk string: its kind is `lease`, `none`, `tags` or `end`.
     pub fn write(&self, out: &mut Vec<u8>, kind: &str) {
-        let length = RESERVED_PREFIX.len() + self.tag.len() + kind.len() + self.key.len() + 2;
-        write!(out, "${length}\r\n").expect("memory takes every byte");
-        for part in [RESERVED_PREFIX, self.tag.as_bytes(), b"}", kind.as_bytes(), b":", self.key, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
+        write::bulk_of(out, &[RESERVED_PREFIX, self.tag.as_bytes(), b"}", kind.as_bytes(), b":", self.key]);
     }
 }
 

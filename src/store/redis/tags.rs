@@ -105,9 +105,9 @@ impl Redis {
                 async move {
                     Redis::fenced(&links, &key).await?;
                     let unlink = OwnedArgs::from_iter([&b"UNLINK"[..], &side_key::end(&key)]);
-                    decode(cluster::run(lane.nodes(), unlink.as_args()).await?)?;
+                    decode(&cluster::run(lane.nodes(), unlink.as_args()).await?)?;
                     let unlink = OwnedArgs::from_iter([&b"UNLINK"[..], &key]);
-                    count(&decode(cluster::run(lane.nodes(), unlink.as_args()).await?)?)
+                    count(&decode(&cluster::run(lane.nodes(), unlink.as_args()).await?)?)
                 }
             };
             let counts: Result<Vec<usize>, StoreError> = join_all(keys.iter().map(unlink)).await.into_iter().collect();
@@ -134,14 +134,14 @@ impl Redis {
         arguments: &[&[u8]],
     ) -> Result<Reply, StoreError> {
         let reply = self.evaluate(&self.own(db), script, place, keys, arguments).await?;
-        self.noting_refusal(decode(reply))
+        self.noting_refusal(decode(&reply))
     }
 
     /// Runs a command of Weir's own in the slot of `key`.
     pub(super) async fn ask_own(&self, db: u32, key: &[u8], words: &[&[u8]]) -> Result<Reply, StoreError> {
         let args: OwnedArgs = words.iter().copied().collect();
         let reply = self.run_own(db, key, args.as_args()).await?;
-        self.noting_refusal(decode(reply))
+        self.noting_refusal(decode(&reply))
     }
 
     fn noting_refusal(&self, reply: Result<Reply, StoreError>) -> Result<Reply, StoreError> {
@@ -153,8 +153,8 @@ impl Redis {
     }
 }
 
-fn decode(reply: Vec<u8>) -> Result<Reply, StoreError> {
-    match frame::decode(&reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
+pub(super) fn decode(reply: &[u8]) -> Result<Reply, StoreError> {
+    match frame::decode(reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
         Reply::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
         reply => Ok(reply),
     }

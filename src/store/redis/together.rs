@@ -12,10 +12,11 @@
 use super::scripts::{Script, stands};
 use super::side_key::{Beside, TagKeys};
 use super::{Call, Redis, filled, milliseconds};
-use crate::resp::frame::{self, Reply};
+use crate::resp::scan::{bulk, elements};
 use crate::store::{Acquired, Asked, Fill, Filled, Outcome, Sequence, StoreError, Tagged};
 use crate::value::Value;
 use futures_util::future::{join, join_all, try_join_all};
+use std::ops::Range;
 use std::time::Duration;
 
 /// Most keys of one script. With all that stands beside them they are no more than Lua can pass to one command.
@@ -138,12 +139,12 @@ impl Redis {
         beside.iter().for_each(|beside| beside.write(&mut call.words, "lease"));
         beside.iter().for_each(|beside| beside.write(&mut call.words, "none"));
         call.word(milliseconds(lease).as_bytes());
-        asked.iter().for_each(|asked| call.word(self.lease_text(asked.token).as_bytes()));
+        asked.iter().for_each(|asked| call.word(&self.lease_text(asked.token)));
         let one = |index: usize| async move {
             let Asked { key, token } = &asked[index];
             self.take_lease(key, *token, lease, b"miss").await
         };
-        let words = self.call_for_words(db, &ACQUIRE_ALL, call, asked.len()).await;
+        let words = self.call_for_words(db, &ACQUIRE_ALL, call).await;
         self.each(words, asked.len(), |word| self.acquired(word, since), one).await
     }
 
@@ -162,7 +163,7 @@ impl Redis {
             if chosen.is_empty() {
                 return Vec::new();
             }
-            let words = self.call_for_words(db, &FILL_ALL, self.call_to_fill(&chosen), chosen.len()).await;
+            let words = self.call_for_words(db, &FILL_ALL, self.call_to_fill(&chosen)).await;
             self.each(words, chosen.len(), filled, |index| one(chosen[index])).await
         };
         let (alone, together) = join(alone, together).await;
@@ -186,7 +187,7 @@ impl Redis {
             beside.write(&mut call.words, if is_absence { "none" } else { "tags" });
         }
         for Outcome { token, fill, .. } in outcomes {
-            call.word(self.lease_text(*token).as_bytes());
+            call.word(&self.lease_text(*token));
             match fill {
                 Fill::Value { value, ttl, tags } => {
                     call.word(itoa::Buffer::new().format(tags.len()).as_bytes());
@@ -238,8 +239,10 @@ impl Redis {
                 call.word(itoa::Buffer::new().format(tagged.keys.len()).as_bytes());
                 tagged.keys.iter().for_each(|key| call.word(key));
             }
-            let marks = self.call_for_words(db, &INDEX_ALL, call, part.len()).await?;
-            marks.iter().map(super::tags::number).collect::<Result<Vec<Sequence>, StoreError>>()
+            let marks = self.call_for_words(db, &INDEX_ALL, call).await?;
+            let mark = |at: Range<usize>| super::tags::number(&super::tags::decode(&marks[at])?);
+            let marks = elements(&marks).map(mark).collect::<Result<Vec<Sequence>, StoreError>>()?;
+            if marks.len() == part.len() { Ok(marks) } else { Err(for_others()) }
         });
         Ok(try_join_all(marks).await?.concat())
     }
@@ -247,7 +250,7 @@ impl Redis {
     /// The answers for each of `count` keys; `one` asks for a key by itself, where the upstream refuses all of them together.
     async fn each<T, F: Future<Output = Result<T, StoreError>>>(
         &self,
-        words: Result<Vec<Reply>, StoreError>,
+        words: Result<Vec<u8>, StoreError>,
         count: usize,
         meaning: impl Fn(&[u8]) -> Result<T, StoreError>,
         one: impl Fn(usize) -> F,
@@ -257,30 +260,30 @@ impl Redis {
             Err(error @ StoreError::Refused(_)) if !error.may_pass() => return join_all((0..count).map(one)).await,
             Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
         };
-        let answers = words.into_iter().map(|word| match word {
-            Reply::Error(text) => {
-                let error = StoreError::Refused(String::from_utf8_lossy(&text).into_owned());
+        let answers = elements(&words).map(|word| match &words[word] {
+            [b'-', text @ .., b'\r', b'\n'] => {
+                let error = StoreError::Refused(String::from_utf8_lossy(text).into_owned());
                 self.upstream.note_refusal(&error);
                 Err(error)
             }
-            word => meaning(word.as_bytes().unwrap_or_default()),
+            word => meaning(bulk(word).unwrap_or_default()),
         });
-        answers.collect()
-    }
-
-    /// Calls a script that answers `count` words, errors among them.
-    async fn call_for_words(
-        &self,
-        db: u32,
-        script: &'static Script,
-        call: Call,
-        count: usize,
-    ) -> Result<Vec<Reply>, StoreError> {
-        let reply = self.run_script(&self.own(db), script, b"", call).await?;
-        match frame::decode(&reply, 2).map_err(|error| StoreError::Protocol(error.to_string()))? {
-            Reply::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
-            Reply::Array(words) if words.len() == count => Ok(words),
-            _ => Err(StoreError::Protocol("a script answered for other keys than it was asked for".into())),
+        match answers.collect::<Vec<_>>() {
+            answers if answers.len() == count => answers,
+            _ => (0..count).map(|_| Err(for_others())).collect(),
         }
     }
+
+    /// Calls a script that answers words, errors among them; the array of them, as it came.
+    async fn call_for_words(&self, db: u32, script: &'static Script, call: Call) -> Result<Vec<u8>, StoreError> {
+        let reply = self.run_script(&self.own(db), script, b"", call).await?;
+        match &reply[..] {
+            [b'-', text @ .., b'\r', b'\n'] => Err(StoreError::Refused(String::from_utf8_lossy(text).into_owned())),
+            _ => Ok(reply),
+        }
+    }
+}
+
+fn for_others() -> StoreError {
+    StoreError::Protocol("a script answered for other keys than it was asked for".into())
 }
