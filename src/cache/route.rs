@@ -380,6 +380,15 @@ pub struct Routes {
     heads: Vec<Head>,
 }
 
+/// Where a route's values are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// At the store, and in this process too.
+    Near,
+    /// At the store alone.
+    Store,
+}
+
 /// The first bytes of a key that a route's head asks for, and which of the eight it has.
 #[derive(Clone, Copy)]
 struct Head {
@@ -389,15 +398,6 @@ struct Head {
     segment_at: Option<usize>,
     /// Where its values are kept, for a read that waits for nobody but the store; `None`: one may have to wait for a client.
     kept: Option<Kept>,
-}
-
-/// Where a route's values are kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
-    /// At the store, and in this process too.
-    Near,
-    /// At the store alone.
-    Store,
 }
 
 impl Head {
@@ -411,13 +411,14 @@ impl Head {
         Head { bytes, mask, segment_at, kept: route.kept() }
     }
 
-    /// Whether the key, of which these are the first eight bytes, is one of the route's.
+    /// Whether the key, of which these are the first eight bytes, is one of the route's; `matches` is asked where the head
+    /// cannot tell.
     #[inline]
-    fn leads_to(&self, route: impl FnOnce() -> bool, key: &[u8], first: u64) -> bool {
+    fn leads_to(&self, key: &[u8], first: u64, matches: impl FnOnce() -> bool) -> bool {
         first & self.mask == self.bytes
             && match self.segment_at {
                 Some(length) => key.get(length..).is_some_and(is_segment),
-                None => route(),
+                None => matches(),
             }
     }
 }
@@ -443,7 +444,7 @@ impl Routes {
     fn find_index(&self, key: &[u8]) -> Option<usize> {
         let first = first_eight(key);
         let mut heads = self.heads.iter().enumerate();
-        heads.find(|(index, head)| head.leads_to(|| self.matches(*index, key), key, first)).map(|(index, _)| index)
+        heads.find(|(index, head)| head.leads_to(key, first, || self.matches(*index, key))).map(|(index, _)| index)
     }
 
     /// Apart, for most routes are decided by their heads.

@@ -20,8 +20,6 @@ use std::time::Instant;
 pub struct Gathering {
     /// Whole commands: the reads, and behind each its question.
     bytes: Vec<u8>,
-    /// Where they end, once all are copied.
-    end: u32,
     reads: Vec<OneRead>,
     /// What is asked behind some of them, in order.
     asked: Vec<Asked>,
@@ -80,19 +78,18 @@ impl Gathering {
         self.reads.reserve(reads);
     }
 
-    /// One more, of so many bytes, which are to be [`Self::copy`]ed next. Nothing is asked behind it.
+    /// One more, whose command stands there among the bytes that are [`Self::copy`]ed next. Nothing is asked behind it.
     #[inline]
-    pub fn push(&mut self, length: usize, read: Routed) {
+    pub fn push(&mut self, place: Range<usize>, read: Routed) {
         let Routed { key, route, command, drawn, shows } = read;
-        let at = self.end..self.end + length as u32;
-        self.end = at.end;
+        let begin = self.bytes.len();
+        let at = (begin + place.start) as u32..(begin + place.end) as u32;
         self.reads.push(OneRead { at, key, route, command, drawn, shows, is_asked: false });
     }
 
     /// The commands, as they are, that were pushed since the last ones.
     pub fn copy(&mut self, commands: &[u8]) {
         self.bytes.extend_from_slice(commands);
-        debug_assert_eq!(self.bytes.len(), self.end as usize);
     }
 
     /// This is asked behind the last one, which reads `name`. All are copied.
@@ -100,14 +97,12 @@ impl Gathering {
         let Some(last) = self.reads.last_mut() else { return };
         last.is_asked = true;
         write::command(&mut self.bytes, [b"PTTL", name]);
-        self.end = self.bytes.len() as u32;
         self.asked.push(asked);
     }
 
     /// All of them, about to be sent on this way.
     pub fn take(&mut self, way: &Way, sent: Instant, worker: &Rc<Worker>) -> Reads {
         let asked = std::mem::take(&mut self.asked);
-        self.end = 0;
         let (mut bytes, mut reads) = worker.take_room();
         std::mem::swap(Rc::make_mut(&mut bytes), &mut self.bytes);
         std::mem::swap(&mut reads, &mut self.reads);

@@ -157,7 +157,8 @@ impl Conn {
         for get in gets.all() {
             let route = worker.app.routes.get(get.route);
             let (drawn, shows) = (worker.engine.draws(route.checks.hits), Some(Shows::String));
-            reads.push(get.end - at, Routed { key: get.hash, route: get.route, command, drawn, shows });
+            let read = Routed { key: get.hash, route: get.route, command, drawn, shows };
+            reads.push(at - copied..get.end - copied, read);
             at = get.end;
             let (schedule, remembers) = schedules.of(get.route, route, || self.schedule(spec, route));
             if !remembers.is_some_and(|than| lives.has_more(get.hash, db, than, now)) {

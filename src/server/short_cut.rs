@@ -75,8 +75,9 @@ impl Conn {
         let asked = self.ask_behind(shows, spec, &key);
         let read = Routed { key: key.hash, route: key.index, command: self.command_index(), drawn, shows };
         let reads = &mut self.batch().reads;
-        reads.push(request.end - request.start, read);
-        reads.copy(&request.bytes[request.start..request.end]);
+        let command = &request.bytes[request.start..request.end];
+        reads.push(0..command.len(), read);
+        reads.copy(command);
         asked.into_iter().for_each(|asked| reads.ask(key.key, asked));
         Some(Flow::Next)
     }

@@ -127,8 +127,8 @@ impl Lane<'_> {
 
     fn report(&self, index: u64, stack: &mut Stack, last: Vec<Sequence>, difference: Difference) -> (String, String) {
         let head = format!("{:?}, lane {}, sequence {index}, WEIR_TEST_SEED={}", self.tested, self.number, self.seed);
-        let shown = format!("{head}\n{}", script::difference(&difference));
-        eprintln!("found: {shown}shrinking");
+        let shown = |difference: &Difference| format!("{head}\n{}", script::difference(difference));
+        eprintln!("found: {}shrinking", shown(&difference));
         stack.pair.patience = SHRINK_PATIENCE;
         let alone = last.last().cloned().into_iter().collect::<Vec<_>>();
         let mut in_place = |sequences: &[Sequence]| {
@@ -145,7 +145,6 @@ impl Lane<'_> {
             }),
         };
         // The script may be long: what it shows stands at the end, where a log that was cut still has it.
-        let shown = format!("{head}\n{}", script::difference(&difference));
-        (script::names(&sequences), format!("{}{shown}", script::script(&sequences)))
+        (script::names(&sequences), script::script(&sequences) + &shown(&difference))
     }
 }
