@@ -42,48 +42,36 @@ fn is_refused(command: &Command) -> bool {
     spec.is_some_and(|spec| matches!(spec.handling_of(args.as_args()), Handling::Refused(_)))
 }
 
-/// What a client has queued.
-#[derive(Clone, Copy, Default)]
-struct Transaction {
-    /// Its commands are.
-    queues: bool,
-    /// A PUBLISH is among them: to the client itself, it would be a push in the middle of EXEC's array, which takes the place of
-    /// an element. The last element then cannot be told from a reply.
-    publishes: bool,
+/// Whether it is not sent where it would be queued.
+fn is_left_out_of_transactions(command: &Command) -> bool {
+    let has_options = command.is("HELLO") && command.words().len() > 2;
+    has_options || NOT_QUEUED.iter().any(|name| command.is(name))
 }
 
-impl Transaction {
-    fn leaves_out(self, command: &Command) -> bool {
-        // A number in HELLO's answer differs, and where that stands must be known.
-        let is_unsure = command.is("HELLO") && (self.publishes || command.words().len() > 2);
-        self.queues && (is_unsure || NOT_QUEUED.iter().any(|name| command.is(name)))
-    }
-
-    /// After this command.
-    fn follow(&mut self, command: &Command) {
-        match command.words() {
-            [_] if command.is("MULTI") => self.queues = true,
-            _ if command.is("EXEC") => *self = Self::default(),
-            [_] if ["DISCARD", "RESET"].iter().any(|name| command.is(name)) => *self = Self::default(),
-            _ => self.publishes |= self.queues && (command.is("PUBLISH") || command.is("SPUBLISH")),
-        }
+/// Whether a client's commands are queued behind this one; they were before it, or not.
+fn queues_behind(queues: bool, command: &Command) -> bool {
+    match command.words() {
+        [_] if command.is("MULTI") => true,
+        _ if command.is("EXEC") => false,
+        [_] if ["DISCARD", "RESET"].iter().any(|name| command.is(name)) => false,
+        _ => queues,
     }
 }
 
 /// The sequence without them.
 pub fn without(mut sequence: Sequence) -> Sequence {
-    let mut transactions = [Transaction::default(); CLIENTS];
+    let mut queues = [false; CLIENTS];
     for turn in &mut sequence.turns {
-        let transaction = &mut transactions[turn.client];
+        let queues = &mut queues[turn.client];
         turn.steps.retain(|step| {
-            let mut behind = *transaction;
+            let mut behind = *queues;
             let left_out = step.0.iter().any(|command| {
-                let left_out = is_left_out(command) || behind.leaves_out(command);
-                behind.follow(command);
+                let left_out = is_left_out(command) || behind && is_left_out_of_transactions(command);
+                behind = queues_behind(behind, command);
                 left_out
             });
             if !left_out {
-                *transaction = behind;
+                *queues = behind;
             }
             !left_out
         });
