@@ -468,3 +468,34 @@ fn what_is_looked_up_together_is_what_would_be_found_alone() {
     });
     assert_eq!((gauge(&near, "weir_near_bytes"), gauge(&near, "weir_near_entries")), (0, 0));
 }
+
+#[test]
+fn names_of_one_hash_are_told_apart() {
+    let now = Instant::now();
+    let until = now + Duration::from_secs(60);
+    // Names are compared another way up to 7, to 16 and to 32 bytes.
+    for length in [1, 7, 8, 12, 16, 17, 25, 32, 33, 70] {
+        for at in [0, length / 2, length - 1] {
+            let near = Arc::new(Near::new(1 << 20));
+            near.hears();
+            let one = vec![b'a'; length];
+            let mut other = one.clone();
+            other[at] = b'b';
+            fn key(name: &[u8]) -> Key<'_> {
+                Key::hashed(0, None, name, 7)
+            }
+            let text = |name: &[u8]| Value::String(Bytes::copy_from_slice(name));
+            let keep = |name: &[u8]| near.mark(key(name), now).expect("nobody changes it").keep(text(name), until);
+            let found = |name: &[u8], alone| look(&near, key(name), now, alone);
+            keep(&one);
+            assert_eq!([true, false].map(|alone| found(&one, alone)), [Some(text(&one)), Some(text(&one))]);
+            assert_eq!([true, false].map(|alone| found(&other, alone)), [None, None], "{at} of {length}");
+            keep(&other);
+            for name in [&one, &other] {
+                assert_eq!(found(name, true), Some(text(name)));
+                // Together, one of the two may be missed; it is then read from Redis.
+                assert!(found(name, false).is_none_or(|found| found == text(name)));
+            }
+        }
+    }
+}
