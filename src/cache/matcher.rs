@@ -50,7 +50,7 @@ impl Matcher {
     #[inline]
     pub fn matches(&self, key: &[u8]) -> bool {
         match &self.simple {
-            Some(literal) => key.strip_prefix(&literal[..]).is_some_and(is_segment),
+            Some(literal) => key.starts_with(literal) && is_segment(key, literal.len()),
             None => self.walk(key, &mut |_| ()) && std::str::from_utf8(key).is_ok(),
         }
     }
@@ -80,29 +80,40 @@ impl Matcher {
     }
 }
 
-/// Whether a segment may take all of this text. Eight bytes are looked at together, and most texts are ASCII.
+/// Whether a segment may take all of a key from its byte `at` on. Eight bytes are looked at together; most texts are ASCII,
+/// and two words long at most.
 #[inline]
-pub fn is_segment(text: &[u8]) -> bool {
+pub fn is_segment(key: &[u8], at: usize) -> bool {
+    let (Some(text), Some(last)) = (key.get(at..), key.last_chunk()) else { return is_odd_segment(key, at) };
+    let last = u64::from_le_bytes(*last);
+    let is_plain = match (text.len(), text.first_chunk()) {
+        // Of the key's last eight bytes, those that are the segment's.
+        (length @ 1..8, _) => !needs_care(last >> (u64::BITS - 8 * length as u32)),
+        (8..=16, Some(first)) => !(needs_care(u64::from_le_bytes(*first)) | needs_care(last)),
+        _ => false,
+    };
+    is_plain || is_odd_segment(key, at)
+}
+
+/// Whether a ':' is among these eight bytes, or one that is not ASCII.
+#[inline]
+fn needs_care(word: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x80 * ONES;
-    // A byte is zero if taking one from it borrows; above 0x7f it is not ASCII, and the slow way decides.
-    let needs_care = |word: u64| {
-        let colons = word ^ (ONES * b':' as u64);
-        (colons.wrapping_sub(ONES) & !colons | word) & HIGH != 0
-    };
-    let is_plain = match (text.first_chunk(), text.last_chunk()) {
-        (Some(first), Some(last)) => {
-            let ends = needs_care(u64::from_le_bytes(*first)) | needs_care(u64::from_le_bytes(*last));
-            // Where they overlap, nothing is between them.
-            let between = text.get(8..text.len() - 8).unwrap_or_default();
-            !ends && (between.is_empty() || !between.chunks(8).map(first_eight).any(needs_care))
-        }
-        _ => !needs_care(first_eight(text)),
-    };
-    if !is_plain {
-        return !text.contains(&b':') && std::str::from_utf8(text).is_ok();
-    }
-    !text.is_empty()
+    // A colon becomes zero, and a byte of ASCII is zero if taking one from it borrows.
+    let colons = word ^ (ONES * b':' as u64);
+    (colons.wrapping_sub(ONES) & !colons | word) & HIGH != 0
+}
+
+/// Whether a segment may take it, whatever it is: see [`is_segment`]. Apart, for most are decided before.
+#[inline(never)]
+fn is_odd_segment(key: &[u8], at: usize) -> bool {
+    let Some(text) = key.get(at..).filter(|text| !text.is_empty()) else { return false };
+    let (words, _) = text.as_chunks();
+    let mut words = words.iter().chain(text.last_chunk()).map(|word| u64::from_le_bytes(*word));
+    // There is no word in fewer.
+    let is_plain = text.len() >= 8 && !words.any(needs_care);
+    is_plain || memchr::memchr(b':', text).is_none() && std::str::from_utf8(text).is_ok()
 }
 
 /// The first eight bytes, or zeros where there are no more.
@@ -110,8 +121,14 @@ pub fn is_segment(text: &[u8]) -> bool {
 pub fn first_eight(text: &[u8]) -> u64 {
     match text.first_chunk() {
         Some(bytes) => u64::from_le_bytes(*bytes),
-        None => text.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+        None => first_few(text),
     }
+}
+
+/// Apart, for most keys have eight.
+#[inline(never)]
+fn first_few(text: &[u8]) -> u64 {
+    text.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
 fn push_literal(groups: &mut Vec<Group>, text: &str) {
@@ -173,20 +190,33 @@ mod tests {
 
     #[test]
     fn a_simple_pattern_matches_as_any_other() {
-        let simple = matcher(&[literal("product:"), segment("id")]);
-        let slow = |key: &[u8]| simple.walk(key, &mut |_| ()) && std::str::from_utf8(key).is_ok();
-        for length in 0..30 {
-            let key = [b"product:".as_slice(), &vec![b'x'; length]].concat();
-            assert_eq!(simple.matches(&key), slow(&key), "{length}");
-            for at in 0..length {
-                for byte in [0, b':', b'9', b';', 0x7f, 0x80, 0xba, 0xff] {
-                    let mut other = key.clone();
-                    other[8 + at] = byte;
-                    assert_eq!(simple.matches(&other), slow(&other), "{}", other.escape_ascii());
+        for head in ["", "p:", "product:", "the:product:"] {
+            let simple = matcher(&[literal(head), segment("id")]);
+            let slow = |key: &[u8]| simple.walk(key, &mut |_| ()) && std::str::from_utf8(key).is_ok();
+            for length in 0..30 {
+                let key = [head.as_bytes(), &vec![b'x'; length]].concat();
+                assert_eq!(simple.matches(&key), slow(&key), "{length}");
+                for at in 0..length {
+                    for byte in [0, b':', b'9', b';', 0x7f, 0x80, 0xba, 0xff] {
+                        let mut other = key.clone();
+                        other[head.len() + at] = byte;
+                        assert_eq!(simple.matches(&other), slow(&other), "{}", other.escape_ascii());
+                    }
                 }
             }
+            assert!(simple.matches(format!("{head}\u{e4}\u{f6}").as_bytes()));
         }
-        assert!(simple.matches("product:\u{e4}\u{f6}".as_bytes()) && !simple.matches(b"produce:1"));
+        assert!(!matcher(&[literal("product:"), segment("id")]).matches(b"produce:1"));
+    }
+
+    #[test]
+    fn a_segment_may_begin_anywhere_in_a_key_of_any_length() {
+        for length in 0..40 {
+            let key = vec![b'x'; length];
+            for at in 0..45 {
+                assert_eq!(is_segment(&key, at), at < length, "{at} of {length}");
+            }
+        }
     }
 
     #[test]

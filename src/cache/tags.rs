@@ -296,7 +296,11 @@ impl<S: Store + Clone + 'static, C: Clock + Clone + 'static> Engine<S, C> {
 
     /// Puts a key into the indexes of tags that a client names, for a value that may live for `life`.
     pub async fn add_tags(&self, key: &StoreKey, tags: &[&[u8]], life: Duration) -> Result<(), StoreError> {
-        try_join_all(tags.iter().map(|tag| self.store.index(key, tag, life))).await.map(drop)
+        match tags {
+            // Most keys have one, and a join would allocate.
+            [tag] => self.store.index(key, tag, life).await.map(drop),
+            tags => try_join_all(tags.iter().map(|tag| self.store.index(key, tag, life))).await.map(drop),
+        }
     }
 
     /// Before a key of `route` may come to live longer, and again after it: it stands in the indexes of all its tags for as long

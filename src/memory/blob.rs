@@ -57,6 +57,27 @@ impl Blob {
     }
 }
 
+impl PartialEq<[u8]> for Blob {
+    /// 8 to 32 bytes are compared as two words from both ends, which may overlap: calling the function that compares any number of
+    /// bytes takes longer, and a look-up in a table ends with this.
+    #[inline]
+    fn eq(&self, other: &[u8]) -> bool {
+        let own = self.bytes();
+        own.len() == other.len()
+            && match own.len() {
+                8..=16 => have_same_ends::<8>(own, other),
+                17..=32 => have_same_ends::<16>(own, other),
+                _ => own == other,
+            }
+    }
+}
+
+/// Whether both begin and end with the same `N` bytes.
+#[inline]
+fn have_same_ends<const N: usize>(one: &[u8], other: &[u8]) -> bool {
+    one.first_chunk::<N>() == other.first_chunk() && one.last_chunk::<N>() == other.last_chunk()
+}
+
 #[cfg(test)]
 mod tests {
     use super::Blob;
@@ -76,6 +97,21 @@ mod tests {
             blob.set(&vec![b'b'; after]);
             assert_eq!(blob.bytes(), vec![b'b'; after]);
             assert_eq!(blob.heap(), Blob::new(&vec![b'c'; after]).heap());
+        }
+    }
+
+    #[test]
+    fn is_what_it_was_made_of_and_nothing_else() {
+        for length in 0..40 {
+            let bytes = vec![b'a'; length];
+            let blob = Blob::new(&bytes);
+            assert!(blob == bytes[..]);
+            assert!(blob != vec![b'a'; length + 1][..] && (length == 0 || blob != bytes[1..]));
+            for at in 0..length {
+                let mut other = bytes.clone();
+                other[at] = b'b';
+                assert!(blob != other[..], "{at} of {length}");
+            }
         }
     }
 

@@ -90,7 +90,7 @@ pub struct NearHits {
 /// How many keys, by the index of their route.
 pub type KeysOfRoutes = Vec<(usize, u64)>;
 
-/// One more.
+/// So many more of this route.
 #[inline]
 fn add_key(keys: &mut KeysOfRoutes, route: usize, count: u64) {
     match keys.iter_mut().find(|(known, _)| *known == route) {
@@ -196,7 +196,8 @@ fn look_at_strings(
         if found < wanted {
             return false;
         }
-        gets.all().iter().for_each(|get| add_key(hits, get.route, 1));
+        let runs = gets.all().chunk_by(|one, next| one.route == next.route);
+        runs.for_each(|run| add_key(hits, run[0].route, run.len() as u64));
     }
     true
 }

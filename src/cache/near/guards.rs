@@ -3,6 +3,7 @@
 use super::Near;
 use super::shard::{self, Place};
 use crate::value::Value;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -45,11 +46,11 @@ impl Drop for Marker {
 pub struct Bar {
     near: Arc<Near>,
     /// Shard and number of each.
-    barred: Vec<(usize, u32)>,
+    barred: SmallVec<[(usize, u32); 1]>,
 }
 
 impl Bar {
-    pub(super) fn new(near: Arc<Near>, barred: Vec<(usize, u32)>) -> Self {
+    pub(super) fn new(near: Arc<Near>, barred: SmallVec<[(usize, u32); 1]>) -> Self {
         Bar { near, barred }
     }
 }

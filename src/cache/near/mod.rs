@@ -55,7 +55,6 @@ use crate::store::Credentials;
 use crate::store::redis::tracking::Hears;
 use crate::value::View;
 use parking_lot::RwLock;
-use std::array;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -142,16 +141,24 @@ impl Near {
             return usize::from(is_answered == Some(true));
         }
         // Without waiting: those who held some shards and waited for others might wait for each other.
-        let mut homes = keys.clone().map(|key| self.shard(key.hash));
-        let shards: [_; TOGETHER] = array::from_fn(|_| homes.next()?.try_read());
-        let mut hashes = keys.clone().map(|key| key.hash);
-        let seats: [_; TOGETHER] = array::from_fn(|at| {
-            hashes.next().zip(shards[at].as_ref()).and_then(|(hash, shard)| shard.probable_seat(hash))
-        });
-        let mut found = keys.zip(shards.iter().zip(seats));
+        let mut shards = [const { None }; TOGETHER];
+        for (shard, key) in shards.iter_mut().zip(keys.clone()) {
+            *shard = self.shard(key.hash).try_read();
+        }
+        let mut seats = [None; TOGETHER];
+        for ((seat, shard), key) in seats.iter_mut().zip(&shards).zip(keys.clone()) {
+            *seat = shard.as_ref().and_then(|shard| shard.probable_seat(key.hash));
+        }
+        // Apart from the search: so little is done for each key that a core sees the next ones' reads while it waits for the first.
+        for (seat, shard) in seats.iter().zip(&shards) {
+            if let (Some(seat), Some(shard)) = (seat, shard) {
+                shard.warm(*seat);
+            }
+        }
+        let mut found = keys.zip(shards.iter().zip(&seats));
         let mut count = 0;
         while let Some((key, (Some(shard), Some(seat)))) = found.next()
-            && shard.value_at(seat, key, now).is_some_and(&mut answer)
+            && shard.value_at(*seat, key, now).is_some_and(&mut answer)
         {
             count += 1;
         }

@@ -83,10 +83,11 @@ impl Shard {
         self.name(self.find(key.hash, key.name)?)?.value(key, now)
     }
 
-    /// The same of a key whose name sits there, or nobody.
-    #[inline]
+    /// The same of a key whose name sits there, or nobody. In place by force, as the search for a key's route is
+    /// (`Routes::find_index`).
+    #[inline(always)]
     pub fn value_at(&self, number: u32, key: Key<'_>, now: Moment) -> Option<View<'_>> {
-        self.name(number).filter(|name| name.name.bytes() == key.name)?.value(key, now)
+        self.name(number).filter(|name| name.name == *key.name)?.value(key, now)
     }
 
     /// Until when it is kept.
@@ -194,22 +195,24 @@ impl Shard {
         copies.filter(|copy| copy.value().is_some()).count()
     }
 
-    /// Where the name with this hash sits, or another that has the same 32 bits of it. What [`Shard::value_at`] will read is read, so
-    /// that it is near then: the seat, and the beginning of a string.
+    /// Where the name with this hash sits, or another that has the same 32 bits of it.
     #[inline]
     pub fn probable_seat(&self, hash: u64) -> Option<u32> {
-        let number = self.index.find(spread(hash as u32), |link| link.hash == hash as u32)?.number;
+        Some(self.index.find(spread(hash as u32), |link| link.hash == hash as u32)?.number)
+    }
+
+    /// What [`Shard::value_at`] will read is read, so that it is near then: the seat, and the beginning of a string.
+    #[inline]
+    pub fn warm(&self, number: u32) {
         if let Some(Name { copies: Copies::One(Copy::String { text, .. }), .. }) = self.name(number) {
             black_box(beginning(text));
         }
-        Some(number)
     }
 
     #[inline]
     fn find(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        let is = |link: &Link| {
-            link.hash == hash as u32 && self.name(link.number).is_some_and(|known| known.name.bytes() == name)
-        };
+        let is =
+            |link: &Link| link.hash == hash as u32 && self.name(link.number).is_some_and(|known| known.name == *name);
         self.index.find(spread(hash as u32), is).map(|link| link.number)
     }
 

@@ -87,7 +87,7 @@ impl Space {
     /// The number of the entry called `name`; an expired one is removed on the way.
     #[inline(always)]
     pub fn find(&mut self, hash: u64, name: &[u8], now: i64) -> Option<usize> {
-        let number = self.entries.find(hash as u32, |entry| entry.name() == name)?;
+        let number = self.entries.find(hash as u32, |entry| entry.name == *name)?;
         if self.entries.get(number).is_expired(now) {
             self.expire(number);
             return None;
@@ -97,7 +97,7 @@ impl Space {
 
     /// The entry called `name`, nothing changed.
     pub fn peek(&self, hash: u64, name: &[u8], now: i64) -> Option<&Entry> {
-        let number = self.entries.find(hash as u32, |entry| entry.name() == name)?;
+        let number = self.entries.find(hash as u32, |entry| entry.name == *name)?;
         Some(self.entries.get(number)).filter(|entry| !entry.is_expired(now))
     }
 

@@ -114,7 +114,7 @@ impl Sides {
     }
 
     fn find(&self, hash: u64, name: &[u8]) -> Option<usize> {
-        self.entries.find(hash as u32, |entry| entry.name.bytes() == name)
+        self.entries.find(hash as u32, |entry| entry.name == *name)
     }
 
     fn remove(&mut self, number: usize) {
