@@ -5,7 +5,7 @@ mod harness;
 
 use harness::*;
 use std::io::ErrorKind;
-use weir::store::redis::side_key::SideKeys;
+use weir::store::redis::side_key::{Beside, Kind};
 
 fn on(redis: &Redis) -> Weir {
     Weir::start(&format!("[upstream]\nurl = \"{}\"\ntimeout = \"20s\"\n", redis.url()))
@@ -162,7 +162,7 @@ fn a_transaction_that_selects_another_database_fences_there() {
     let mut behind = redis.client();
     behind.run("SELECT 1");
     // Somebody's lease, as a load that has begun has one.
-    let lease = SideKeys::of(b"name:7").lease;
+    let lease = Beside::of(b"name:7").name(Kind::Lease);
     behind.cmd(&[&b"SET"[..], &lease, b"1", b"PX", b"60000"]);
     let leases = |client: &mut Client| client.run("KEYS weir:*").items().len();
     assert_eq!(leases(&mut behind), 1);

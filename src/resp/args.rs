@@ -46,7 +46,7 @@ impl<'a> Args<'a> {
     }
 
     /// All of them in order.
-    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator {
+    pub fn iter(self) -> impl ExactSizeIterator<Item = &'a [u8]> + DoubleEndedIterator + Clone {
         let bytes = self.bytes;
         self.spans.iter().map(move |span| &bytes[span.range()])
     }
@@ -71,6 +71,11 @@ impl std::fmt::Debug for Args<'_> {
     }
 }
 
+/// Most arguments are no longer than so.
+const USUAL: usize = 32;
+/// Room for the bytes of so many is made at once; beyond that it grows with them.
+const AT_ONCE: usize = 1024;
+
 /// Arguments that own their bytes: for a command that outlives the buffer it came in, or that Weir makes itself.
 #[derive(Clone, Debug, Default)]
 pub struct OwnedArgs {
@@ -94,7 +99,10 @@ impl OwnedArgs {
 
 impl<T: AsRef<[u8]>> FromIterator<T> for OwnedArgs {
     fn from_iter<I: IntoIterator<Item = T>>(arguments: I) -> Self {
-        let mut owned = OwnedArgs::default();
+        let arguments = arguments.into_iter();
+        let (count, _) = arguments.size_hint();
+        let mut owned =
+            OwnedArgs { bytes: Vec::with_capacity(USUAL * count.min(AT_ONCE)), spans: Vec::with_capacity(count) };
         for argument in arguments {
             owned.push(argument.as_ref());
         }

@@ -1,4 +1,4 @@
-//! Writes replies and commands. Each function appends one frame, or the head of one, to a buffer that the caller
+//! Writes replies and commands. Each function but [`whole_command`] appends one frame, or the head of one, to a buffer that the caller
 //! sends with the rest of its wake-up's bytes.
 
 /// Which version of the protocol a connection speaks.
@@ -10,6 +10,9 @@ pub enum Protocol {
     /// With maps, sets, doubles and one nil.
     Resp3,
 }
+
+/// A frame takes no more than so around its payload: a byte, 19 digits, and CR LF twice.
+pub const AROUND: usize = 24;
 
 /// `+text`. No CR or LF in it.
 pub fn simple(out: &mut Vec<u8>, text: &str) {
@@ -39,7 +42,7 @@ pub fn integer(out: &mut Vec<u8>, number: i64) {
 pub fn bulk(out: &mut Vec<u8>, payload: impl AsRef<[u8]>) {
     let payload = payload.as_ref();
     let length = payload.len();
-    out.reserve(length + 24);
+    out.reserve(length + AROUND);
     let digit = |place: usize| b'0' + (length / place % 10) as u8;
     match length {
         // Most values of a cache are so short; their heads are stored as they are put together.
@@ -55,7 +58,7 @@ pub fn bulk(out: &mut Vec<u8>, payload: impl AsRef<[u8]>) {
 /// The same of a payload that stands in parts.
 pub fn bulk_of(out: &mut Vec<u8>, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
-    out.reserve(length + 24);
+    out.reserve(length + AROUND);
     head(out, b'$', length as i64);
     parts.iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(b"\r\n");
@@ -119,6 +122,17 @@ pub fn command<T: AsRef<[u8]>>(out: &mut Vec<u8>, arguments: impl IntoIterator<I
     for argument in arguments {
         bulk(out, argument);
     }
+}
+
+/// One command by itself, in a buffer that need not grow.
+pub fn whole_command<T: AsRef<[u8]>>(
+    arguments: impl IntoIterator<Item = T, IntoIter: ExactSizeIterator + Clone>,
+) -> Vec<u8> {
+    let arguments = arguments.into_iter();
+    let length: usize = arguments.clone().map(|argument| argument.as_ref().len() + AROUND).sum();
+    let mut out = Vec::with_capacity(AROUND + length);
+    command(&mut out, arguments);
+    out
 }
 
 fn head(out: &mut Vec<u8>, kind: u8, number: i64) {

@@ -16,10 +16,12 @@ use super::worker::Worker;
 use crate::cache::near::{Bar, Closed};
 use crate::cache::route::{Route, Routes};
 use crate::hash::hash;
+use crate::memory::Blob;
 use crate::resp::args::Args;
 use crate::resp::command::{Access, Flags, Spec};
 use crate::store::StoreKey;
-use std::collections::BTreeSet;
+use bytes::Bytes;
+use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,11 +30,11 @@ use std::time::Instant;
 #[derive(Default)]
 pub struct Touched {
     /// Those that may be kept near.
-    near: Vec<Vec<u8>>,
+    near: SmallVec<[Blob; 1]>,
     /// Any key may be changed, for all that is known.
     any: bool,
     /// Those that can be loaded.
-    loaded: Vec<Loaded>,
+    loaded: SmallVec<[Loaded; 1]>,
     /// Whole databases are emptied, or change places.
     all_loaded: bool,
 }
@@ -66,10 +68,10 @@ impl Touched {
     fn add_key(&mut self, routes: &Routes, key: Option<&[u8]>) {
         let Some((key, route)) = key.and_then(|key| Some((key, routes.find(key)?))) else { return };
         if route.has_near() {
-            self.near.push(key.to_vec());
+            self.near.push(Blob::new(key));
         }
         if route.has_load() {
-            self.loaded.push(Loaded { key: key.to_vec(), route: route.clone(), keeps_value: false });
+            self.loaded.push(Loaded { key: Blob::new(key), route: route.clone(), keeps_value: false });
         }
     }
 
@@ -96,16 +98,16 @@ pub struct Change {
     barred: Option<Barred>,
     worker: Rc<Worker>,
     /// In each of which databases …
-    dbs: BTreeSet<u32>,
+    dbs: SmallVec<[u32; 2]>,
     /// … these are changed.
-    loaded: Vec<Loaded>,
+    loaded: SmallVec<[Loaded; 1]>,
     all_loaded: bool,
 }
 
 /// A key that can be loaded.
 #[derive(Clone)]
 struct Loaded {
-    key: Vec<u8>,
+    key: Blob,
     route: Arc<Route>,
     /// How long it lives is all that is changed.
     keeps_value: bool,
@@ -126,7 +128,7 @@ impl Change {
         change.barred = near.and_then(|near| match touched {
             Touched { any: true, .. } => Some(Barred::Any(near.close("command"))),
             Touched { near: keys, .. } if keys.is_empty() => None,
-            Touched { near: keys, .. } => Some(Barred::Keys(near.bar(keys.iter().map(Vec::as_slice)))),
+            Touched { near: keys, .. } => Some(Barred::Keys(near.bar(keys.iter().map(Blob::bytes)))),
         });
         Some(change)
     }
@@ -137,7 +139,7 @@ impl Change {
             return None;
         }
         let (loaded, all_loaded) = (touched.loaded.clone(), touched.all_loaded);
-        let dbs = std::iter::once(db).chain(selects).collect();
+        let dbs = std::iter::once(db).chain(selects.filter(|&other| other != db)).collect();
         Some(Change { barred: None, worker: worker.clone(), dbs, loaded, all_loaded })
     }
 
@@ -148,7 +150,7 @@ impl Change {
         }
         let lives = &self.worker.app.lives;
         let now = lives.moment(Instant::now());
-        for key in self.loaded.iter().map(|loaded| hash(&loaded.key)) {
+        for key in self.loaded.iter().map(|loaded| hash(loaded.key.bytes())) {
             self.dbs.iter().for_each(|&db| lives.forget(key, db, now));
         }
     }
@@ -161,7 +163,7 @@ impl Change {
         }
         for Loaded { key, route, .. } in self.loaded.iter().filter(|loaded| !loaded.keeps_value) {
             for &db in &self.dbs {
-                doubts.add_key(route, StoreKey { db, name: key.clone().into() });
+                doubts.add_key(route, StoreKey { db, name: Bytes::copy_from_slice(key.bytes()) });
             }
         }
     }

@@ -70,8 +70,7 @@ fn set_name(conn: &mut Conn, name: &[u8]) {
     if check_name(name).is_ok() {
         conn.client.said.lock().words_mut().name = String::from_utf8_lossy(name).into_owned();
         if conn.is_private() {
-            let mut command = Vec::new();
-            write::command(&mut command, [&b"CLIENT"[..], b"SETNAME", name]);
+            let command = write::whole_command([&b"CLIENT"[..], b"SETNAME", name]);
             conn.send_alone(&command);
         }
     }

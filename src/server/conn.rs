@@ -116,9 +116,7 @@ impl<'a> Request<'a> {
         if !self.inline {
             return self.bytes[self.start..self.end].into();
         }
-        let mut command = Vec::new();
-        write::command(&mut command, self.args.iter());
-        command.into()
+        write::whole_command(self.args.iter()).into()
     }
 }
 

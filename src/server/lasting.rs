@@ -126,7 +126,8 @@ impl Lasting {
         C: Clock + Clone + 'static,
     {
         let mut tagged = Vec::with_capacity(self.0.len());
-        for cares in self.0.chunks(AT_ONCE) {
+        let letting_go: Vec<&Care> = self.0.iter().filter(|care| care.lets_go).collect();
+        for cares in letting_go.chunks(AT_ONCE) {
             try_join_all(cares.iter().map(|care| care.let_go(engine, db))).await?;
         }
         for cares in self.0.chunks(AT_ONCE) {
@@ -161,16 +162,13 @@ impl Lasting {
 }
 
 impl Care {
-    /// Nobody holds the end of what the command leaves, unless it does so itself.
+    /// Nobody holds the end of what stands there any more.
     async fn let_go<S, C>(&self, engine: &Engine<S, C>, db: u32) -> Result<(), StoreError>
     where
         S: Store + Clone + 'static,
         C: Clock + Clone + 'static,
     {
-        match self.lets_go {
-            true => engine.store().hold_end(&StoreKey { db, name: self.name.clone() }, Duration::ZERO).await,
-            false => Ok(()),
-        }
+        engine.store().hold_end(&StoreKey { db, name: self.name.clone() }, Duration::ZERO).await
     }
 
     /// Answers the tags of its value, if they are to go elsewhere too.

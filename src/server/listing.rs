@@ -58,9 +58,7 @@ impl Conn {
 }
 
 fn command(args: &OwnedArgs) -> Vec<u8> {
-    let mut command = Vec::new();
-    write::command(&mut command, args.as_args().iter());
-    command
+    write::whole_command(args.as_args().iter())
 }
 
 /// Runs a command about all keys, and leaves Weir's own out of its answer.

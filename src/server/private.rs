@@ -208,8 +208,7 @@ impl Conn {
 
 /// So that the server's own CLIENT LIST and CLIENT GETNAME know the client.
 fn send_name(link: &crate::store::redis::link::Link, name: &str) {
-    let mut command = Vec::new();
-    write::command(&mut command, ["CLIENT", "SETNAME", name]);
+    let command = write::whole_command(["CLIENT", "SETNAME", name]);
     link.send_and_forget(&command, 1);
 }
 
@@ -339,8 +338,7 @@ fn subscribe(conn: &mut Conn, name: &str, request: Request<'_>) -> Flow {
     conn.send_run(request.bytes);
     conn.replies.mute(false);
     if channels == 0 && name.contains("unsubscribe") {
-        let mut marker = Vec::new();
-        write::command(&mut marker, [&b"PING"[..], MARKER]);
+        let marker = write::whole_command([&b"PING"[..], MARKER]);
         conn.send_owed(request, &marker, Owed::ConfirmationsToMarker, timeout);
     } else {
         conn.send_owed(request, &[], Owed::Confirmations(channels), timeout);

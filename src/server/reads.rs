@@ -95,6 +95,7 @@ impl Gathering {
     /// This is asked behind the last one, which reads `name`. All are copied.
     pub fn ask(&mut self, name: &[u8], asked: Asked) {
         let Some(last) = self.reads.last_mut() else { return };
+        debug_assert_eq!(last.at.end as usize, self.bytes.len());
         last.is_asked = true;
         write::command(&mut self.bytes, [b"PTTL", name]);
         self.asked.push(asked);

@@ -143,9 +143,7 @@ async fn store(
         return error(&text);
     }
     let milliseconds = life.as_millis().max(1).to_string();
-    let command = OwnedArgs::from_iter([&b"SET"[..], &key.name, &value, b"PX", milliseconds.as_bytes()]);
-    let mut bytes = Vec::new();
-    write::command(&mut bytes, command.as_args().iter());
+    let bytes = write::whole_command([&b"SET"[..], &key.name, &value, b"PX", milliseconds.as_bytes()]);
     let answer = match route.clone() {
         None => routed::run(bytes, way).await,
         Some(route) => {

@@ -277,8 +277,7 @@ fn learn_connection(conn: &mut Conn, dbs: BTreeSet<u32>, writes: Vec<Written>) {
     let worker = conn.worker.clone();
     let (Some(link), Backend::Redis(redis)) = (conn.way().link().cloned(), conn.worker.backend.clone()) else { return };
     conn.run_errand(async move {
-        let mut command = Vec::new();
-        write::command(&mut command, ["CLIENT", "INFO"]);
+        let command = write::whole_command(["CLIENT", "INFO"]);
         let mut reply = request(&link, &command).await;
         if reply.as_ref().is_ok_and(|reply| reply.starts_with(b"-")) {
             // It is a subscriber by now, who may not ask in RESP2. The EXEC is over, so another link may.

@@ -93,8 +93,7 @@ impl Way {
     pub async fn run(&self, args: Args<'_>) -> Result<Vec<u8>, StoreError> {
         match &self.to {
             To::Redis(_, Links::One(link)) => {
-                let mut command = Vec::new();
-                write::command(&mut command, args.iter());
+                let command = write::whole_command(args.iter());
                 request(link, &command).await
             }
             To::Redis(_, Links::Cluster(lane)) => cluster::run(lane.nodes(), args).await,
@@ -217,8 +216,7 @@ impl Way {
                 tokio::task::spawn_local(async move { way.cap_behind(&key, ttl).await });
             }
             To::Redis(_, Links::One(link)) => {
-                let mut command = Vec::new();
-                write::command(&mut command, cap.as_args().iter());
+                let command = write::whole_command(cap.as_args().iter());
                 link.send_and_forget(&command, 1);
             }
             To::Redis(_, Links::Cluster(lane)) => {

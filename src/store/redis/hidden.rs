@@ -220,9 +220,7 @@ mod tests {
 
     /// A reply of bulk strings.
     fn names(names: &[&str]) -> Vec<u8> {
-        let mut out = Vec::new();
-        write::command(&mut out, names.iter());
-        out
+        write::whole_command(names.iter())
     }
 
     fn without(mut reply: Vec<u8>, behind_cursor: bool) -> Vec<u8> {

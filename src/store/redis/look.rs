@@ -1,7 +1,7 @@
 //! [`Look`] at a Redis: by the commands that clients read with, over Weir's own links.
 
 use super::Redis;
-use super::side_key::SideKeys;
+use super::side_key::{Beside, Kind};
 use crate::resp::args::OwnedArgs;
 use crate::resp::frame::{self, Reply};
 use crate::store::look::{Look, Seen};
@@ -17,7 +17,7 @@ impl Look for Redis {
             Reply::Error(text) if text.starts_with(b"WRONGTYPE") => return self.look_at_hash(key).await,
             other => return Err(refused(other)),
         }
-        let negative = SideKeys::of(&key.name).negative;
+        let negative = Beside::of(&key.name).name(Kind::Negative);
         match self.ask_of(key, "EXISTS", &negative).await? {
             Reply::Integer(0) => Ok(Seen::Absent),
             Reply::Integer(_) => Ok(Seen::Negative),

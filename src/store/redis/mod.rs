@@ -1,5 +1,7 @@
 //! The upstream Redis: pipelined links that forward clients' bytes, and the cache protocol's steps as scripts.
 
+mod call;
+mod change;
 pub mod cluster;
 mod dial;
 mod events;
@@ -8,6 +10,7 @@ mod failure;
 mod frames;
 pub mod handshake;
 pub mod hidden;
+mod lease;
 pub mod link;
 pub mod listen;
 mod look;
@@ -27,6 +30,7 @@ mod together;
 pub mod tracking;
 pub mod trust;
 
+use self::call::milliseconds;
 use self::cluster::Cluster;
 use self::cluster::lane::Lane;
 use self::handshake::Upstream;
@@ -34,19 +38,15 @@ use self::link::Link;
 use self::privates::Permit;
 pub use self::privates::Privates;
 use self::request::request;
-use self::scripts::{ABSENT, ACQUIRE, FILL, IF_PRESENT, INTEGER, INVALIDATE, MOST_UNPACKED, RELEASE, Script};
-use self::side_key::SideKeys;
-use super::ends::Since;
+use self::scripts::INVALIDATE;
 use super::{
-    Acquired, Asked, Credentials, Fill, Filled, Held, Identity, ListId, Outcome, Sequence, Store, StoreError, StoreKey,
+    Acquired, Asked, Credentials, Fill, Filled, Identity, ListId, Outcome, Sequence, Store, StoreError, StoreKey,
     Tagged, Token,
 };
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::frame::{self, Reply};
 use crate::resp::write;
-use crate::value::Value;
 use bytes::Bytes;
-use futures_util::future::join_all;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -198,53 +198,8 @@ impl Redis {
 
     /// What the server answers to Weir's own user.
     pub async fn ask(&self, words: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, StoreError> {
-        let mut command = Vec::new();
-        write::command(&mut command, words.iter().map(AsRef::as_ref));
+        let command = write::whole_command(words.iter().map(AsRef::as_ref));
         self.own.request(b"", &command).await
-    }
-
-    /// Drops lease and negative entry of `key`. Sent ahead of every change of a routed key, on the same link: a load
-    /// that began before the change can then no longer fill, and one that begins after it reads what the client
-    /// had committed.
-    pub fn fence(link: &Link, key: &[u8]) {
-        let side = SideKeys::of(key);
-        let mut command = Vec::with_capacity(64 + 2 * side.lease.len());
-        write::command(&mut command, [&b"UNLINK"[..], &side.lease, &side.negative]);
-        link.send_and_forget(&command, 1);
-    }
-
-    /// Drops them behind a change, over the links that the change was sent over, or over Weir's own; whoever waits for the
-    /// lease in another process is told.
-    pub async fn release(&self, links: Option<&Links>, db: u32, key: &[u8]) -> Result<(), StoreError> {
-        match links {
-            Some(links) => self.call(links, &RELEASE, key, &[]).await.map(drop),
-            None => self.call(&self.own(db), &RELEASE, key, &[]).await.map(drop),
-        }
-    }
-
-    /// The same for many keys, over Weir's own links; returns once it is done.
-    pub async fn fence_all(&self, db: u32, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
-        let links = self.own(db);
-        join_all(keys.iter().map(|key| Redis::fenced(&links, key))).await.into_iter().collect()
-    }
-
-    /// The same for one, over links that may lead to another server than those that carry the change: in a cluster the
-    /// change may meet another node than its fence did, while the slot moves, and must not be made before. One command for
-    /// each side key: one on both would be refused as long as only one of them has moved.
-    pub async fn fenced(links: &Links, key: &[u8]) -> Result<(), StoreError> {
-        let side = SideKeys::of(key);
-        let unlink = |side_key: Vec<u8>| async move {
-            let mut command = Vec::with_capacity(64 + side_key.len());
-            write::command(&mut command, [&b"UNLINK"[..], &side_key]);
-            links.request(key, &command).await
-        };
-        let (lease, negative) = futures_util::future::join(unlink(side.lease), unlink(side.negative)).await;
-        for reply in [lease?, negative?] {
-            if let Some(text) = reply.strip_prefix(b"-") {
-                return Err(StoreError::Refused(String::from_utf8_lossy(text).trim_end().to_owned()));
-            }
-        }
-        Ok(())
     }
 
     /// What the upstream says of a client's credentials now. The inner error is its refusal.
@@ -255,15 +210,13 @@ impl Redis {
 
     /// Runs a command of Weir's own on `key`, over Weir's own links.
     pub async fn run_own(&self, db: u32, key: &[u8], args: Args<'_>) -> Result<Vec<u8>, StoreError> {
-        let mut command = Vec::new();
-        write::command(&mut command, args.iter());
+        let command = write::whole_command(args.iter());
         self.own(db).request(key, &command).await
     }
 
     /// Runs `instead` wherever `args` would run, and answers as that would.
     pub async fn run_instead(links: &Links, args: Args<'_>, instead: Args<'_>) -> Result<Vec<u8>, StoreError> {
-        let mut command = Vec::new();
-        write::command(&mut command, instead.iter());
+        let command = write::whole_command(instead.iter());
         match links {
             Links::One(link) => request(link, &command).await,
             Links::Cluster(lane) => cluster::run_instead(lane.nodes(), args, &command).await,
@@ -287,172 +240,6 @@ impl Redis {
     pub fn has(&self, identity: &Identity) -> bool {
         self.shared.borrow().get(identity).is_some_and(|link| !link.is_down())
     }
-
-    /// Runs a command only if `key` is present: its reply's bytes, or `None`.
-    pub async fn if_present(&self, links: &Links, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
-        if args.len() > MOST_UNPACKED {
-            return if_present_in_two_steps(links, key, args).await;
-        }
-        let arguments: Vec<&[u8]> = args.iter().collect();
-        let reply = self.call(links, &IF_PRESENT, key, &arguments).await?;
-        if let Some(digits) = reply.strip_prefix(INTEGER) {
-            return Ok(Some([b":", digits].concat()));
-        }
-        Ok((reply != ABSENT).then_some(reply))
-    }
-
-    /// Calls a script on a key and what stands beside it.
-    async fn call(
-        &self,
-        links: &Links,
-        script: &'static Script,
-        key: &[u8],
-        args: &[&[u8]],
-    ) -> Result<Vec<u8>, StoreError> {
-        let (side, note, end) = (SideKeys::of(key), side_key::note(key), side_key::end(key));
-        let keys = [key, &side.lease, &side.negative, &note, &end];
-        self.evaluate(links, script, key, &keys[..script.keys], args).await
-    }
-
-    /// Calls a script by its hash, or by its text where the upstream has forgotten it; at the node that has the slot of
-    /// `place`, and so all of `keys`.
-    async fn evaluate(
-        &self,
-        links: &Links,
-        script: &'static Script,
-        place: &[u8],
-        keys: &[&[u8]],
-        args: &[&[u8]],
-    ) -> Result<Vec<u8>, StoreError> {
-        let mut call = Call::new(keys.len(), args.len());
-        call.words.reserve(args.iter().map(|argument| argument.len() + 16).sum::<usize>());
-        keys.iter().chain(args).for_each(|word| call.word(word));
-        self.run_script(links, script, place, call).await
-    }
-
-    async fn run_script(
-        &self,
-        links: &Links,
-        script: &'static Script,
-        place: &[u8],
-        call: Call,
-    ) -> Result<Vec<u8>, StoreError> {
-        if let Some(hash) = self.upstream.hash_of(script) {
-            let reply = links.request(place, &call.command(b"EVALSHA", hash.as_bytes())).await?;
-            if !reply.starts_with(b"-NOSCRIPT") {
-                return Ok(reply);
-            }
-        }
-        links.request(place, &call.command(b"EVAL", script.text.as_bytes())).await
-    }
-
-    /// A lease of this process, as the scripts write it.
-    fn lease_text(&self, Token(token): Token) -> Vec<u8> {
-        let digits: [u8; 16] =
-            std::array::from_fn(|place| b"0123456789abcdef"[(token >> (60 - 4 * place)) as usize & 15]);
-        [&digits, self.upstream.process().as_bytes()].concat()
-    }
-
-    async fn take_lease(
-        &self,
-        key: &StoreKey,
-        token: Token,
-        lease: Duration,
-        purpose: &[u8],
-    ) -> Result<Acquired, StoreError> {
-        let since = self.upstream.ends().since();
-        let (mine, time) = (self.lease_text(token), milliseconds(lease));
-        let word = self.call_for_word(&ACQUIRE, key, &[&mine, time.as_bytes(), purpose]).await?;
-        self.acquired(&word, since)
-    }
-
-    /// What the word of a script says, which was called after `since`.
-    fn acquired(&self, word: &[u8], since: Since) -> Result<Acquired, StoreError> {
-        match word {
-            b"present" => Ok(Acquired::Present),
-            b"negative" => Ok(Acquired::Negative),
-            b"granted" => Ok(Acquired::Granted),
-            held => {
-                let (token, process, left) = parse_lease(held)?;
-                let is_told = !process.is_empty() && process != self.upstream.process();
-                let end = if is_told { self.upstream.ends().of(token, left, since) } else { None };
-                Ok(Acquired::Held(Held { token, end }))
-            }
-        }
-    }
-
-    async fn put(&self, key: &StoreKey, token: Token, fill: Fill, way: &[u8]) -> Result<Filled, StoreError> {
-        let lease = self.lease_text(token);
-        let (kind, ttl): (&[u8], Duration) = match &fill {
-            Fill::Value { value: Value::String(_), ttl, .. } => (b"string", *ttl),
-            Fill::Value { value: Value::Hash(_), ttl, .. } => (b"hash", *ttl),
-            Fill::Negative { ttl } => (b"negative", *ttl),
-            Fill::Nothing => (b"nothing", Duration::ZERO),
-            Fill::Gone => (b"gone", Duration::ZERO),
-        };
-        let tags: &[Bytes] = if let Fill::Value { tags, .. } = &fill { tags } else { &[] };
-        let (ttl, count) = (milliseconds(ttl), tags.len().to_string());
-        let mut arguments: Vec<&[u8]> = vec![&lease, way, kind, ttl.as_bytes(), count.as_bytes()];
-        arguments.extend(tags.iter().map(|tag| &tag[..]));
-        match &fill {
-            Fill::Value { value: Value::String(bytes), .. } => arguments.push(bytes),
-            Fill::Value { value: Value::Hash(fields), .. } => {
-                arguments.extend(fields.iter().flat_map(|(name, value)| [&name[..], &value[..]]));
-            }
-            Fill::Negative { .. } | Fill::Nothing | Fill::Gone => {}
-        }
-        filled(&self.call_for_word(&FILL, key, &arguments).await?)
-    }
-
-    async fn call_for_word(
-        &self,
-        script: &'static Script,
-        key: &StoreKey,
-        args: &[&[u8]],
-    ) -> Result<Vec<u8>, StoreError> {
-        let reply = self.call(&self.own(key.db), script, &key.name, args).await?;
-        match frame::decode(&reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
-            Reply::Error(text) => {
-                let error = StoreError::Refused(String::from_utf8_lossy(&text).into_owned());
-                self.upstream.note_refusal(&error);
-                Err(error)
-            }
-            Reply::Integer(number) => Ok(number.to_string().into_bytes()),
-            other => other
-                .as_bytes()
-                .map(<[u8]>::to_vec)
-                .ok_or_else(|| StoreError::Protocol("a script answered no word".into())),
-        }
-    }
-}
-
-/// What a script is called with.
-struct Call {
-    keys: usize,
-    arguments: usize,
-    /// Both, as bulk strings.
-    words: Vec<u8>,
-}
-
-impl Call {
-    /// With so many keys and arguments, which are to be written.
-    fn new(keys: usize, arguments: usize) -> Self {
-        Call { keys, arguments, words: Vec::with_capacity(64 * (keys + arguments)) }
-    }
-
-    fn word(&mut self, word: &[u8]) {
-        write::bulk(&mut self.words, word);
-    }
-
-    fn command(&self, verb: &[u8], script: &[u8]) -> Vec<u8> {
-        let mut command = Vec::with_capacity(64 + script.len() + self.words.len());
-        write::array(&mut command, 3 + self.keys + self.arguments);
-        [verb, script, itoa::Buffer::new().format(self.keys).as_bytes()]
-            .iter()
-            .for_each(|word| write::bulk(&mut command, word));
-        command.extend_from_slice(&self.words);
-        command
-    }
 }
 
 /// The permit of a link that nobody uses, in use again; the link ends.
@@ -460,20 +247,6 @@ fn displace(idle: &mut Vec<Link>) -> Option<Permit> {
     let permit = idle.pop()?.take_permit()?;
     permit.set_idle(false);
     Some(permit)
-}
-
-/// For commands with more arguments than Lua can pass on. Not atomic: in between the key may vanish, and the
-/// command then makes a new one. Several thousand fields at once are no counter.
-async fn if_present_in_two_steps(links: &Links, key: &[u8], args: Args<'_>) -> Result<Option<Vec<u8>>, StoreError> {
-    let mut exists = Vec::new();
-    write::command(&mut exists, [&b"EXISTS"[..], key]);
-    if links.request(key, &exists).await? == b":0\r\n" {
-        return Ok(None);
-    }
-    Redis::fenced(links, key).await?;
-    let mut command = Vec::new();
-    write::command(&mut command, args.iter());
-    links.request(key, &command).await.map(Some)
 }
 
 impl Store for Redis {
@@ -583,30 +356,4 @@ impl Store for Redis {
 /// Redis 7.0 begins a refusal in lower case and DRYRUN's answer in upper case, and says the same.
 fn as_refusal(text: &str) -> String {
     text.strip_prefix("This user").map_or_else(|| text.to_owned(), |rest| format!("this user{rest}"))
-}
-
-/// A lease as [`ACQUIRE`] answers it: token, process, and how long it stands yet.
-fn parse_lease(answer: &[u8]) -> Result<(Token, &str, Duration), StoreError> {
-    let parse = || {
-        let (lease, left) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
-        let (token, process) = lease.split_at_checked(16)?;
-        let token = u64::from_str_radix(token, 16).ok()?;
-        Some((Token(token), process, Duration::from_millis(left.parse().ok()?)))
-    };
-    parse().ok_or_else(|| StoreError::Protocol("a lease holds no token of ours".into()))
-}
-
-/// What the word of a script says.
-fn filled(word: &[u8]) -> Result<Filled, StoreError> {
-    match word {
-        b"stored" => Ok(Filled::Stored),
-        b"lost" => Ok(Filled::LeaseLost),
-        b"occupied" => Ok(Filled::Occupied),
-        _ => Err(StoreError::Protocol("the fill script answered an unknown word".into())),
-    }
-}
-
-/// Redis counts TTLs in whole milliseconds and refuses 0.
-fn milliseconds(duration: Duration) -> String {
-    duration.as_millis().max(1).to_string()
 }

@@ -8,13 +8,13 @@
 //! A fill writes the first together with the value, in one step: it always tells the tags of what is there, or more. A note
 //! whose value is gone is left to its time.
 
+use super::Redis;
+use super::call::milliseconds;
 use super::link::Link;
 use super::scripts::{NOTE, RENEW};
-use super::side_key;
+use super::side_key::{Beside, Kind};
 use super::tags::elements;
-use super::{Redis, milliseconds};
 use crate::resp::frame::Reply;
-use crate::resp::write;
 use crate::store::{StoreError, StoreKey};
 use bytes::Bytes;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Redis {
         tags: &[Bytes],
         life: Duration,
     ) -> Result<Vec<Bytes>, StoreError> {
-        let (note, life) = (side_key::note(&key.name), milliseconds(life));
+        let (note, life) = (Beside::of(&key.name).name(Kind::Note), milliseconds(life));
         let arguments: Vec<&[u8]> = std::iter::once(life.as_bytes()).chain(tags.iter().map(|tag| &tag[..])).collect();
         elements(self.call_in_slot(key.db, &NOTE, &key.name, &[&note], &arguments).await?)
     }
@@ -39,7 +39,8 @@ impl Redis {
         life: Duration,
         grace: Duration,
     ) -> Result<Option<Vec<Bytes>>, StoreError> {
-        let (note, end) = (side_key::note(&key.name), side_key::end(&key.name));
+        let beside = Beside::of(&key.name);
+        let (note, end) = (beside.name(Kind::Note), beside.name(Kind::End));
         let (life, grace) = (milliseconds(life), grace.as_millis().to_string());
         let arguments = [life.as_bytes(), grace.as_bytes()];
         match self.call_in_slot(key.db, &RENEW, &key.name, &[&key.name, &note, &end], &arguments).await? {
@@ -50,14 +51,12 @@ impl Redis {
 
     /// Ahead of a command that is sent next over the same link: nobody holds the end of what that leaves.
     pub fn let_go_of_end(link: &Link, key: &[u8]) {
-        let mut command = Vec::with_capacity(64 + key.len());
-        write::command(&mut command, [&b"UNLINK"[..], &side_key::end(key)]);
-        link.send_and_forget(&command, 1);
+        link.send_and_forget(&Beside::of(key).unlink(&[Kind::End]), 1);
     }
 
     /// See [`crate::store::Store::hold_end`].
     pub(super) async fn put_end(&self, key: &StoreKey, time: Duration) -> Result<(), StoreError> {
-        let end = side_key::end(&key.name);
+        let end = Beside::of(&key.name).name(Kind::End);
         if time.is_zero() {
             return self.ask_own(key.db, &key.name, &[b"UNLINK", &end]).await.map(drop);
         }

@@ -9,7 +9,7 @@ use super::failure;
 use super::handshake::{self, Upstream};
 use super::listen;
 use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, NOTE, RELEASE, RENEW, SET_ASIDE, Script};
-use super::side_key::{SideKeys, TagKeys, end, note};
+use super::side_key::{Beside, Kind, TagKeys};
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
 use crate::resp::frame::Reply;
@@ -171,9 +171,8 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         Some(hash) => call("EVALSHA", &hash, keys, arguments),
         None => call("EVAL", script.text, keys, arguments),
     };
-    let (side, note, end) = (SideKeys::of(KEY.as_bytes()), note(KEY.as_bytes()), end(KEY.as_bytes()));
-    let [lease, negative, note, end] =
-        [&side.lease, &side.negative, &note, &end].map(|key| String::from_utf8_lossy(key));
+    let names = Kind::ALL.map(|kind| Beside::of(KEY.as_bytes()).name(kind));
+    let [lease, negative, note, end] = names.each_ref().map(|name| String::from_utf8_lossy(name));
     let all: &[&str] = &[KEY, &lease, &negative, &note, &end];
     let beside = &all[..3];
     let mut scripts = vec![
@@ -190,9 +189,9 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
     }
     if needs >= Needs::Tags {
         let keys = TagKeys::of(KEY.as_bytes());
-        let list = keys.list(LIST);
+        let (lists, list) = (keys.lists(), keys.list(LIST));
         let [index, mark, lists, list] =
-            [&keys.index, &keys.mark, &keys.lists, &list].map(|key| String::from_utf8_lossy(key));
+            [&keys.index, &keys.mark, &lists, &list].map(|key| String::from_utf8_lossy(key));
         scripts.push(by_hash(&INDEX, &[&index, &mark], &[KEY, SHORT]));
         scripts.push(by_hash(&SET_ASIDE, &[&index, &mark, &lists, &list], &["1", SHORT, LIST]));
         scripts.push(talk::command(&["UNLINK", &index, &mark, &lists, &list]));

@@ -12,33 +12,34 @@ pub const RESERVED_PREFIX: &[u8] = b"weir:{";
 /// Slots of a cluster.
 pub const SLOTS: usize = 16384;
 
-/// The two side keys of a key.
-pub struct SideKeys {
-    /// Where the lease stands.
-    pub lease: Vec<u8>,
-    /// Where the negative entry stands.
-    pub negative: Vec<u8>,
+/// What stands beside a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The lease.
+    Lease,
+    /// The negative entry.
+    Negative,
+    /// The tags of the key's value that the key does not tell.
+    Note,
+    /// What stands for as long as a client has said when the key is to end.
+    End,
 }
 
-impl SideKeys {
-    /// Those of `key`.
-    pub fn of(key: &[u8]) -> Self {
-        let tag = &tags()[slot(key) as usize];
-        SideKeys { lease: side_key(tag, b"lease:", key), negative: side_key(tag, b"none:", key) }
+impl Kind {
+    /// All, in the order in which scripts take them behind the key itself.
+    pub const ALL: [Kind; 4] = [Kind::Lease, Kind::Negative, Kind::Note, Kind::End];
+
+    fn text(self) -> &'static [u8] {
+        match self {
+            Kind::Lease => b"lease",
+            Kind::Negative => b"none",
+            Kind::Note => b"tags",
+            Kind::End => b"end",
+        }
     }
 }
 
-/// Where the tags of a key's value are noted that the key does not tell.
-pub fn note(key: &[u8]) -> Vec<u8> {
-    side_key(&tags()[slot(key) as usize], b"tags:", key)
-}
-
-/// What stands for as long as a client has said when the key is to end.
-pub fn end(key: &[u8]) -> Vec<u8> {
-    side_key(&tags()[slot(key) as usize], b"end:", key)
-}
-
-/// Writes names beside one key into commands, without a copy of each.
+/// The side keys of a key.
 pub struct Beside<'a> {
     tag: &'static str,
     key: &'a [u8],
@@ -50,9 +51,27 @@ impl<'a> Beside<'a> {
         Beside { tag: &tags()[slot(key) as usize], key }
     }
 
-    /// Appends one as a bulk string: its kind is `lease`, `none`, `tags` or `end`.
-    pub fn write(&self, out: &mut Vec<u8>, kind: &str) {
-        write::bulk_of(out, &[RESERVED_PREFIX, self.tag.as_bytes(), b"}", kind.as_bytes(), b":", self.key]);
+    fn parts(&self, kind: Kind) -> [&[u8]; 6] {
+        [RESERVED_PREFIX, self.tag.as_bytes(), b"}", kind.text(), b":", self.key]
+    }
+
+    /// The name of one.
+    pub fn name(&self, kind: Kind) -> Vec<u8> {
+        self.parts(kind).concat()
+    }
+
+    /// Appends it to a command as a bulk string.
+    pub fn write(&self, out: &mut Vec<u8>, kind: Kind) {
+        write::bulk_of(out, &self.parts(kind));
+    }
+
+    /// The command that drops those of these kinds.
+    pub fn unlink(&self, kinds: &[Kind]) -> Vec<u8> {
+        let mut command = Vec::with_capacity(32 + kinds.len() * (64 + self.key.len()));
+        write::array(&mut command, 1 + kinds.len());
+        write::bulk(&mut command, b"UNLINK");
+        kinds.iter().for_each(|kind| self.write(&mut command, *kind));
+        command
     }
 }
 
@@ -64,8 +83,6 @@ pub struct TagKeys<'a> {
     pub index: Vec<u8>,
     /// The number of its newest invalidation.
     pub mark: Vec<u8>,
-    /// The set of the names of its lists.
-    pub lists: Vec<u8>,
 }
 
 impl<'a> TagKeys<'a> {
@@ -73,7 +90,12 @@ impl<'a> TagKeys<'a> {
     pub fn of(tag: &'a [u8]) -> Self {
         let slot_tag = &tags()[slot(tag) as usize];
         let key = |kind: &[u8]| side_key(slot_tag, kind, tag);
-        TagKeys { tag, slot_tag, index: key(b"index:"), mark: key(b"mark:"), lists: key(b"lists:") }
+        TagKeys { tag, slot_tag, index: key(b"index:"), mark: key(b"mark:") }
+    }
+
+    /// The set of the names of its lists.
+    pub fn lists(&self) -> Vec<u8> {
+        side_key(self.slot_tag, b"lists:", self.tag)
     }
 
     /// Where the list of this name stands.
@@ -171,6 +193,7 @@ const CRC16: [u16; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     #[test]
     fn slots_are_those_of_the_cluster_specification() {
@@ -183,26 +206,29 @@ mod tests {
     #[test]
     fn side_keys_share_the_slot_of_any_key() {
         for key in [&b"product:1"[..], b"{a}b", b"x{", b"}", b"{}", b"\xff\x00{\xfe}", b""] {
-            let side = SideKeys::of(key);
-            assert_eq!(slot(&side.lease), slot(key));
-            assert_eq!(slot(&side.negative), slot(key));
-            assert_ne!(side.lease, side.negative);
-            assert_eq!((owner(&side.lease), owner(&side.negative)), (Some(key), Some(key)));
-            assert_eq!((slot(&note(key)), slot(&end(key))), (slot(key), slot(key)));
+            let names = Kind::ALL.map(|kind| Beside::of(key).name(kind));
+            assert!(names.iter().all(|name| slot(name) == slot(key)));
+            let owners = [Some(key), Some(key), None, None];
+            assert_eq!(names.each_ref().map(|name| owner(name)), owners);
+            assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
         }
     }
 
     #[test]
     fn names_in_commands_are_the_same() {
         for key in [&b"product:1"[..], b"{a}b", b"\xff"] {
-            let (side, beside) = (SideKeys::of(key), Beside::of(key));
-            for (kind, name) in [("lease", side.lease), ("none", side.negative), ("tags", note(key)), ("end", end(key))]
-            {
+            let (beside, tag) = (Beside::of(key), &tags()[slot(key) as usize]);
+            for (kind, text) in Kind::ALL.into_iter().zip(["lease", "none", "tags", "end"]) {
+                let name = [b"weir:{", tag.as_bytes(), b"}", text.as_bytes(), b":", key].concat();
+                assert_eq!(beside.name(kind), name);
                 let (mut written, mut expected) = (Vec::new(), Vec::new());
                 beside.write(&mut written, kind);
-                crate::resp::write::bulk(&mut expected, &name);
+                write::bulk(&mut expected, &name);
                 assert_eq!(written, expected);
             }
+            let [lease, negative, note, end] = Kind::ALL.map(|kind| beside.name(kind));
+            let unlink = write::whole_command([&b"UNLINK"[..], &lease, &negative, &note, &end]);
+            assert_eq!(beside.unlink(&Kind::ALL), unlink);
         }
     }
 

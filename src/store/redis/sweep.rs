@@ -4,7 +4,7 @@
 //! lease and its negative entry go together, whichever of them is found.
 
 use super::handshake::Upstream;
-use super::side_key::{self, SideKeys};
+use super::side_key::{self, Beside, Kind};
 use super::talk::{self, Command};
 use super::trust::Visit;
 use crate::resp::frame::Reply;
@@ -83,8 +83,10 @@ async fn unlink(visit: &mut Visit, keys: &BTreeSet<String>) -> Result<usize, Sto
         return Ok(0);
     }
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let sides =
-        keys.iter().map(|key| SideKeys::of(key.as_bytes())).flat_map(|side| [text(side.lease), text(side.negative)]);
+    let sides = keys.iter().flat_map(|key| {
+        let beside = Beside::of(key.as_bytes());
+        [Kind::Lease, Kind::Negative].map(|kind| text(beside.name(kind)))
+    });
     let verb = || "UNLINK".to_owned();
     if !visit.is_node {
         let commands: [Command; 2] = [

@@ -14,12 +14,13 @@
 //! be loaded again; what must never be is a value whose tag does not know it. So a key enters the index before its value is
 //! stored, and stays there for as long as that value can live.
 
+use super::call::{decode, milliseconds};
 use super::cluster;
-use super::scripts::{INDEX, NEXT, SET_ASIDE, Script};
-use super::side_key::{self, SEQUENCE, SideKeys, TagKeys};
-use super::{Links, Redis, milliseconds};
+use super::scripts::{INDEX, NEXT, SET_ASIDE};
+use super::side_key::{Beside, Kind, SEQUENCE, TagKeys};
+use super::{Links, Redis};
 use crate::resp::args::OwnedArgs;
-use crate::resp::frame::{self, Reply};
+use crate::resp::frame::Reply;
 use crate::store::{ListId, MARK_LIFE, Sequence, StoreError, StoreKey};
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
@@ -66,10 +67,10 @@ impl Redis {
     ) -> Result<Vec<ListId>, StoreError> {
         let (keys, name) = (TagKeys::of(tag), name(list));
         let (number, life) = (number.to_string(), milliseconds(MARK_LIFE));
-        let list = keys.list(&name);
+        let (lists, list) = (keys.lists(), keys.list(&name));
         let arguments = [number.as_bytes(), life.as_bytes(), name.as_bytes()];
         let reply =
-            self.call_in_slot(db, &SET_ASIDE, tag, &[&keys.index, &keys.mark, &keys.lists, &list], &arguments).await?;
+            self.call_in_slot(db, &SET_ASIDE, tag, &[&keys.index, &keys.mark, &lists, &list], &arguments).await?;
         elements(reply)?.iter().map(|name| parse_name(name)).collect()
     }
 
@@ -91,7 +92,7 @@ impl Redis {
     pub(super) async fn unlink_list(&self, db: u32, tag: &[u8], list: ListId) -> Result<(), StoreError> {
         let (keys, name) = (TagKeys::of(tag), name(list));
         self.ask_own(db, tag, &[b"UNLINK", &keys.list(&name)]).await?;
-        self.ask_own(db, tag, &[b"SREM", &keys.lists, name.as_bytes()]).await.map(drop)
+        self.ask_own(db, tag, &[b"SREM", &keys.lists(), name.as_bytes()]).await.map(drop)
     }
 
     /// See [`crate::store::Store::invalidate_all`]. A key's lease goes before its value: a load that began before cannot fill
@@ -104,7 +105,7 @@ impl Redis {
                 let (links, key) = (links.clone(), key.clone());
                 async move {
                     Redis::fenced(&links, &key).await?;
-                    let unlink = OwnedArgs::from_iter([&b"UNLINK"[..], &side_key::end(&key)]);
+                    let unlink = OwnedArgs::from_iter([&b"UNLINK"[..], &Beside::of(&key).name(Kind::End)]);
                     decode(&cluster::run(lane.nodes(), unlink.as_args()).await?)?;
                     let unlink = OwnedArgs::from_iter([&b"UNLINK"[..], &key]);
                     count(&decode(&cluster::run(lane.nodes(), unlink.as_args()).await?)?)
@@ -114,49 +115,15 @@ impl Redis {
             return Ok(counts?.iter().sum());
         }
         let mut sides: Vec<Vec<u8>> = vec![b"UNLINK".to_vec()];
-        let beside = |key: &Bytes| (SideKeys::of(key), side_key::end(key));
-        sides.extend(keys.iter().map(beside).flat_map(|(side, end)| [side.lease, side.negative, end]));
+        for beside in keys.iter().map(|key| Beside::of(key)) {
+            sides.extend([Kind::Lease, Kind::Negative, Kind::End].map(|kind| beside.name(kind)));
+        }
         let values: Vec<&[u8]> = std::iter::once(&b"UNLINK"[..]).chain(keys.iter().map(|key| &key[..])).collect();
         let sides: Vec<&[u8]> = sides.iter().map(Vec::as_slice).collect();
         // In this order over one link.
         let (fenced, deleted) = join(self.ask_own(db, b"", &sides), self.ask_own(db, b"", &values)).await;
         fenced?;
         count(&deleted?)
-    }
-
-    /// Calls a script of Weir's own in the slot of `place`.
-    pub(super) async fn call_in_slot(
-        &self,
-        db: u32,
-        script: &'static Script,
-        place: &[u8],
-        keys: &[&[u8]],
-        arguments: &[&[u8]],
-    ) -> Result<Reply, StoreError> {
-        let reply = self.evaluate(&self.own(db), script, place, keys, arguments).await?;
-        self.noting_refusal(decode(&reply))
-    }
-
-    /// Runs a command of Weir's own in the slot of `key`.
-    pub(super) async fn ask_own(&self, db: u32, key: &[u8], words: &[&[u8]]) -> Result<Reply, StoreError> {
-        let args: OwnedArgs = words.iter().copied().collect();
-        let reply = self.run_own(db, key, args.as_args()).await?;
-        self.noting_refusal(decode(&reply))
-    }
-
-    fn noting_refusal(&self, reply: Result<Reply, StoreError>) -> Result<Reply, StoreError> {
-        reply.inspect_err(|error| {
-            if let StoreError::Refused(_) = error {
-                self.upstream.note_refusal(error);
-            }
-        })
-    }
-}
-
-pub(super) fn decode(reply: &[u8]) -> Result<Reply, StoreError> {
-    match frame::decode(reply, 16).map_err(|error| StoreError::Protocol(error.to_string()))? {
-        Reply::Error(text) => Err(StoreError::Refused(String::from_utf8_lossy(&text).into_owned())),
-        reply => Ok(reply),
     }
 }
 

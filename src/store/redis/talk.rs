@@ -105,8 +105,7 @@ impl Talk {
 
     /// Sends a command whose reply comes among what [`Talk::next`] answers.
     pub async fn say(&mut self, command: &Command) -> Result<(), StoreError> {
-        let mut bytes = Vec::new();
-        write::command(&mut bytes, command.iter());
+        let bytes = write::whole_command(command.iter());
         let sent = self.send(&bytes).await;
         sent.map_err(|error| self.broke(&error))
     }

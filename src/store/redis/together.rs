@@ -9,9 +9,11 @@
 //! keys comes before anything is written, so a script that fails as a whole (a right that is missing for one of the keys)
 //! has done nothing, and each key is asked for by itself. What fails later fails for its own key alone.
 
+use super::Redis;
+use super::call::{Call, decode, milliseconds, refusal};
+use super::lease::filled;
 use super::scripts::{Script, stands};
-use super::side_key::{Beside, TagKeys};
-use super::{Call, Redis, filled, milliseconds};
+use super::side_key::{Beside, Kind, TagKeys};
 use crate::resp::scan::{bulk, elements};
 use crate::store::{Acquired, Asked, Fill, Filled, Outcome, Sequence, StoreError, Tagged};
 use crate::value::Value;
@@ -136,8 +138,8 @@ impl Redis {
         let mut call = Call::new(asked.len() * 3, 1 + asked.len());
         let beside: Vec<Beside> = asked.iter().map(|asked| Beside::of(&asked.key.name)).collect();
         asked.iter().for_each(|asked| call.word(&asked.key.name));
-        beside.iter().for_each(|beside| beside.write(&mut call.words, "lease"));
-        beside.iter().for_each(|beside| beside.write(&mut call.words, "none"));
+        beside.iter().for_each(|beside| call.name(beside, Kind::Lease));
+        beside.iter().for_each(|beside| call.name(beside, Kind::Negative));
         call.word(milliseconds(lease).as_bytes());
         asked.iter().for_each(|asked| call.word(&self.lease_text(asked.token)));
         let one = |index: usize| async move {
@@ -180,11 +182,11 @@ impl Redis {
         let mut call = Call::new(outcomes.len() * 4, outcomes.len() * 3 + values.sum::<usize>());
         let beside: Vec<Beside> = outcomes.iter().map(|outcome| Beside::of(&outcome.key.name)).collect();
         outcomes.iter().for_each(|outcome| call.word(&outcome.key.name));
-        beside.iter().for_each(|beside| beside.write(&mut call.words, "lease"));
-        beside.iter().for_each(|beside| beside.write(&mut call.words, "end"));
+        beside.iter().for_each(|beside| call.name(beside, Kind::Lease));
+        beside.iter().for_each(|beside| call.name(beside, Kind::End));
         for (beside, outcome) in beside.iter().zip(outcomes) {
             let is_absence = matches!(outcome.fill, Fill::Negative { .. });
-            beside.write(&mut call.words, if is_absence { "none" } else { "tags" });
+            call.name(beside, if is_absence { Kind::Negative } else { Kind::Note });
         }
         for Outcome { token, fill, .. } in outcomes {
             call.word(&self.lease_text(*token));
@@ -240,7 +242,7 @@ impl Redis {
                 tagged.keys.iter().for_each(|key| call.word(key));
             }
             let marks = self.call_for_words(db, &INDEX_ALL, call).await?;
-            let mark = |at: Range<usize>| super::tags::number(&super::tags::decode(&marks[at])?);
+            let mark = |at: Range<usize>| super::tags::number(&decode(&marks[at])?);
             let marks = elements(&marks).map(mark).collect::<Result<Vec<Sequence>, StoreError>>()?;
             if marks.len() == part.len() { Ok(marks) } else { Err(for_others()) }
         });
@@ -260,26 +262,16 @@ impl Redis {
             Err(error @ StoreError::Refused(_)) if !error.may_pass() => return join_all((0..count).map(one)).await,
             Err(error) => return (0..count).map(|_| Err(error.clone())).collect(),
         };
-        let answers = elements(&words).map(|word| match &words[word] {
-            [b'-', text @ .., b'\r', b'\n'] => {
-                let error = StoreError::Refused(String::from_utf8_lossy(text).into_owned());
+        let answers = elements(&words).map(|at| &words[at]).map(|word| match refusal(word) {
+            Some(error) => {
                 self.upstream.note_refusal(&error);
                 Err(error)
             }
-            word => meaning(bulk(word).unwrap_or_default()),
+            None => meaning(bulk(word).unwrap_or_default()),
         });
         match answers.collect::<Vec<_>>() {
             answers if answers.len() == count => answers,
             _ => (0..count).map(|_| Err(for_others())).collect(),
-        }
-    }
-
-    /// Calls a script that answers words, errors among them; the array of them, as it came.
-    async fn call_for_words(&self, db: u32, script: &'static Script, call: Call) -> Result<Vec<u8>, StoreError> {
-        let reply = self.run_script(&self.own(db), script, b"", call).await?;
-        match &reply[..] {
-            [b'-', text @ .., b'\r', b'\n'] => Err(StoreError::Refused(String::from_utf8_lossy(text).into_owned())),
-            _ => Ok(reply),
         }
     }
 }

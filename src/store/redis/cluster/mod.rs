@@ -102,11 +102,7 @@ impl Cluster {
 pub async fn run(nodes: &Nodes, args: Args<'_>) -> Result<Vec<u8>, StoreError> {
     let deadline = Instant::now() + nodes.timeout();
     let plan = plan::plan(args.get(0).and_then(lookup), args);
-    let command = || {
-        let mut command = Vec::new();
-        write::command(&mut command, args.iter());
-        command
-    };
+    let command = || write::whole_command(args.iter());
     match plan {
         Plan::Slot(_) | Plan::Any => persist::first(nodes, &command(), Facts::of_args(args), deadline).await,
         Plan::Split(split) => split::run(nodes, split, args, deadline).await,

@@ -202,9 +202,7 @@ impl<'a> Session<'a> {
         let prefixes = prefixes::reduce(&heads);
         let mut words: Vec<&[u8]> = vec![b"CLIENT", b"TRACKING", b"ON", b"BCAST"];
         words.extend(prefixes.iter().flat_map(|prefix| [&b"PREFIX"[..], prefix]));
-        let mut command = Vec::new();
-        write::command(&mut command, words);
-        command
+        write::whole_command(words)
     }
 
     async fn ask(&mut self, command: &[u8], asked: Asked) -> Result<(), Ended> {

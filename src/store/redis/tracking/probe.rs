@@ -53,9 +53,7 @@ impl Probe {
     pub fn send(&mut self, now: Instant) -> Option<Vec<u8>> {
         let State::Idle { .. } = self.state else { return None };
         self.state = State::Sent { at: now, answered: false, heard: false };
-        let mut command = Vec::new();
-        write::command(&mut command, [&b"SET"[..], &self.key, b"", b"PX", LIFE]);
-        Some(command)
+        Some(write::whole_command([&b"SET"[..], &self.key, b"", b"PX", LIFE]))
     }
 
     /// The answer to it is here.
