@@ -19,9 +19,9 @@ administrator's is refused. On routed keys reads load, and changes fence loads; 
 ";
 
 const WITHIN_MULTI: &str = "
-Inside MULTI these are refused too, and EXEC then answers EXECABORT: AUTH, HELLO with options, SUBSCRIBE and its kin, CLIENT KILL,
-LIST, REPLY, UNBLOCK and TRACKING with REDIRECT, WEIR. They are about a connection that is Weir's own; send them before MULTI or
-after EXEC. Over a cluster CLIENT TRACKING and WAIT are refused altogether: each node knows of its own connections only.
+Inside MULTI these are refused too, and EXEC then answers EXECABORT: AUTH, HELLO with options, HELLO 2 of a subscriber, SUBSCRIBE and
+its kin, CLIENT KILL, LIST, REPLY, UNBLOCK and TRACKING with REDIRECT, WEIR. They are about a connection that is Weir's own; send them
+before MULTI or after EXEC. Over a cluster CLIENT TRACKING and WAIT are refused altogether: each node knows of its own connections only.
 ";
 
 const OWN_KEYS: &str = "

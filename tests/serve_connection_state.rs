@@ -133,20 +133,53 @@ fn a_blocked_client_that_leaves_frees_its_link() {
     assert_eq!(weir.client().run("LLEN queue"), Reply::Int(1));
 }
 
-/// What a transaction changes of a connection is learnt, even of one that may not ask any more.
+/// What a transaction changes of a connection is learnt.
 #[test]
-fn a_transaction_makes_a_resp2_subscriber() {
+fn a_transaction_changes_the_protocol() {
+    let redis = Redis::start();
+    let weir = on(&redis);
+    let mut client = weir.client();
+    let null = |client: &mut Client, expected: &[u8]| {
+        client.send(&raw_command("GET absent"));
+        assert_eq!(client.recv_bytes(expected.len()), expected);
+    };
+    for (protocol, expected) in [("HELLO 3", &b"_\r\n"[..]), ("HELLO 2", b"$-1\r\n")] {
+        client.send(&["MULTI", protocol, "EXEC"].map(raw_command).concat());
+        (0..3).for_each(|_| drop(client.recv()));
+        null(&mut client, expected);
+    }
+}
+
+/// Its messages could not be told from replies in time.
+#[test]
+fn a_subscriber_turns_to_resp2_outside_of_transactions_only() {
     let redis = Redis::start();
     let weir = on(&redis);
     let mut client = weir.client();
     client.run("HELLO 3");
-    client.run("PSUBSCRIBE ch*");
-    client.send(&["MULTI", "HELLO 2", "EXEC"].map(raw_command).concat());
-    (0..3).for_each(|_| drop(client.recv()));
+    client.send(&["PSUBSCRIBE ch*", "MULTI", "HELLO 2", "PUBLISH ch1 x", "EXEC"].map(raw_command).concat());
+    assert!(matches!(client.recv(), Reply::Push(_)));
+    assert_eq!(client.recv(), Reply::ok());
+    let refused = client.recv();
+    assert!(refused.is_error("ERR 'HELLO' is not served by Weir: not inside MULTI"), "{refused:?}");
+    assert_eq!(client.recv(), Reply::Simple("QUEUED".into()));
+    assert!(client.recv().is_error("EXECABORT"));
+    client.run("HELLO 2");
     assert_eq!(client.run("PING"), Reply::Array(vec![Reply::bulk("pong"), Reply::bulk("")]));
     assert!(client.run("GET a").is_error("ERR Can't execute 'get'"));
     client.run("PUNSUBSCRIBE");
     assert_eq!(client.run("GET a"), Reply::Nil);
+
+    // Who is none any more may, and who has never been one.
+    for words in ["SUBSCRIBE ch|UNSUBSCRIBE", "UNSUBSCRIBE ch"] {
+        let mut client = weir.client();
+        client.run("HELLO 3");
+        let commands: Vec<&str> = words.split('|').chain(["MULTI", "HELLO 2", "EXEC", "GET a"]).collect();
+        client.send(&commands.iter().flat_map(|words| raw_command(words)).collect::<Vec<u8>>());
+        let replies: Vec<Reply> = commands[1..].iter().map(|_| client.recv()).collect();
+        assert!(matches!(replies.last(), Some(Reply::Array(_))), "{words}: {replies:?}");
+        assert_eq!(client.recv_bytes(5), b"$-1\r\n", "{words}");
+    }
 }
 
 /// G1: a fence meets the database that a queued SELECT leads to.

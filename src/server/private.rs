@@ -142,8 +142,17 @@ impl Conn {
     /// Whether the server may push something to this client.
     fn listens(&self) -> bool {
         let Some(hold) = &self.hold else { return false };
-        let subscribed = self.way.link().is_some_and(|link| link.subscriptions().any());
-        hold.tracking.is_some() || hold.subscribes || subscribed
+        hold.tracking.is_some() || hold.subscribes || self.is_subscriber()
+    }
+
+    /// Whether it has subscribed to something, as far as that is confirmed.
+    pub(super) fn is_subscriber(&self) -> bool {
+        self.way.link().is_some_and(|link| link.subscriptions().any())
+    }
+
+    /// Whether confirmations are to come that may make it a subscriber, or one no more.
+    pub(super) fn awaits_confirmations(&self) -> bool {
+        self.hold.as_ref().is_some_and(|hold| hold.subscribes) && self.is_busy()
     }
 
     /// Works out the answer to a command that Weir asks of the server itself. The next command of a client that is pushed
@@ -223,12 +232,11 @@ pub fn intercept(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<
     }
     let ends_it = spec.is_some_and(|spec| matches!(spec.name, "quit" | "reset"));
     let subscribes = spec.is_some_and(|spec| is_subscription(spec.name));
-    if hold.subscribes && !subscribes && conn.is_busy() {
+    if !subscribes && conn.awaits_confirmations() {
         // What may be said depends on what the confirmations will say.
         return Some(Flow::Wait);
     }
-    let subscribed = conn.way().link().is_some_and(|link| link.subscriptions().any());
-    (subscribed && !subscribes && !ends_it).then(|| conn.forward(request))
+    (conn.is_subscriber() && !subscribes && !ends_it).then(|| conn.forward(request))
 }
 
 /// SUBSCRIBE and its kin.

@@ -81,7 +81,14 @@ pub fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>)
         }
         _ => {}
     }
-    if let Some(why) = barred(spec, request.args) {
+    let turns_to_resp2 = spec.name == "hello" && request.args.get(1) == Some(b"2");
+    if turns_to_resp2 && conn.awaits_confirmations() {
+        return Flow::Wait;
+    }
+    // A subscriber stays in RESP3. In RESP2 messages are arrays like any other: those that come behind the HELLO 2, as EXEC's own elements
+    // or before it is known to have run, could not be told from replies.
+    let of_subscribers = (turns_to_resp2 && conn.is_subscriber()).then_some(LATER);
+    if let Some(why) = barred(spec, request.args).or(of_subscribers) {
         conn.poison();
         return conn.refuse(spec, request, why);
     }
@@ -115,9 +122,10 @@ pub fn queue(conn: &mut Conn, spec: Option<&'static Spec>, request: Request<'_>)
     conn.forward(request)
 }
 
+const LATER: &str = "not inside MULTI; send it before MULTI or after EXEC";
+
 /// Why a command may not be queued.
 pub fn barred(spec: &Spec, args: Args<'_>) -> Option<&'static str> {
-    const LATER: &str = "not inside MULTI; send it before MULTI or after EXEC";
     let sub = spec.resolve(args);
     match spec.handling_of(args) {
         Handling::Refused(why) => Some(why),
@@ -280,7 +288,7 @@ fn learn_connection(conn: &mut Conn, dbs: BTreeSet<u32>, writes: Vec<Written>) {
         let command = write::whole_command(["CLIENT", "INFO"]);
         let mut reply = request(&link, &command).await;
         if reply.as_ref().is_ok_and(|reply| reply.starts_with(b"-")) {
-            // It is a subscriber by now, who may not ask in RESP2. The EXEC is over, so another link may.
+            // Not every user may ask. The EXEC is over, so Weir's own may, over another link.
             reply = redis.ask(&["CLIENT", "LIST", "ID", &link.connection().to_string()]).await;
         }
         for db in if writes.is_empty() { BTreeSet::new() } else { dbs } {

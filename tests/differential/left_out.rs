@@ -42,36 +42,49 @@ fn is_refused(command: &Command) -> bool {
     spec.is_some_and(|spec| matches!(spec.handling_of(args.as_args()), Handling::Refused(_)))
 }
 
-/// Whether it is not sent where it would be queued.
-fn is_left_out_of_transactions(command: &Command) -> bool {
-    let has_options = command.is("HELLO") && command.words().len() > 2;
-    has_options || NOT_QUEUED.iter().any(|name| command.is(name))
+/// What counts of what a client has been sent.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    /// A MULTI that has not ended: its commands are queued.
+    multi: bool,
+    /// A SUBSCRIBE, or one of its kin.
+    subscribe: bool,
 }
 
-/// Whether a client's commands are queued behind this one; they were before it, or not.
-fn queues_behind(queues: bool, command: &Command) -> bool {
-    match command.words() {
-        [_] if command.is("MULTI") => true,
-        _ if command.is("EXEC") => false,
-        [_] if ["DISCARD", "RESET"].iter().any(|name| command.is(name)) => false,
-        _ => queues,
+impl Sent {
+    fn leaves_out(self, command: &Command) -> bool {
+        let has_options = command.is("HELLO") && command.words().len() > 2;
+        // Weir refuses it to subscribers.
+        let turns_to_resp2 = self.subscribe && command.is("HELLO 2");
+        self.multi && (has_options || turns_to_resp2 || NOT_QUEUED.iter().any(|name| command.is(name)))
+    }
+
+    /// After this command.
+    fn follow(&mut self, command: &Command) {
+        match command.words() {
+            [_] if command.is("MULTI") => self.multi = true,
+            _ if command.is("EXEC") => self.multi = false,
+            [_] if command.is("DISCARD") => self.multi = false,
+            [_] if command.is("RESET") => *self = Sent::default(),
+            _ => self.subscribe |= ["SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"].iter().any(|name| command.is(name)),
+        }
     }
 }
 
 /// The sequence without them.
 pub fn without(mut sequence: Sequence) -> Sequence {
-    let mut queues = [false; CLIENTS];
+    let mut sent = [Sent::default(); CLIENTS];
     for turn in &mut sequence.turns {
-        let queues = &mut queues[turn.client];
+        let sent = &mut sent[turn.client];
         turn.steps.retain(|step| {
-            let mut behind = *queues;
+            let mut behind = *sent;
             let left_out = step.0.iter().any(|command| {
-                let left_out = is_left_out(command) || behind && is_left_out_of_transactions(command);
-                behind = queues_behind(behind, command);
+                let left_out = is_left_out(command) || behind.leaves_out(command);
+                behind.follow(command);
                 left_out
             });
             if !left_out {
-                *queues = behind;
+                *sent = behind;
             }
             !left_out
         });
