@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::*;
+use weir::store::redis::side_key::{Beside, Kind};
 
 over_all_pairs!(what_a_refresh_puts_in_a_values_place_has_the_tags_that_clients_named);
 
@@ -201,6 +202,121 @@ fn what_clients_store_over_a_value_in_any_way_is_found_by_the_tags_that_its_key_
     let Reply::Bulk(dump) = dump else { panic!("a dump is a text: {dump:?}") };
     assert_eq!(client.cmd(&[&b"RESTORE"[..], b"user:5", b"0", &dump]), Reply::ok());
     assert_eq!(client.run("WEIR INVALIDATE user-5"), Reply::Int(1));
+}
+
+/// What a SET of a key with tags is at the upstream: one call, and replies that are Redis's own.
+#[test]
+fn a_set_of_a_key_with_tags_is_one_step_that_answers_as_redis_does() {
+    let (stack, _, mut raw) = stack();
+    let plain = Redis::start();
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let (mut client, mut redis) = (stack.weir.client(), plain.client());
+        [&mut client, &mut redis].into_iter().for_each(|one| drop(one.run(hello)));
+        for words in [
+            "SET page:1 a",
+            "SET page:1 b NX",
+            "SET page:1 c XX GET",
+            "SET page:absent c XX",
+            "SET page:absent c XX GET",
+            "SET page:1 d PX 100000 KEEPTTL",
+            "SET page:1 d EX 0",
+            "SET page:1 d nonsense",
+            &format!("SET page:1 {}", "x ".repeat(8500)),
+            "SETEX page:1 100 e",
+            "SETEX page:1 x e",
+            "PSETEX page:1 -1 e",
+            "DEL page:1",
+            "LPUSH page:1 a",
+            "SET page:1 f GET",
+            "SET page:1 g",
+            "GET page:1",
+        ] {
+            assert_eq!(client.run(words), redis.run(words), "{hello}: {words}");
+        }
+        client.run("SET page:1 h");
+        raw.run("CONFIG RESETSTAT");
+        client.run("SET page:1 i");
+        assert_eq!(["evalsha", "eval", "zadd", "set"].map(|command| raw.calls(command)), [1, 0, 1, 1], "{hello}");
+        // Lua would copy so long a value, and what stands there.
+        assert_eq!(client.cmd(&["SET", "page:1", &"x".repeat(100_000)]), Reply::ok());
+        assert_eq!(client.run("SET page:1 y gEt").text().len(), 100_000);
+        assert_eq!(["zadd", "set"].map(|command| raw.calls(command)), [5, 3], "{hello}");
+        raw.run("SCRIPT FLUSH");
+        forget_all_indexes(&mut raw);
+        assert_eq!(client.run("SET page:1 j"), Reply::ok());
+        assert_eq!(client.run("WEIR INVALIDATE page-1"), Reply::Int(1), "{hello}");
+        assert_eq!(client.run("GET page:1"), Reply::Nil);
+    }
+}
+
+/// Neither is the value there without its tags, nor is more stored than there is room for.
+#[test]
+fn a_set_of_a_key_with_tags_that_the_upstream_refuses_changes_nothing() {
+    let (_stack, mut client, mut raw) = stack();
+    client.run("SET page:1 old");
+    for (refuses, allows) in [
+        ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("CONFIG SET min-replicas-to-write 3", "CONFIG SET min-replicas-to-write 0"),
+    ] {
+        raw.run(refuses);
+        let expected = raw.run("SET plain x");
+        assert!(matches!(expected, Reply::Error(_)), "{expected:?}");
+        assert_eq!(client.run("SET page:1 new"), expected);
+        assert_eq!(client.run("SET page:2 new"), expected);
+        assert_eq!(raw.run("MGET page:1 page:2"), Reply::Array(vec![Reply::bulk("old"), Reply::Nil]));
+        raw.run(allows);
+    }
+    let index = raw.run("KEYS weir:*index:page-1").items()[0].text();
+    raw.run(&format!("DEL {index}"));
+    raw.run(&format!("SET {index} text"));
+    assert!(client.run("SET page:1 new").is_error("WRONGTYPE"));
+    assert_eq!(raw.run("GET page:1"), Reply::bulk("old"));
+}
+
+/// What a script looks at counts as read by its client, and what it changes as changed by another: so it is no script of theirs.
+#[test]
+fn a_set_of_a_key_with_tags_is_no_read_of_a_client_that_tracks() {
+    let (_stack, mut client, mut raw) = stack();
+    for tracking in ["CLIENT TRACKING ON", "CLIENT TRACKING ON BCAST PREFIX page: NOLOOP"] {
+        client.run("HELLO 3");
+        client.run(tracking);
+        for words in ["SET page:1 x", "SET page:1 y NX"] {
+            let expected = if words.ends_with("NX") { Reply::Nil } else { Reply::ok() };
+            assert_eq!(client.run(words), expected, "{tracking}: {words}");
+        }
+        raw.run("SET page:1 theirs");
+        let told = tracking.contains("BCAST");
+        assert_eq!(matches!(client.run("PING"), Reply::Push(_)), told, "{tracking}");
+        client.run("RESET");
+    }
+}
+
+/// A server by itself may have slots nevertheless.
+#[test]
+fn a_set_of_a_key_with_tags_takes_several_steps_where_slots_matter() {
+    let node = Redis::start_with(&["--cluster-enabled", "yes"]);
+    let mut raw = node.client();
+    assert_eq!(raw.run("CLUSTER ADDSLOTSRANGE 0 16383"), Reply::ok());
+    wait_until("the slots are served", || raw.run("CLUSTER INFO").text().contains("cluster_state:ok"));
+    let weir = Weir::start(&format!(
+        "[upstream]\nurl = \"{}\"\n[[route]]\nkey = \"page:{{id}}\"\nttl = \"1h\"\ntags = [\"page-{{id}}\"]\n",
+        node.url()
+    ));
+    let mut client = weir.client();
+    assert_eq!(client.run("SET page:1 v"), Reply::ok());
+    assert_eq!(client.run("WEIR INVALIDATE page-1"), Reply::Int(1));
+    assert_eq!(raw.run("GET page:1"), Reply::Nil);
+}
+
+/// A load that began before the SET does not take the place of what it stored.
+#[test]
+fn a_set_of_a_key_with_tags_fences_the_load_that_began_before_it() {
+    let (_stack, mut client, mut raw) = stack();
+    let (lease, negative) = (Beside::of(b"user:5").name(Kind::Lease), Beside::of(b"user:5").name(Kind::Negative));
+    raw.cmd(&[b"MSET", &lease[..], b"somebody", &negative[..], b""]);
+    assert_eq!(client.run("SET user:5 mine"), Reply::ok());
+    assert_eq!(raw.cmd(&[b"EXISTS", &lease[..], &negative[..]]), Reply::Int(0));
+    assert_eq!(client.run("GET user:5"), Reply::bulk("mine"));
 }
 
 #[test]

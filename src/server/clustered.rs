@@ -116,7 +116,7 @@ impl Conn {
         match RoutedKeys::find(&worker, spec, request.args) {
             Some(keys) if access == Access::Read && self.read_near(spec, request, &keys) => {}
             Some(keys) if access == Access::Read => self.read_split(spec, request, keys),
-            Some(keys) => self.write_in_steps(request, keys, Leaves::of(spec, request.args)),
+            Some(keys) => self.write_in_task(request, keys, Leaves::of(spec, request.args)),
             None => {
                 let (command, way) = (request.command().into_owned(), self.way.clone());
                 let slot = self.replies.open_slow(hashes, self.command_index());
@@ -146,9 +146,9 @@ impl Conn {
         self.replies.finish_with(slot, async move { routed::read_from_store(&worker, read).await });
     }
 
-    /// A routed write that is sent once its keys are tagged and its fences acknowledged: in a cluster they might meet
-    /// different nodes.
-    pub(super) fn write_in_steps(&mut self, request: Request<'_>, keys: RoutedKeys<'_>, leaves: Leaves) {
+    /// A routed write in a task of its own, for it waits until its keys are tagged, or its fences acknowledged: in a cluster they
+    /// might meet different nodes.
+    pub(super) fn write_in_task(&mut self, request: Request<'_>, keys: RoutedKeys<'_>, leaves: Leaves) {
         let routed = keys.iter().map(|RoutedKey { key, route, .. }| (key.to_vec(), Arc::clone(route))).collect();
         self.write_fenced(request, routed, keys.hashes, leaves);
     }

@@ -168,7 +168,7 @@ impl Conn {
         };
         let waits = leaves.a_value() && missed::in_doubt(&self.worker, &self.way, spec, request.args);
         if lasting.waits() || waits || self.way.lane().is_some() {
-            return self.write_in_steps(request, keys, leaves);
+            return self.write_in_task(request, keys, leaves);
         }
         for key in keys.iter() {
             self.worker.note_invalidation(key.route, self.way.identity.db, key.key);

@@ -12,7 +12,9 @@
 //!   one. (To hold the very moment of the end, and look whether it is still the value's, would tell SET k v EX 3 from the EXPIRE k 3
 //!   before it only by a millisecond's difference, and not always.)
 //!
-//! So these commands wait for some answers of the store's before and after. What MULTI queues is seen to around its EXEC, in every
+//! So these commands wait for some answers of the store's before and after. Not a SET, SETEX or PSETEX of a key that is only entered,
+//! over a link that clients share: entering, dropping the lease and the command itself are one step there, and no invalidation comes
+//! between ([`Way::run_entering`]). What MULTI queues is seen to around its EXEC, in every
 //! database that it may meet. Not seen to: what a blocking command leaves at its destination, what a script does to keys
 //! that it does not name, and commands that Weir does not know. Nor is it seen to that a hold is let go of by what may leave the
 //! value as it is (SETNX, RENAMENX and MOVE, HDEL of the last field): it ends at the moment that was said.
@@ -100,6 +102,17 @@ impl Lasting {
     /// Whether there is something that its client must wait for.
     pub fn waits(&self) -> bool {
         self.0.iter().any(|care| care.keeps)
+    }
+
+    /// The one key that there is to see to, if all of that is to enter it in the indexes of the tags that it tells: a store may do
+    /// that and the command in one step, and then neither [`Lasting::begin`] nor [`Lasting::end`] is needed.
+    pub fn only_enters(&self) -> Option<(&[u8], &Route)> {
+        match &self.0[..] {
+            [Care { name, route, noted: false, keeps: true, holds: None, lets_go: false, to: None }] => {
+                Some((name, route))
+            }
+            _ => None,
+        }
     }
 
     /// In place of [`Lasting::begin`] and [`Lasting::end`], where nothing [`waits`](Lasting::waits): ahead of the command, which is sent

@@ -11,6 +11,7 @@ use super::{StoreError, StoreKey};
 use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::write;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -139,6 +140,29 @@ impl Way {
                 Ok(present.then_some(reply))
             }
         }
+    }
+
+    /// Enters a key in the indexes of these tags for `life` and runs one command on it, all in one step; `fences`: its lease and its
+    /// negative entry are dropped too. `None`: nothing was done, for on this way that takes several steps. Weir's own keys are not the
+    /// client's, or have slots of their own; or the link is the client's, whom the server would take for a reader of Weir's keys
+    /// (CLIENT TRACKING counts what a script looks at).
+    pub async fn run_entering(
+        &self,
+        key: &[u8],
+        tags: &BTreeSet<Bytes>,
+        life: Duration,
+        fences: bool,
+        args: Args<'_>,
+    ) -> Option<Result<Vec<u8>, StoreError>> {
+        let To::Redis(redis, links) = &self.to else { return None };
+        let is_shared = matches!(links, Links::One(link) if !link.is_private());
+        if !is_shared || self.identity.user.is_some() {
+            return None;
+        }
+        let reply = redis.enter_and_run(links, key, tags, life, fences, args).await;
+        // One node of a cluster, that was configured as a server by itself.
+        let has_slots = reply.as_ref().is_ok_and(|reply| reply.starts_with(b"-CROSSSLOT"));
+        (!has_slots).then_some(reply)
     }
 
     /// Lets the server track what the next command over a link of the client's own reads.

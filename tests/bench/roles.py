@@ -72,7 +72,7 @@ class Near(Role):
 
 class Routed(Role):
     outcome = "hit"
-    # Each takes several round trips to Redis, for the tags' sake: as many as of others would take minutes.
+    # Each is a script at Redis, for the tags' sake: as many as of others would take minutes.
     fewer_changes = 8
 
     def fill(self, data):

@@ -70,7 +70,7 @@ impl Redis {
 
     /// Calls a script by its hash, or by its text where the upstream has forgotten it; at the node that has the slot of
     /// `place`, and so all of the call's keys.
-    async fn run_script(
+    pub(super) async fn run_script(
         &self,
         links: &Links,
         script: &'static Script,

@@ -7,7 +7,9 @@ use super::eviction::Policies;
 use super::failure;
 use super::listen::Waiters;
 use super::master::{Moves, Whereabouts};
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, NEXT, NOTE, RELEASE, RENEW, SET_ASIDE, Script};
+use super::scripts::{
+    ACQUIRE, ENTER, FILL, IF_PRESENT, INDEX, INVALIDATE, NEXT, NOTE, RELEASE, RENEW, SET_ASIDE, Script,
+};
 use super::sentinel;
 use super::side_key;
 use super::subscriber;
@@ -72,13 +74,14 @@ struct Said {
 }
 
 /// The scripts that every handshake loads.
-static SCRIPTS: [&Script; 13] = [
+static SCRIPTS: [&Script; 14] = [
     &ACQUIRE,
     &FILL,
     &INVALIDATE,
     &RELEASE,
     &IF_PRESENT,
     &INDEX,
+    &ENTER,
     &SET_ASIDE,
     &NEXT,
     &NOTE,

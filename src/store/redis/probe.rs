@@ -8,7 +8,7 @@
 use super::failure;
 use super::handshake::{self, Upstream};
 use super::listen;
-use super::scripts::{ACQUIRE, FILL, IF_PRESENT, INDEX, INVALIDATE, NOTE, RELEASE, RENEW, SET_ASIDE, Script};
+use super::scripts::{ACQUIRE, ENTER, FILL, IF_PRESENT, INDEX, INVALIDATE, NOTE, RELEASE, RENEW, SET_ASIDE, Script};
 use super::side_key::{Beside, Kind, TagKeys};
 use super::talk::{self, Command, Talk};
 use crate::config::{self, Address, Place};
@@ -193,6 +193,13 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
         let [index, mark, lists, list] =
             [&keys.index, &keys.mark, &lists, &list].map(|key| String::from_utf8_lossy(key));
         scripts.push(by_hash(&INDEX, &[&index, &mark], &[KEY, SHORT]));
+        if upstream.cluster().is_none() {
+            scripts.push(by_hash(
+                &ENTER,
+                &[KEY, &lease, &negative, &index],
+                &[SHORT, "fence", "SET", KEY, "1", "PX", SHORT],
+            ));
+        }
         scripts.push(by_hash(&SET_ASIDE, &[&index, &mark, &lists, &list], &["1", SHORT, LIST]));
         scripts.push(talk::command(&["UNLINK", &index, &mark, &lists, &list]));
     }

@@ -1,4 +1,4 @@
-//! The steps of the cache protocol as Lua scripts: each touches one key and its side keys, which share a slot.
+//! The steps of the cache protocol as Lua scripts: each touches one key and its side keys, which share a slot, but for [`ENTER`].
 //!
 //! Called by hash; an upstream that has forgotten them (restart, `SCRIPT FLUSH`) answers NOSCRIPT and is sent the text.
 //!
@@ -155,6 +155,26 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 redis.call('ZADD', KEYS[1], 'GT', now + ARGV[2], ARGV[1])
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return redis.call('GET', KEYS[2]) or '0'",
+};
+
+/// KEYS value, lease, negative, indexes; ARGV life in ms, `fence` or nothing, a whole command on the value's key. Enters the key in
+/// the indexes, and runs the command. Between the two no invalidation of a tag can come, so that nothing is to be done again.
+///
+/// ZADD comes first: it is refused when the command would be (the upstream is full, or has too few replicas …), and with the
+/// same words; only of a right that Weir's user lacks a script tells otherwise. Not for a cluster: keys and tags have slots of
+/// their own.
+pub static ENTER: Script = Script {
+    keys: 3,
+    text: "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for at = 4, #KEYS do
+  local entered = redis.pcall('ZADD', KEYS[at], 'GT', now + ARGV[1], KEYS[1])
+  if type(entered) == 'table' then return entered end
+  redis.call('ZREMRANGEBYSCORE', KEYS[at], '-inf', now)
+  if redis.call('PTTL', KEYS[at]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[at], ARGV[1]) end
+end
+if ARGV[2] == 'fence' then redis.call('UNLINK', KEYS[2], KEYS[3]) end
+return redis.pcall(unpack(ARGV, 3))",
 };
 
 /// KEYS index, mark, lists, list; ARGV number, the mark's time to live in ms, the list's name. Raises the mark, turns the index

@@ -14,16 +14,17 @@
 //! be loaded again; what must never be is a value whose tag does not know it. So a key enters the index before its value is
 //! stored, and stays there for as long as that value can live.
 
-use super::call::{decode, milliseconds};
+use super::call::{Call, decode, milliseconds};
 use super::cluster;
-use super::scripts::{INDEX, NEXT, SET_ASIDE};
+use super::scripts::{ENTER, INDEX, NEXT, SET_ASIDE};
 use super::side_key::{Beside, Kind, SEQUENCE, TagKeys};
 use super::{Links, Redis};
-use crate::resp::args::OwnedArgs;
+use crate::resp::args::{Args, OwnedArgs};
 use crate::resp::frame::Reply;
 use crate::store::{ListId, MARK_LIFE, Sequence, StoreError, StoreKey};
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The sequence outlives every mark, and every load that has looked at it.
@@ -55,6 +56,27 @@ impl Redis {
         let (keys, life) = (TagKeys::of(tag), milliseconds(life));
         let arguments = [&key.name[..], life.as_bytes()];
         number(&self.call_in_slot(key.db, &INDEX, tag, &[&keys.index, &keys.mark], &arguments).await?)
+    }
+
+    /// Enters `key` in the indexes of these tags for `life` and runs a command on it, all in one step; `fences`: its lease and its
+    /// negative entry are dropped too. The bytes of the command's reply. Not for a cluster.
+    pub async fn enter_and_run(
+        &self,
+        links: &Links,
+        key: &[u8],
+        tags: &BTreeSet<Bytes>,
+        life: Duration,
+        fences: bool,
+        args: Args<'_>,
+    ) -> Result<Vec<u8>, StoreError> {
+        let (beside, mut call) = (Beside::of(key), Call::new(3 + tags.len(), 2 + args.len()));
+        call.word(key);
+        [Kind::Lease, Kind::Negative].iter().for_each(|kind| call.name(&beside, *kind));
+        tags.iter().for_each(|tag| call.word(&TagKeys::of(tag).index));
+        call.word(milliseconds(life).as_bytes());
+        call.word(if fences { b"fence" } else { b"" });
+        args.iter().for_each(|word| call.word(word));
+        self.run_script(links, &ENTER, key, call).await
     }
 
     /// See [`crate::store::Store::set_aside`].

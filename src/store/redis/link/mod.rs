@@ -281,6 +281,11 @@ impl Link {
         Rc::strong_count(&self.0) > 2
     }
 
+    /// Whether it is one client's own.
+    pub fn is_private(&self) -> bool {
+        self.0.private.is_some()
+    }
+
     /// As whom it was opened.
     pub fn identity(&self) -> &Identity {
         &self.0.identity
