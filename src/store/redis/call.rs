@@ -117,7 +117,7 @@ impl Call {
     }
 
     /// With room for so many keys, and for these arguments, which are to be written behind them.
-    fn of(keys: usize, arguments: &[&[u8]]) -> Self {
+    pub(super) fn of(keys: usize, arguments: &[&[u8]]) -> Self {
         let length: usize = arguments.iter().map(|argument| argument.len() + write::AROUND).sum();
         Call { keys, arguments: arguments.len(), words: Vec::with_capacity(64 * keys + length) }
     }

@@ -189,9 +189,8 @@ async fn try_scripts(upstream: &Upstream, talk: &mut Talk, needs: Needs) -> Resu
     }
     if needs >= Needs::Tags {
         let keys = TagKeys::of(KEY.as_bytes());
-        let (lists, list) = (keys.lists(), keys.list(LIST));
-        let [index, mark, lists, list] =
-            [&keys.index, &keys.mark, &lists, &list].map(|key| String::from_utf8_lossy(key));
+        let names = [keys.index(), keys.mark(), keys.lists(), keys.list(LIST)];
+        let [index, mark, lists, list] = names.each_ref().map(|name| String::from_utf8_lossy(name));
         scripts.push(by_hash(&INDEX, &[&index, &mark], &[KEY, SHORT]));
         if upstream.cluster().is_none() {
             scripts.push(by_hash(

@@ -79,18 +79,22 @@ impl<'a> Beside<'a> {
 pub struct TagKeys<'a> {
     tag: &'a [u8],
     slot_tag: &'static str,
-    /// The sorted set of its keys, by the time at which they end.
-    pub index: Vec<u8>,
-    /// The number of its newest invalidation.
-    pub mark: Vec<u8>,
 }
 
 impl<'a> TagKeys<'a> {
     /// Those of `tag`.
     pub fn of(tag: &'a [u8]) -> Self {
-        let slot_tag = &tags()[slot(tag) as usize];
-        let key = |kind: &[u8]| side_key(slot_tag, kind, tag);
-        TagKeys { tag, slot_tag, index: key(b"index:"), mark: key(b"mark:") }
+        TagKeys { tag, slot_tag: &tags()[slot(tag) as usize] }
+    }
+
+    /// The sorted set of its keys, by the time at which they end.
+    pub fn index(&self) -> Vec<u8> {
+        side_key(self.slot_tag, b"index:", self.tag)
+    }
+
+    /// The number of its newest invalidation.
+    pub fn mark(&self) -> Vec<u8> {
+        side_key(self.slot_tag, b"mark:", self.tag)
     }
 
     /// The set of the names of its lists.

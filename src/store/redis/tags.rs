@@ -55,7 +55,7 @@ impl Redis {
     ) -> Result<Sequence, StoreError> {
         let (keys, life) = (TagKeys::of(tag), milliseconds(life));
         let arguments = [&key.name[..], life.as_bytes()];
-        number(&self.call_in_slot(key.db, &INDEX, tag, &[&keys.index, &keys.mark], &arguments).await?)
+        number(&self.call_in_slot(key.db, &INDEX, tag, &[&keys.index(), &keys.mark()], &arguments).await?)
     }
 
     /// Enters `key` in the indexes of these tags for `life` and runs a command on it, all in one step; `fences`: its lease and its
@@ -69,13 +69,13 @@ impl Redis {
         fences: bool,
         args: Args<'_>,
     ) -> Result<Vec<u8>, StoreError> {
-        let (beside, mut call) = (Beside::of(key), Call::new(3 + tags.len(), 2 + args.len()));
+        let (life, fence): (_, &[u8]) = (milliseconds(life), if fences { b"fence" } else { b"" });
+        let arguments: Vec<&[u8]> = [life.as_bytes(), fence].into_iter().chain(args.iter()).collect();
+        let (beside, mut call) = (Beside::of(key), Call::of(ENTER.keys + tags.len(), &arguments));
         call.word(key);
         [Kind::Lease, Kind::Negative].iter().for_each(|kind| call.name(&beside, *kind));
-        tags.iter().for_each(|tag| call.word(&TagKeys::of(tag).index));
-        call.word(milliseconds(life).as_bytes());
-        call.word(if fences { b"fence" } else { b"" });
-        args.iter().for_each(|word| call.word(word));
+        tags.iter().for_each(|tag| call.word(&TagKeys::of(tag).index()));
+        arguments.iter().for_each(|word| call.word(word));
         self.run_script(links, &ENTER, key, call).await
     }
 
@@ -89,10 +89,9 @@ impl Redis {
     ) -> Result<Vec<ListId>, StoreError> {
         let (keys, name) = (TagKeys::of(tag), name(list));
         let (number, life) = (number.to_string(), milliseconds(MARK_LIFE));
-        let (lists, list) = (keys.lists(), keys.list(&name));
+        let names = [keys.index(), keys.mark(), keys.lists(), keys.list(&name)];
         let arguments = [number.as_bytes(), life.as_bytes(), name.as_bytes()];
-        let reply =
-            self.call_in_slot(db, &SET_ASIDE, tag, &[&keys.index, &keys.mark, &lists, &list], &arguments).await?;
+        let reply = self.call_in_slot(db, &SET_ASIDE, tag, &names.each_ref().map(Vec::as_slice), &arguments).await?;
         elements(reply)?.iter().map(|name| parse_name(name)).collect()
     }
 

@@ -233,8 +233,8 @@ impl Redis {
             let mut call = Call::new(part.len() * 2, 1 + words);
             for tagged in part {
                 let keys = TagKeys::of(&tagged.tag);
-                call.word(&keys.index);
-                call.word(&keys.mark);
+                call.word(&keys.index());
+                call.word(&keys.mark());
             }
             call.word(milliseconds(life).as_bytes());
             for tagged in part {
